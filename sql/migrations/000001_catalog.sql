@@ -1,0 +1,266 @@
+-- The tables, types and grants of schema bdr, version 1.0.
+--
+-- Names, columns and value lists follow Postgres-BDR 1.0 where it has the object; columns and tables of ours come last and say so.
+-- Migrations are numbered, immutable, and run once each; what can be replaced in place stands in ../routines.
+
+CREATE SCHEMA bdr;
+COMMENT ON SCHEMA bdr IS 'Multi-master replication: nodes, connections, conflicts and the functions that control them';
+GRANT USAGE ON SCHEMA bdr TO PUBLIC;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Types
+-- ---------------------------------------------------------------------------------------------------------------------
+
+CREATE TYPE bdr.bdr_conflict_type AS ENUM (
+    'insert_insert', 'insert_update', 'update_update', 'update_delete', 'delete_delete', 'unhandled_tx_abort'
+);
+
+CREATE TYPE bdr.bdr_conflict_resolution AS ENUM (
+    'conflict_trigger_skip_change', 'conflict_trigger_returned_tuple',
+    'last_update_wins_keep_local', 'last_update_wins_keep_remote',
+    'apply_change', 'skip_change', 'unhandled_tx_abort'
+);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The group, the same on every node: these two tables are published like a user's.
+-- ---------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE bdr.bdr_nodes (
+    node_sysid         text     NOT NULL,
+    node_timeline      oid      NOT NULL,
+    node_dboid         oid      NOT NULL,
+    node_status        "char"   NOT NULL,
+    node_name          text     NOT NULL,
+    node_local_dsn     text,
+    node_init_from_dsn text,
+    node_read_only     boolean  DEFAULT false,
+    node_seq_id        smallint,
+    -- Ours: why the node's join does not go on; NULL while all is well.
+    node_error         text,
+    -- Ours: when the node became known to the group. A node that was removed and joins again is another life of the same identity.
+    node_joined_at     timestamptz,
+    CONSTRAINT bdr_nodes_pkey PRIMARY KEY (node_sysid, node_timeline, node_dboid),
+    CONSTRAINT bdr_nodes_node_status_check CHECK (node_status IN ('b', 'i', 'c', 'o', 'r', 'k')),
+    CONSTRAINT bdr_nodes_node_name_check CHECK (node_name <> '' AND octet_length(node_name) <= 63)
+);
+COMMENT ON TABLE bdr.bdr_nodes IS 'The nodes of the group; replicated to all of them';
+COMMENT ON COLUMN bdr.bdr_nodes.node_status IS
+    'b beginning, i copying initial data, c catching up, o opening, r ready, k parted';
+COMMENT ON COLUMN bdr.bdr_nodes.node_name IS
+    'Chosen by the user. Unique among live nodes: checked where a node is registered, because a unique index here could stop the links';
+
+CREATE TABLE bdr.bdr_connections (
+    conn_sysid             text    NOT NULL,
+    conn_timeline          oid     NOT NULL,
+    conn_dboid             oid     NOT NULL,
+    conn_origin_sysid      text    NOT NULL DEFAULT '0',
+    conn_origin_timeline   oid     NOT NULL DEFAULT 0,
+    conn_origin_dboid      oid     NOT NULL DEFAULT 0,
+    conn_is_unidirectional boolean NOT NULL DEFAULT false,
+    conn_dsn               text    NOT NULL,
+    conn_apply_delay       integer,
+    conn_replication_sets  text[],
+    CONSTRAINT bdr_connections_pkey PRIMARY KEY (
+        conn_sysid, conn_timeline, conn_dboid, conn_origin_sysid, conn_origin_timeline, conn_origin_dboid
+    ),
+    CONSTRAINT bdr_connections_conn_apply_delay_check CHECK (conn_apply_delay >= 0),
+    CONSTRAINT origin_all_or_none_null CHECK (
+        (conn_origin_sysid = '0') = (conn_origin_timeline = 0)
+        AND (conn_origin_sysid = '0') = (conn_origin_dboid = 0)
+    )
+);
+COMMENT ON TABLE bdr.bdr_connections IS 'How to reach each node; replicated to all nodes. Row with origin 0 is the default for every reader';
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- This node's own: never replicated.
+-- ---------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE bdr.bdr_local_node (
+    -- One row at most.
+    singleton      boolean     NOT NULL DEFAULT true,
+    node_sysid     text        NOT NULL,
+    node_timeline  oid         NOT NULL,
+    node_dboid     oid         NOT NULL,
+    apply_paused   boolean     NOT NULL DEFAULT false,
+    -- How far the join has come; see docs/concepts/join-and-part.md.
+    join_step      text,
+    join_progress  jsonb,
+    join_error     jsonb,
+    join_state     jsonb,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT bdr_local_node_pkey PRIMARY KEY (singleton),
+    CONSTRAINT bdr_local_node_singleton_check CHECK (singleton)
+);
+COMMENT ON TABLE bdr.bdr_local_node IS
+    'Which node this database is, fixed when it is created. Apply transactions hold ROW SHARE on it: who locks it EXCLUSIVE holds apply';
+
+CREATE TABLE bdr.message_secret (
+    -- One row at most.
+    singleton boolean NOT NULL DEFAULT true,
+    secret    bytea   NOT NULL,
+    CONSTRAINT message_secret_pkey PRIMARY KEY (singleton),
+    CONSTRAINT message_secret_singleton_check CHECK (singleton),
+    CONSTRAINT message_secret_secret_check CHECK (length(secret) = 32)
+);
+COMMENT ON TABLE bdr.message_secret IS
+    'With what this node signs its messages (DESIGN 3.5), new with each create or join; peers'' agents read it when a link starts';
+
+CREATE TABLE bdr.bdr_links (
+    provider_sysid     text        NOT NULL,
+    provider_timeline  oid         NOT NULL,
+    provider_dboid     oid         NOT NULL,
+    -- Which life of the provider this link belongs to: its bdr_nodes.node_joined_at.
+    provider_joined_at timestamptz,
+    slot_name          name        NOT NULL,
+    origin_name        text        NOT NULL,
+    -- Where this link began to read, NULL until it is established. Its origin is set to there once, in the same transaction.
+    start_lsn          pg_lsn,
+    -- A joined node reads from before the copied snapshot: transactions that the snapshot shows are passed over, up to skip_until.
+    skip_snapshot      pg_snapshot,
+    skip_until         pg_lsn,
+    status             text        NOT NULL DEFAULT 'down',
+    status_since       timestamptz NOT NULL DEFAULT now(),
+    status_error       jsonb,
+    apply_pid          integer,
+    received_lsn       pg_lsn,
+    applied_lsn        pg_lsn,
+    applied_commit_at  timestamptz,
+    applied_at         timestamptz,
+    caught_up_at       timestamptz,
+    nr_commit          bigint      NOT NULL DEFAULT 0,
+    nr_rollback        bigint      NOT NULL DEFAULT 0,
+    nr_insert          bigint      NOT NULL DEFAULT 0,
+    nr_insert_conflict bigint      NOT NULL DEFAULT 0,
+    nr_update          bigint      NOT NULL DEFAULT 0,
+    nr_update_conflict bigint      NOT NULL DEFAULT 0,
+    nr_delete          bigint      NOT NULL DEFAULT 0,
+    nr_delete_conflict bigint      NOT NULL DEFAULT 0,
+    nr_disconnect      bigint      NOT NULL DEFAULT 0,
+    -- The transaction that cannot be applied, until it is or was skipped.
+    failed_xid         xid,
+    failed_commit_lsn  pg_lsn,
+    failed_commit_at   timestamptz,
+    -- What bdr.skip_changes_upto() asks for, until the link is past it.
+    skip_upto_lsn      pg_lsn,
+    skip_requested_by  text,
+    skip_requested_at  timestamptz,
+    CONSTRAINT bdr_links_pkey PRIMARY KEY (provider_sysid, provider_timeline, provider_dboid),
+    CONSTRAINT bdr_links_status_check CHECK (status IN ('down', 'connecting', 'streaming', 'paused', 'failed'))
+);
+COMMENT ON TABLE bdr.bdr_links IS 'What this node reads from each peer, and how that goes; written by the agent about once a second';
+
+CREATE TABLE bdr.bdr_skipped_transactions (
+    skip_id            bigint GENERATED ALWAYS AS IDENTITY,
+    provider_sysid     text        NOT NULL,
+    provider_timeline  oid         NOT NULL,
+    provider_dboid     oid         NOT NULL,
+    remote_txid        xid         NOT NULL,
+    remote_commit_lsn  pg_lsn      NOT NULL,
+    remote_commit_time timestamptz NOT NULL,
+    -- Rows inserted, updated and deleted, and tables truncated; which tables these were.
+    nr_changes         bigint      NOT NULL,
+    tables             text[]      NOT NULL,
+    skipped_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    requested_by       text        NOT NULL,
+    requested_at       timestamptz NOT NULL,
+    CONSTRAINT bdr_skipped_transactions_pkey PRIMARY KEY (skip_id)
+);
+COMMENT ON TABLE bdr.bdr_skipped_transactions IS
+    'Transactions of peers that bdr.skip_changes_upto() kept from being applied here; each is recorded with the position that passes it';
+
+CREATE TABLE bdr.row_version (
+    schema_name   text        NOT NULL,
+    table_name    text        NOT NULL,
+    -- The key's columns by name, as text.
+    row_key       jsonb       NOT NULL,
+    committed_at  timestamptz NOT NULL,
+    node_sysid    text        NOT NULL,
+    node_timeline oid         NOT NULL,
+    node_dboid    oid         NOT NULL,
+    CONSTRAINT row_version_pkey PRIMARY KEY (schema_name, table_name, row_key)
+);
+COMMENT ON TABLE bdr.row_version IS
+    'True versions of rows that a join copied while changes older than them could still be on their way (DESIGN 7); purged afterwards';
+
+CREATE TABLE bdr.tombstone (
+    relation      oid         NOT NULL,
+    -- Of the key's values, typed: equal for every spelling of one key. NULL where the whole table was truncated.
+    key_hash      bigint,
+    -- The key's values as text, in the order of their columns' names. NULL where the whole table was truncated.
+    row_key       text[],
+    committed_at  timestamptz NOT NULL,
+    node_sysid    text        NOT NULL,
+    node_timeline oid         NOT NULL,
+    node_dboid    oid         NOT NULL
+);
+-- No unique key: a key's tombstone is the greatest of its rows, so that writers need not wait for each other.
+CREATE INDEX tombstone_key ON bdr.tombstone (relation, key_hash);
+COMMENT ON TABLE bdr.tombstone IS
+    'What was deleted, by whom and when, until nobody can send anything older about it (DESIGN 4.4); purged as watermarks pass';
+
+CREATE TABLE bdr.own_stream (
+    -- One row at most.
+    singleton         boolean     NOT NULL DEFAULT true,
+    status            text        NOT NULL,
+    status_since      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    status_error      jsonb,
+    applied_lsn       pg_lsn,
+    -- Every deletion that was committed here up to then is remembered.
+    watermark_at      timestamptz,
+    CONSTRAINT own_stream_pkey PRIMARY KEY (singleton),
+    CONSTRAINT own_stream_singleton_check CHECK (singleton),
+    CONSTRAINT own_stream_status_check CHECK (status IN ('down', 'connecting', 'streaming', 'failed'))
+);
+COMMENT ON TABLE bdr.own_stream IS
+    'How the node reads its own log, from which it learns of local deletions; written by the agent about once a second';
+
+CREATE TABLE bdr.bdr_conflict_history (
+    conflict_id                bigint GENERATED BY DEFAULT AS IDENTITY (SEQUENCE NAME bdr.bdr_conflict_history_id_seq),
+    local_node_sysid           text        NOT NULL,
+    local_conflict_xid         xid         NOT NULL,
+    local_conflict_lsn         pg_lsn      NOT NULL,
+    local_conflict_time        timestamptz NOT NULL,
+    object_schema              text,
+    object_name                text,
+    remote_node_sysid          text        NOT NULL,
+    remote_txid                xid         NOT NULL,
+    remote_commit_time         timestamptz NOT NULL,
+    remote_commit_lsn          pg_lsn      NOT NULL,
+    conflict_type              bdr.bdr_conflict_type NOT NULL,
+    conflict_resolution        bdr.bdr_conflict_resolution NOT NULL,
+    local_tuple                json,
+    remote_tuple               json,
+    local_tuple_xmin           xid,
+    local_tuple_origin_sysid   text,
+    error_message              text,
+    error_sqlstate             text,
+    error_querystring          text,
+    error_cursorpos            integer,
+    error_detail               text,
+    error_hint                 text,
+    error_context              text,
+    error_columnname           text,
+    error_typename             text,
+    error_constraintname       text,
+    error_filename             text,
+    error_lineno               integer,
+    error_funcname             text,
+    remote_node_timeline       oid,
+    remote_node_dboid          oid,
+    local_tuple_origin_timeline oid,
+    local_tuple_origin_dboid   oid,
+    local_commit_time          timestamptz,
+    CONSTRAINT bdr_conflict_history_pkey PRIMARY KEY (local_node_sysid, conflict_id),
+    CONSTRAINT bdr_conflict_history_error_sqlstate_check CHECK (length(error_sqlstate) = 5)
+);
+COMMENT ON TABLE bdr.bdr_conflict_history IS 'Conflicts that this node resolved, with both rows; local to the node, may be truncated at will';
+
+CREATE TABLE bdr.bdr_schema_migrations (
+    migration    integer     NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT bdr_schema_migrations_pkey PRIMARY KEY (migration)
+);
+COMMENT ON TABLE bdr.bdr_schema_migrations IS 'Which numbered migrations of schema bdr have run here';
+
+-- DSNs hold passwords, and the history holds rows of every table: for the owner and superusers only.
+REVOKE ALL ON ALL TABLES IN SCHEMA bdr FROM PUBLIC;

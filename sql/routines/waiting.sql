@@ -1,0 +1,106 @@
+-- Waiting for peers.
+
+CREATE OR REPLACE FUNCTION bdr.wait_slot_confirm_lsn(slotname name, target pg_lsn)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    upto pg_lsn := coalesce(target, pg_current_wal_lsn());
+BEGIN
+    IF slotname IS NOT NULL AND NOT EXISTS (SELECT FROM pg_replication_slots AS s WHERE s.slot_name = slotname) THEN
+        RAISE EXCEPTION 'replication slot "%" does not exist', slotname USING ERRCODE = 'undefined_object';
+    END IF;
+    -- Bounded by statement_timeout, as in BDR. With no slot at all there is nobody to wait for.
+    WHILE EXISTS (
+        SELECT FROM pg_replication_slots AS s
+        WHERE s.slot_type = 'logical' AND (slotname IS NULL OR s.slot_name = slotname)
+          AND s.confirmed_flush_lsn < upto
+    ) LOOP
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION bdr.wait_slot_confirm_lsn(name, pg_lsn) IS
+    'Returns when the slot, or every logical slot of the server if NULL, has confirmed the position, or the current one if NULL';
+
+CREATE OR REPLACE FUNCTION bdr.bdr_wait_for_apply(timeout interval DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    target pg_lsn := pg_current_wal_insert_lsn();
+    deadline timestamptz := clock_timestamp() + timeout;
+    message text;
+    behind text;
+    me record;
+BEGIN
+    SELECT n.node_sysid AS sysid, n.node_timeline AS timeline, n.node_dboid AS dboid, n.node_name, n.node_status INTO me
+    FROM bdr.bdr_nodes AS n
+    JOIN bdr.bdr_get_local_nodeid() AS l ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.sysid, l.timeline, l.dboid);
+    IF NOT FOUND OR NOT bdr.bdr_is_active_in_db() THEN
+        RAISE EXCEPTION 'BDR is not active in this database' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF me.node_status = 'k' THEN
+        RAISE EXCEPTION 'node % was parted from the group', me.node_name USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- Something behind the target for the peers to confirm, so that an idle node need not wait for its next heartbeat. Before
+    -- 17 a message is put on disk, from where it is sent, only with the next commit: the heartbeat then does it.
+    message := bdr.internal_sign_message(jsonb_build_object('confirm', target));
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING message;
+    ELSE
+        PERFORM pg_logical_emit_message(false, 'bdr', message);
+    END IF;
+    LOOP
+        SELECT string_agg(n.node_name, ', ' ORDER BY n.node_name) INTO behind
+        FROM bdr.bdr_nodes AS n
+        -- A node that still joins will have it when it is ready.
+        WHERE n.node_status = 'r'
+          AND (n.node_sysid, n.node_timeline, n.node_dboid) <> (me.sysid, me.timeline, me.dboid)
+          AND NOT EXISTS (
+              SELECT FROM pg_replication_slots AS s
+              WHERE s.slot_name = bdr.bdr_format_slot_name(n.node_sysid, n.node_timeline, n.node_dboid, me.dboid)
+                AND s.confirmed_flush_lsn >= target
+          );
+        EXIT WHEN behind IS NULL;
+        IF clock_timestamp() > deadline THEN
+            RAISE EXCEPTION 'timed out waiting for peers to apply up to %', target
+                USING ERRCODE = 'query_canceled',
+                      DETAIL = format('Not there yet: %s.', behind),
+                      HINT = 'SELECT * FROM bdr.bdr_node_slots shows who reads how far; "bdr status" says why.';
+        END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION bdr.bdr_wait_for_apply(interval) IS
+    'Returns when every ready peer has applied, durably, all that was committed on this node before the call; raises after timeout (NULL: never)';
+
+-- Emits the heartbeat of DESIGN 4.5: the clock first, then a transaction id, then the oldest one still running. What took a
+-- commit time up to that clock had its id before; once the oldest running id has passed ours, all of it lies before in the stream.
+-- SECURITY DEFINER, so that an agent's role need not be able to read the secret.
+CREATE OR REPLACE FUNCTION bdr.internal_heartbeat(applied jsonb)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    clock timestamptz := clock_timestamp();
+    xid xid8 := pg_current_xact_id();
+BEGIN
+    PERFORM pg_logical_emit_message(
+        true, 'bdr', bdr.internal_sign_message(jsonb_build_object(
+            'heartbeat', jsonb_build_object(
+                'clock', (extract(epoch FROM clock - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint,
+                -- Peers compare it with the transaction in which the message arrives: a copy in another one does not count.
+                'xid', xid::text::bigint,
+                'xmin', pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                'applied', applied
+            )
+        ))
+    );
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_heartbeat(jsonb) FROM PUBLIC;

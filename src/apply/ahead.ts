@@ -1,0 +1,161 @@
+import type { Lsn } from '../base/lsn.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import {
+  enterSql,
+  followsParams,
+  followsSql,
+  leaveParams,
+  leaveSql,
+  LOOK_AGAIN,
+} from '../catalog/ahead.ts';
+import type { NodeId } from '../model/node.ts';
+import type { Change, RowChange } from '../pgoutput/transaction.ts';
+import type { ChangeContext } from './change-context.ts';
+import { fastDelete, fastUpdate, strictInsert } from './fast-statements.ts';
+import { KeyJournal, keysOf } from './key-journal.ts';
+import type { Statement } from './prepared.ts';
+import { readValues, type RowValues } from './row-values.ts';
+import { isOwn, type Table } from './table.ts';
+import type { TableMap } from './table-map.ts';
+import { Tombstones } from './tombstones.ts';
+import { latest, type TransactionPart } from './transaction-part.ts';
+import type { ChangeWriter } from './writer.ts';
+
+const BEGIN: Statement = { sql: 'BEGIN', params: [] };
+const ENTER: Statement = { sql: enterSql, params: [] };
+const COMMIT: Statement = { sql: 'COMMIT', params: [] };
+/** Tables in which something is remembered are asked about it key by key; in the others it is enough to know that nothing is. */
+const ASK_AGAIN_AFTER = 1000;
+
+/**
+ * Puts together statements that are sent without waiting for answers: each carries a change out where that needs no look at the
+ * local row, and fails where it does. What has failed is done again by ChangeWriter.
+ */
+export class Ahead {
+  readonly #tables: TableMap;
+  readonly #writer: ChangeWriter;
+  readonly #provider: NodeId;
+  readonly #providerOrigin: number;
+  /** So many transactions are still asked about their keys. */
+  #asksForKeys = 0;
+
+  constructor(options: {
+    tables: TableMap;
+    writer: ChangeWriter;
+    provider: NodeId;
+    providerOrigin: number;
+  }) {
+    this.#tables = options.tables;
+    this.#writer = options.writer;
+    this.#provider = options.provider;
+    this.#providerOrigin = options.providerOrigin;
+  }
+
+  /** A change of a table with a key; undefined for one that needs more than a statement. */
+  async change(change: RowChange, context: ChangeContext): Promise<Statement | undefined> {
+    const table = await this.#tables.find(change.relation);
+    return Tombstones.byKey(table)
+      ? this.#statement(table, change, valuesOf(change), context)
+      : undefined;
+  }
+
+  /**
+   * A local transaction from BEGIN to COMMIT, which carries out whole transactions of the provider; undefined when one of their
+   * changes needs more. `due`: the server's clock must have passed it. The writer must have begun.
+   */
+  async transaction(
+    parts: readonly TransactionPart[],
+    due: PgTime,
+  ): Promise<Statement[] | undefined> {
+    const last = parts.at(-1);
+    if (last?.endLsn === undefined || parts.some(({ isAlone }) => isAlone)) return undefined;
+    const journal = new KeyJournal();
+    const statements = [BEGIN, ENTER];
+    for (const { changes, context } of parts) {
+      for (const change of changes) {
+        if (change.kind === 'message') continue;
+        const statement = await this.#noted(change, context, journal);
+        if (!statement) return undefined;
+        statements.push(statement);
+      }
+    }
+    for (const [table, keys] of journal.all('deleted')) {
+      const open = keys.filter(({ context }) => !this.#writer.isLast(context));
+      if (open.length > 0) {
+        statements.push(Tombstones.adding(table, keysOf(table, open), this.#provider));
+      }
+    }
+    // In statements behind the inserts, with newer snapshots: see src/apply/tombstones.ts.
+    const tables: string[] = [];
+    for (const [table, keys] of journal.all('inserted')) {
+      if (this.#asksForKeys > 0 || journal.all('deleted').has(table)) {
+        statements.push(Tombstones.refusing(table, keysOf(table, keys), this.#provider));
+      } else tables.push(table.local.oid);
+    }
+    this.#asksForKeys = Math.max(this.#asksForKeys - 1, 0);
+    const params = leaveParams({
+      due: formatPgTime(due),
+      tables,
+      position: last.endLsn,
+      time: formatPgTime(latest(parts)),
+    });
+    return [...statements, { sql: leaveSql, params }, COMMIT];
+  }
+
+  /** Fails unless the transaction that ends at `position` is the last that was committed. */
+  follows(position: Lsn): Statement {
+    return { sql: followsSql, params: followsParams(position) };
+  }
+
+  /** Takes note of why the server has stopped, for what is put together next. */
+  stopped(error: Error): void {
+    if ((error as { detail?: unknown }).detail === LOOK_AGAIN.tombstones) {
+      this.#asksForKeys = ASK_AGAIN_AFTER;
+    }
+  }
+
+  async #noted(
+    change: Exclude<Change, { kind: 'message' }>,
+    context: ChangeContext,
+    journal: KeyJournal,
+  ): Promise<Statement | undefined> {
+    if (change.kind === 'truncate') return undefined;
+    const table = await this.#tables.seek(change.relation);
+    if (!table) return undefined;
+    const values = valuesOf(change);
+    if (change.kind === 'insert') journal.add('inserted', table, values, context);
+    else if (change.kind === 'delete') journal.add('deleted', table, values, context);
+    return this.#statement(table, change, values, context);
+  }
+
+  #statement(
+    table: Table,
+    change: RowChange,
+    values: RowValues,
+    context: ChangeContext,
+  ): Statement | undefined {
+    if (isOwn(table.relation) || table.key.deferrable) return undefined;
+    if (table.columns.some(({ missing }) => missing)) return undefined;
+    if (!Tombstones.byKey(table)) {
+      // Without a key nothing can be in the row's way.
+      return table.key.kind === 'none' && change.kind === 'insert'
+        ? strictInsert(table, values)
+        : undefined;
+    }
+    const limit = this.#writer.fastLimit(context);
+    switch (change.kind) {
+      case 'insert':
+        return strictInsert(table, values);
+      case 'update':
+        if (change.oldTuple) return undefined;
+        return fastUpdate(table, values, this.#providerOrigin, limit, 'must take one');
+      case 'delete':
+        return fastDelete(table, values, this.#providerOrigin, limit, 'must take one');
+    }
+  }
+}
+
+/** The new row, or the old one of a delete. */
+function valuesOf(change: RowChange): RowValues {
+  return readValues(change.kind === 'delete' ? change.oldTuple : change.newTuple);
+}

@@ -1,0 +1,398 @@
+import { assert } from '../base/assert.ts';
+import { backoffMs } from '../base/backoff.ts';
+import { BdrError } from '../base/errors.ts';
+import { formatLsn, type Lsn } from '../base/lsn.ts';
+import { quoteLiteral } from '../base/names.ts';
+import { formatPgTime } from '../base/pg-time.ts';
+import { pause } from '../base/wait.ts';
+import { enterApplyGate } from '../catalog/apply-gate.ts';
+import type { Change, RowChange } from '../pgoutput/transaction.ts';
+import { rollBack } from '../postgres/origins.ts';
+import type { Session } from '../postgres/session.ts';
+import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { ENOUGH_FOR_BATCH, type AheadSender } from './ahead-sender.ts';
+import type { ApplyOptions } from './apply-options.ts';
+import type { ChangeContext } from './change-context.ts';
+import type { Statement } from './prepared.ts';
+import type { SetWriter } from './set-writer.ts';
+import type { TableMap } from './table-map.ts';
+import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
+import { dueTime, isWhole, latest, type TransactionPart } from './transaction-part.ts';
+import type { ChangeWriter } from './writer.ts';
+
+/** Apply was paused by bdr_apply_pause(): the link is to be let go until it is resumed, so that the provider need not wait for it. */
+export class ApplyPaused extends Error {
+  constructor() {
+    super('apply is paused');
+    this.name = 'ApplyPaused';
+  }
+}
+
+/** How changes are written: as sets, or one by one in their order. */
+type Way = 'sets' | 'rows';
+
+/** A local transaction and what of the provider's goes into it. */
+interface Current {
+  /** To begin again from after a lock conflict; undefined once it is too much to keep. */
+  parts: TransactionPart[] | undefined;
+  bytes: number;
+  way: Way;
+  /** Changes whose statements go out as one batch, in order. */
+  sending: SentChange[];
+  /** Whether changes before those in `sending` have been written in this local transaction. */
+  written: boolean;
+  /** A lock conflict has undone it. */
+  again: boolean;
+}
+
+interface SentChange {
+  readonly change: RowChange;
+  readonly context: ChangeContext;
+  readonly statement: Statement;
+}
+
+/** Parts kept for a second try. Beyond this a lock conflict costs reading the transaction again from the provider. */
+const MOST_KEPT_BYTES = 32 * 1024 * 1024;
+/** Below this many changes the statements of single rows, which are prepared, are faster than sets, which are planned each time. */
+const LEAST_FOR_SETS = 20;
+const SENT_SAVEPOINT = 'bdr_sent';
+/** From so many changes on they are written, while the next are folded. */
+const ENOUGH_FOR_SET = 2500;
+
+/**
+ * Applies a link's transactions in commit order, exactly once, one or a group of them in each local transaction: the origin's
+ * position commits with the rows, so after a crash both are there or neither is (DESIGN 3.2; 4.2, rule 1).
+ *
+ * A group whose statements fail is rolled back and tried in halves, down to one transaction, and that row by row in order. What
+ * is small goes out in one piece with its commit, without waiting for answers, several transactions at once where they may not
+ * share one; where the server stops in that, it goes on step by step.
+ *
+ * A guest on the user's server (DESIGN 3.4): a lock that is not had within the session's lock_timeout is given up together with
+ * everything held, and the transaction begins again after a pause in which it holds nothing.
+ */
+export class ApplyWorker {
+  readonly #session: Session;
+  readonly #tables: TableMap;
+  readonly #writer: ChangeWriter;
+  readonly #sets: SetWriter;
+  readonly #ahead: AheadSender;
+  readonly #options: ApplyOptions;
+  /** A transaction of which not all parts have come. */
+  #unfinished: Current | undefined;
+
+  constructor(
+    session: Session,
+    tables: TableMap,
+    writer: ChangeWriter,
+    sets: SetWriter,
+    ahead: AheadSender,
+    options: ApplyOptions,
+  ) {
+    this.#session = session;
+    this.#tables = tables;
+    this.#writer = writer;
+    this.#sets = sets;
+    this.#ahead = ahead;
+    this.#options = options;
+  }
+
+  /** Applies whole transactions in one local transaction, or the next part of one that is too large to be whole. */
+  async apply(parts: readonly TransactionPart[]): Promise<void> {
+    if (this.#unfinished) return this.#goOn(this.#unfinished, parts);
+    const way = this.#wayOf(parts);
+    if (way === 'rows' && (await this.#ahead.sendAsOne(parts))) return;
+    return this.#applyBy(way, parts);
+  }
+
+  /**
+   * Applies some of the transactions, from the first on, each in a local transaction of its own. All are whole, and none must be
+   * alone. Returns how many it has applied: one at least.
+   */
+  async applyEach(parts: readonly TransactionPart[]): Promise<number> {
+    assert(this.#unfinished === undefined, 'a transaction begins when the one before has ended');
+    const some = parts.slice(0, this.#ahead.most);
+    const large = some.findIndex((part) => this.#wayOf([part]) === 'sets');
+    const small = large < 0 ? some : some.slice(0, large);
+    const applied = await this.#ahead.sendEach(small);
+    if (applied > 0 && applied === small.length) return applied;
+    const [next] = parts.slice(applied);
+    assert(next !== undefined, 'there is a transaction to apply');
+    await this.#applyBy(this.#wayOf([next]), [next]);
+    return applied + 1;
+  }
+
+  #wayOf(parts: readonly TransactionPart[]): Way {
+    const changes = parts.reduce((sum, part) => sum + part.changes.length, 0);
+    const inOrder = parts.some(
+      ({ isAlone, context }) => isAlone || this.#options.difficult.has(context.commitLsn),
+    );
+    return changes < LEAST_FOR_SETS || inOrder ? 'rows' : 'sets';
+  }
+
+  /**
+   * Moves the origin to a position between transactions, and waits until that is on disk, with all before it. `alongside` is a
+   * statement that commits with it.
+   */
+  async moveTo(lsn: Lsn, alongside = ''): Promise<void> {
+    assert(this.#unfinished === undefined, 'the origin moves between transactions');
+    await this.#orStartOver(begun([], 'rows'), async (current) => {
+      await this.#open(current);
+      // "local": under synchronous_standby_names anything more could wait for ever.
+      await this.#session.script(
+        `SET LOCAL synchronous_commit = local; ${alongside};` +
+          ` SELECT pg_replication_origin_xact_setup('${formatLsn(lsn)}', clock_timestamp()), pg_current_xact_id(); COMMIT`,
+      );
+    });
+  }
+
+  async #applyBy(way: Way, parts: readonly TransactionPart[]): Promise<void> {
+    if (way === 'rows' && parts.length > 1 && parts.every(isWhole)) {
+      // Row by row each change is judged by its own time, and what its transaction inserted by that one's: not a later one's.
+      for (const part of parts) await this.#applyBy('rows', [part]);
+      return;
+    }
+    const current = begun(parts, way);
+    const [first] = parts;
+    if (first) this.#options.onBegin(first.context);
+    try {
+      await this.#orStartOver(current, () => this.#begin(current, parts));
+    } catch (error) {
+      if (!this.#canTryOtherwise(error) || way === 'rows') throw error;
+      if (parts.length === 1) return this.#applyBy('rows', parts);
+      const middle = Math.ceil(parts.length / 2);
+      await this.apply(parts.slice(0, middle));
+      await this.apply(parts.slice(middle));
+    }
+  }
+
+  /** The next part of an unfinished transaction. */
+  async #goOn(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+    keep(current, parts);
+    try {
+      await this.#orStartOver(current, () =>
+        current.again ? this.#begin(current, kept(current)) : this.#write(current, parts),
+      );
+    } catch (error) {
+      if (!this.#canTryOtherwise(error) || current.way === 'rows') throw error;
+      if (current.parts) return this.#applyBy('rows', current.parts);
+      for (const { context } of parts) this.#options.difficult.add(context.commitLsn);
+      throw error;
+    }
+  }
+
+  async #begin(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+    await this.#open(current);
+    await this.#write(current, parts);
+  }
+
+  /** Writes parts into the local transaction that is open, and commits it when the last one ends its transaction. */
+  async #write(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+    for (const { changes, context } of parts) {
+      for (const change of changes) {
+        if (this.#fold(change, context, current)) {
+          if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
+          continue;
+        }
+        await this.#change(change, context, current);
+        if (!current.again) this.#options.onProgress();
+      }
+    }
+    const last = parts.at(-1);
+    if (last?.endLsn === undefined) {
+      await this.#sets.flush();
+      // What a lock conflict had undone is done again: the next parts go on from here.
+      current.again = false;
+      this.#unfinished = current;
+      return;
+    }
+    await this.#sets.settle();
+    await this.#settle(current);
+    await this.#writer.finish({ ...last.context, commitTime: latest(parts) });
+    // The origin's position is session state that outlives a rollback, so every transaction sets its own just before it
+    // commits. pg_current_xact_id() makes a transaction that wrote nothing count.
+    await this.#session.script(
+      `SELECT pg_replication_origin_xact_setup('${formatLsn(last.endLsn)}', ${quoteLiteral(formatPgTime(latest(parts)))}),` +
+        ` pg_current_xact_id(); COMMIT`,
+    );
+    this.#unfinished = undefined;
+    this.#options.difficult.delete(last.context.commitLsn);
+    this.#writer.committed();
+    this.#options.onCommit(parts);
+  }
+
+  /** Takes a change into the sets, where that needs nothing else. */
+  #fold(change: Change, context: ChangeContext, current: Current): boolean {
+    if (current.way === 'rows' || change.kind === 'message' || change.kind === 'truncate') {
+      return false;
+    }
+    const table = this.#tables.known(change.relation);
+    if (!table || !this.#sets.add(table, change, context)) return false;
+    this.#writer.count(change);
+    return true;
+  }
+
+  async #change(change: Change, context: ChangeContext, current: Current): Promise<void> {
+    if (change.kind === 'message') return;
+    if (change.kind === 'truncate') {
+      await this.#sets.settle();
+      await this.#settle(current);
+      await this.#writer.truncate(change, context);
+      current.written = true;
+      return;
+    }
+    // Not behind a COPY: where that fails, as it may, the server would refuse to say anything about the table.
+    if (!this.#tables.known(change.relation)) await this.#sets.settle();
+    await this.#tables.find(change.relation);
+    if (current.way === 'sets') {
+      // The batch may have held what this change cannot be folded with.
+      await this.#sets.flush();
+      if (this.#fold(change, context, current)) return;
+      await this.#sets.settle();
+    }
+    this.#writer.count(change);
+    // Behind a set a statement sent ahead could not be undone by itself: sets hold what is many.
+    if (current.way === 'rows' && (await this.#send(change, context, current))) return;
+    await this.#settle(current);
+    await this.#writer.write(change, context);
+    current.written = true;
+  }
+
+  /** Puts a change off to be sent with others as one batch, if it can be. */
+  async #send(change: RowChange, context: ChangeContext, current: Current): Promise<boolean> {
+    const statement = await this.#ahead.statements.change(change, context);
+    if (!statement) return false;
+    current.sending.push({ change, context, statement });
+    if (current.sending.length >= ENOUGH_FOR_BATCH) await this.#settle(current);
+    return true;
+  }
+
+  /** Sends what was put off. If the server stops in it, all of that is undone and written one after the other. */
+  async #settle(current: Current): Promise<void> {
+    const { sending } = current;
+    if (sending.length === 0) return;
+    current.sending = [];
+    if (current.written) await this.#session.script(`SAVEPOINT ${SENT_SAVEPOINT}`);
+    const error = await this.#errorOf(sending);
+    if (error === undefined) {
+      for (const { change, context } of sending) await this.#writer.done(change, context);
+    } else if (this.#session.lost.aborted || isLockConflict(error)) {
+      throw error;
+    } else {
+      if (current.written) await this.#session.script(`ROLLBACK TO SAVEPOINT ${SENT_SAVEPOINT}`);
+      else {
+        await this.#session.script('ROLLBACK');
+        await this.#enter(current);
+      }
+      for (const { change, context } of sending) await this.#writer.write(change, context);
+    }
+    if (current.written) await this.#session.script(`RELEASE SAVEPOINT ${SENT_SAVEPOINT}`);
+    current.written = true;
+    await this.#writer.relieve();
+  }
+
+  async #errorOf(sending: readonly SentChange[]): Promise<Error | undefined> {
+    try {
+      const { answer } = await this.#writer.statements.send(
+        sending.map(({ statement }) => statement),
+      );
+      return (await answer).error;
+    } catch (error) {
+      return error as Error;
+    }
+  }
+
+  async #open(current: Current): Promise<void> {
+    await this.#enter(current);
+    this.#writer.begin();
+    this.#sets.begin();
+    current.written = false;
+  }
+
+  /**
+   * Begins the local transaction when it may begin: apply is not paused, and the server's own clock has passed the provider's
+   * commit time, so that a local write that follows gets a greater version than what it overwrites (DESIGN 4.7).
+   */
+  async #enter(current: Current): Promise<void> {
+    const { applyDelayMs, maxClockSkewMs, onProgress, signal } = this.#options;
+    const due = dueTime(current.parts ?? [], applyDelayMs);
+    for (;;) {
+      signal.throwIfAborted();
+      const gate = await enterApplyGate(this.#session, due, this.#writer.mustBeAlone);
+      if (!gate) {
+        throw new BdrError('invalid_membership', { message: 'BDR was removed from this node' });
+      }
+      const { earlyMs } = gate;
+      if (!gate.paused && earlyMs === 0) return;
+      await this.#session.script('ROLLBACK');
+      if (gate.paused) throw new ApplyPaused();
+      if (earlyMs > applyDelayMs + maxClockSkewMs) {
+        throw new BdrError('clock_skew', {
+          message: `the provider's clock is ${Math.round(earlyMs / 1000)} s ahead of this server's`,
+          hint: 'Synchronise the clocks (NTP). The link goes on by itself once they are closer, or raise bdr.max_clock_skew.',
+        });
+      }
+      onProgress();
+      await pause(Math.min(earlyMs, 1000), signal);
+    }
+  }
+
+  /** Runs a step; after a lock conflict rolls back, waits holding nothing, and runs it again. */
+  async #orStartOver(current: Current, step: (current: Current) => Promise<void>): Promise<void> {
+    for (let failures = 0; ; failures++) {
+      if (failures > 0) {
+        await pause(backoffMs(failures, LOCK_BACKOFF, this.#options.random), this.#options.signal);
+        this.#options.signal.throwIfAborted();
+      }
+      try {
+        return await step(current);
+      } catch (error) {
+        await this.#rollback(current, error);
+        current.again = true;
+      }
+    }
+  }
+
+  /** Rolls back after an error, and throws it again unless doing the same again can help. */
+  async #rollback(current: Current, error: unknown): Promise<void> {
+    current.sending = [];
+    await this.#sets.abandon();
+    this.#unfinished = undefined;
+    if (this.#session.lost.aborted || error instanceof ApplyPaused) throw error;
+    this.#options.onRollback();
+    this.#tables.forget();
+    try {
+      await rollBack(this.#session);
+    } catch {
+      // The server ended the session with its last answer: that is what there is to tell.
+      throw error;
+    }
+    if (!isLockConflict(error) || !current.parts) throw error;
+  }
+
+  /** Whether a set, or a group, may have failed where its transactions one by one, row by row, do not. */
+  #canTryOtherwise(error: unknown): boolean {
+    if (this.#session.lost.aborted || this.#options.signal.aborted) return false;
+    return (
+      sqlstateOf(error) !== undefined ||
+      (error instanceof BdrError && error.code === 'apply_failed')
+    );
+  }
+}
+
+function begun(parts: readonly TransactionPart[], way: Way): Current {
+  const current: Current = { parts: [], bytes: 0, way, sending: [], written: false, again: false };
+  keep(current, parts);
+  return current;
+}
+
+function keep(current: Current, parts: readonly TransactionPart[]): void {
+  for (const part of parts) current.bytes += part.bytes;
+  if (current.bytes > MOST_KEPT_BYTES) current.parts = undefined;
+  else current.parts?.push(...parts);
+}
+
+/** All parts so far. What a lock conflict has undone is done again only while they are kept. */
+function kept({ parts }: Current): readonly TransactionPart[] {
+  assert(parts !== undefined, 'a transaction that begins again is kept');
+  return parts;
+}

@@ -1,0 +1,33 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { tupleOf } from '../pgoutput/tuple-value.ts';
+import { columnArray } from './arrays.ts';
+
+/** Reads a binary array of one dimension; manual and source: array_send(). */
+function elements(array: Buffer): { hasNull: boolean; type: number; values: (string | null)[] } {
+  expect([array.readInt32BE(0), array.readInt32BE(16)], 'dimensions, lower bound').toEqual([1, 1]);
+  const values: (string | null)[] = [];
+  let at = 20;
+  for (let i = 0; i < array.readInt32BE(12); i++) {
+    const length = array.readInt32BE(at);
+    at += 4;
+    values.push(length < 0 ? null : array.toString('utf8', at, at + length));
+    at += Math.max(length, 0);
+  }
+  expect(at).toBe(array.length);
+  return { hasNull: array.readInt32BE(4) === 1, type: array.readInt32BE(8), values };
+}
+
+test('a column of any rows is the array of its values', () => {
+  const value = fc.option(fc.string({ unit: 'grapheme', maxLength: 60 }));
+  fc.assert(
+    fc.property(fc.array(fc.tuple(value, value, value)), fc.nat(2), (rows, column) => {
+      const values = rows.map((row) => row[column] ?? null);
+      expect(elements(columnArray(rows.map(tupleOf), column))).toEqual({
+        hasNull: values.includes(null),
+        type: 25,
+        values,
+      });
+    }),
+  );
+});

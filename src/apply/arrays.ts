@@ -1,0 +1,63 @@
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import type { Tuple } from '../pgoutput/tuple.ts';
+
+const TEXT_OID = 25;
+const TIMESTAMPTZ_OID = 1184;
+/** Dimensions, flags, element type; then of the one dimension: length, lower bound. Four bytes each. */
+const HEADER_BYTES = 20;
+/** How the server keeps `-infinity`. */
+const MINUS_INFINITY = -(2n ** 63n);
+/** Below this a loop is faster than a call. */
+const SHORT_BYTES = 24;
+
+/**
+ * One column of many rows as a binary `text[]`, the parameter of a set statement. On the wire a value has its length before it,
+ * as an array's element has, so both are copied together and nothing is decoded. Values must have come as text; one that is null
+ * or was not sent is null.
+ */
+export function columnArray(rows: readonly Tuple[], column: number): Buffer {
+  let bytes = HEADER_BYTES;
+  let hasNull = 0;
+  for (const row of rows) {
+    const length = row.length(column);
+    if (length < 0) hasNull = 1;
+    bytes += 4 + Math.max(length, 0);
+  }
+  const array = arrayOf(TEXT_OID, rows.length, hasNull, bytes);
+  let at = HEADER_BYTES;
+  for (const row of rows) {
+    const length = row.length(column);
+    if (length < 0) {
+      at = array.writeInt32BE(-1, at);
+      continue;
+    }
+    const from = row.offset(column) - 4;
+    const size = length + 4;
+    const { buffer } = row;
+    if (size > SHORT_BYTES) buffer.copy(array, at, from, from + size);
+    else for (let i = 0; i < size; i++) array[at + i] = buffer[from + i] as number;
+    at += size;
+  }
+  return array;
+}
+
+/** Moments as a binary `timestamptz[]`. */
+export function timeArray(times: readonly PgTime[]): Buffer {
+  const array = arrayOf(TIMESTAMPTZ_OID, times.length, 0, HEADER_BYTES + times.length * 12);
+  let at = HEADER_BYTES;
+  for (const time of times) {
+    at = array.writeInt32BE(8, at);
+    at = array.writeBigInt64BE(time === LONG_AGO ? MINUS_INFINITY : BigInt(time), at);
+  }
+  return array;
+}
+
+function arrayOf(type: number, length: number, hasNull: number, bytes: number): Buffer {
+  const array = Buffer.allocUnsafe(bytes);
+  array.writeInt32BE(1, 0);
+  array.writeInt32BE(hasNull, 4);
+  array.writeInt32BE(type, 8);
+  array.writeInt32BE(length, 12);
+  array.writeInt32BE(1, 16);
+  return array;
+}

@@ -1,0 +1,12 @@
+import type { Lsn } from '../base/lsn.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import type { Seen } from './writers.ts';
+
+/** The remote transaction that changes belong to. */
+export interface ChangeContext {
+  readonly xid: number;
+  readonly commitTime: PgTime;
+  readonly commitLsn: Lsn;
+  /** What the provider had seen of the other nodes' writes by its last heartbeat before this transaction. */
+  readonly seen: Seen;
+}

@@ -1,0 +1,104 @@
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import type { Param } from '../postgres/session.ts';
+import { columnParams, keyParams } from './local-rows.ts';
+import type { Statement } from './prepared.ts';
+import { isComplete, UNSENT, type RowValues } from './row-values.ts';
+import * as sql from './statements.ts';
+import { hasFixedColumn, type Table, type TableColumn } from './table.ts';
+
+/** The statements that take a row only where that is certain to be right without looking (DESIGN 4.2, rule 11): one row or none. */
+
+/** Inserts the row unless one is in its way. */
+export function fastInsert(table: Table, values: RowValues): Statement {
+  return inserting(table, values, 'insert', true);
+}
+
+/** As `fastInsert`; a row in the way is an error. */
+export function strictInsert(table: Table, values: RowValues): Statement {
+  return inserting(table, values, 'strict insert', false);
+}
+
+function inserting(
+  table: Table,
+  values: RowValues,
+  name: string,
+  skipExisting: boolean,
+): Statement {
+  const text = textOf(table, name, () => {
+    const columns = sql.writable(table);
+    return { sql: sql.insertSql(table, columns, skipExisting), columns };
+  });
+  return { sql: text.sql, params: columnParams(text.columns, values) };
+}
+
+/** Undefined when no UPDATE can do it. `limit`: rows older than this are overwritten. */
+export function fastUpdate(
+  table: Table,
+  values: RowValues,
+  providerOrigin: number,
+  limit: PgTime,
+  must?: 'must take one',
+): Statement | undefined {
+  const complete = isComplete(values);
+  const sent = complete ? '' : values.map((value) => (value === UNSENT ? '0' : '1')).join('');
+  const text = textOf(table, `update ${sent} ${must ?? ''}`, () => {
+    const columns =
+      complete && hasFixedColumn(table)
+        ? []
+        : sql.updatable(table, sql.writable(table, sentIn(values)));
+    const update = complete ? sql.fastUpdateSql(table, columns) : sql.ownUpdateSql(table, columns);
+    return { sql: must ? sql.takingOneSql(update) : update, columns };
+  });
+  if (text.columns.length === 0) return undefined;
+  const params = [...columnParams(text.columns, values), ...keyParams(table, values)];
+  params.push(providerOrigin);
+  if (complete) params.push(timeText(limit));
+  return { sql: text.sql, params };
+}
+
+/** `limit`: rows older than this are deleted. */
+export function fastDelete(
+  table: Table,
+  old: RowValues,
+  providerOrigin: number,
+  limit: PgTime,
+  must?: 'must take one',
+): Statement {
+  const { sql: text } = textOf(table, `delete ${must ?? ''}`, () => {
+    const remove = sql.fastDeleteSql(table);
+    return { sql: must ? sql.takingOneSql(remove) : remove, columns: [] };
+  });
+  const params: Param[] = keyParams(table, old);
+  params.push(providerOrigin, timeText(limit));
+  return { sql: text, params };
+}
+
+/** Tells of each column of the provider whether its value was sent. */
+export function sentIn(values: RowValues): (position: number) => boolean {
+  return (position) => values[position] !== UNSENT;
+}
+
+interface Text {
+  readonly sql: string;
+  /** Whose values it writes. */
+  readonly columns: readonly TableColumn[];
+}
+
+const texts = new WeakMap<Table, Map<string, Text>>();
+
+/** Made once for each table: making a statement's text takes longer than sending it. */
+function textOf(table: Table, name: string, make: () => Text): Text {
+  const ofTable = texts.get(table) ?? new Map<string, Text>();
+  texts.set(table, ofTable);
+  const text = ofTable.get(name) ?? make();
+  ofTable.set(name, text);
+  return text;
+}
+
+let lastTime: { readonly time: PgTime; readonly text: string } | undefined;
+
+/** Changes of one transaction, and often those of many, have one limit. */
+function timeText(time: PgTime): string {
+  if (lastTime?.time !== time) lastTime = { time, text: formatPgTime(time) };
+  return lastTime.text;
+}

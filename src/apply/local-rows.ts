@@ -1,0 +1,103 @@
+import { quoteQualified } from '../base/names.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import { findRowVersion } from '../catalog/row-versions.ts';
+import type { LocalRow } from '../conflict/decide.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import type { PreparedStatements } from './prepared.ts';
+import { UNSENT, type RowValues } from './row-values.ts';
+import { fetchAllSql, fetchSql } from './statements.ts';
+import type { Table, TableColumn } from './table.ts';
+import { writerOf, writerWithId, type OriginMap } from './writers.ts';
+
+/** A local row, locked, with what decides about it. */
+export interface FoundRow {
+  readonly ctid: string;
+  readonly xmin: string;
+  readonly row: Exclude<LocalRow, { kind: 'missing' }>;
+}
+
+interface FetchedRow {
+  readonly ctid: string;
+  readonly xmin: string;
+  readonly key: string | null;
+  readonly own: 't' | 'f' | null;
+  readonly time: string | null;
+  readonly origin: string | null;
+}
+
+/** Finds and locks the local rows that changes meet, and tells who wrote them when. */
+export class LocalRows {
+  readonly #session: Session;
+  readonly #statements: PreparedStatements;
+  readonly #origins: () => OriginMap;
+
+  constructor(session: Session, statements: PreparedStatements, origins: () => OriginMap) {
+    this.#session = session;
+    this.#statements = statements;
+    this.#origins = origins;
+  }
+
+  /** The row under the key of `values`, the provider's old row as far as it was sent. */
+  async find(table: Table, values: RowValues, remoteTime: PgTime): Promise<FoundRow | undefined> {
+    const params = keyParams(table, values);
+    if (table.key.deferrable) params.push(...columnParams(table.key.alike, values));
+    const [row] = await this.#statements.rows<FetchedRow>(fetchSql(table), params);
+    return row && (await this.#found(table, row, remoteTime));
+  }
+
+  /** All rows under a key: with a deferrable one, two rows may hold it until the transaction ends. */
+  async findAll(table: Table, values: RowValues, remoteTime: PgTime): Promise<FoundRow[]> {
+    const found: FoundRow[] = [];
+    const rows = await this.#statements.rows<FetchedRow>(
+      fetchAllSql(table),
+      keyParams(table, values),
+    );
+    for (const row of rows) found.push(await this.#found(table, row, remoteTime));
+    return found;
+  }
+
+  /** A row that was found, as JSON text: read apart, because only a conflict asks for it. */
+  async json(table: Table, found: FoundRow): Promise<string | null> {
+    const [row] = await this.#session.query<{ row: string }>(
+      `SELECT row_to_json(t.*)::text AS row FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`,
+      [found.ctid],
+    );
+    return row?.row ?? null;
+  }
+
+  async #found(table: Table, fetched: FetchedRow, remoteTime: PgTime): Promise<FoundRow> {
+    const { ctid, xmin } = fetched;
+    return { ctid, xmin, row: await this.#localRow(table, fetched, remoteTime) };
+  }
+
+  async #localRow(table: Table, fetched: FetchedRow, remoteTime: PgTime): Promise<FoundRow['row']> {
+    if (fetched.own === 't') return { kind: 'own' };
+    if (fetched.time === null || fetched.origin === null) return { kind: 'unrecorded' };
+    const origins = this.#origins();
+    const time = Number(fetched.time) as PgTime;
+    const origin = Number(fetched.origin);
+    if (!origins.copies.has(origin)) {
+      return { kind: 'versioned', version: { time, writer: writerOf(origins, origin) } };
+    }
+    // A copied row carries the copy's stamp, which is at or above its true version.
+    if (remoteTime > time || fetched.key === null) return { kind: 'unrecorded' };
+    const version = await findRowVersion(this.#session, table.local.name, fetched.key);
+    if (!version) return { kind: 'unrecorded' };
+    return {
+      kind: 'versioned',
+      version: { time: version.time, writer: writerWithId(origins, version.node) },
+    };
+  }
+}
+
+/** The values of columns as parameters; one that was not sent is null. */
+export function columnParams(columns: readonly TableColumn[], values: RowValues): Param[] {
+  return columns.map(({ position }) => {
+    const value = values[position];
+    return value === undefined || value === UNSENT ? null : value;
+  });
+}
+
+export function keyParams(table: Table, values: RowValues): Param[] {
+  return columnParams(table.key.columns, values);
+}

@@ -1,0 +1,321 @@
+import { assert } from '../base/assert.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import type { NodeId } from '../model/node.ts';
+import type { RowChange } from '../pgoutput/transaction.ts';
+import type { Tuple } from '../pgoutput/tuple.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { columnArray, timeArray } from './arrays.ts';
+import type { ChangeContext } from './change-context.ts';
+import { isFoldable, TableBatch, type FoldedChange } from './coalesce.ts';
+import { copyText } from './copy-text.ts';
+import { readValues } from './row-values.ts';
+import {
+  copySql,
+  notInsertedSql,
+  setDeleteSql,
+  setInsertSql,
+  setOwnUpdateSql,
+  setUpdateSql,
+  type SetStatement,
+} from './set-statements.ts';
+import { updatable, writable } from './statements.ts';
+import { hasFixedColumn, isOwn, type Table } from './table.ts';
+import { Tombstones, type KeyArrays } from './tombstones.ts';
+import type { ChangeWriter } from './writer.ts';
+
+/** The changes that a statement did not take: for the slow way. */
+type Left = readonly FoldedChange[];
+
+/** From so many rows on COPY is the faster way to insert. */
+const LEAST_FOR_COPY = 50;
+const COPY_SAVEPOINT = 'bdr_copy';
+
+/**
+ * Writes changes as sets: folded by key, then one statement for each table and kind, in the order deletes, updates, inserts. What
+ * a set did not take goes the slow way, row by row, in the same local transaction (DESIGN 3.2 and 4.3).
+ *
+ * While the server works on one batch, the next is folded and put together: `flush` returns once its statements are sent.
+ */
+export class SetWriter {
+  readonly #session: Session;
+  readonly #writer: ChangeWriter;
+  readonly #provider: NodeId;
+  readonly #providerOrigin: number;
+  #batches = new Map<Table, TableBatch>();
+  #added = 0;
+  #running: Promise<void> = Promise.resolve();
+  /** Tables in which COPY has met a row that was there already, in this transaction. */
+  readonly #contended = new Set<Table>();
+
+  constructor(options: {
+    session: Session;
+    writer: ChangeWriter;
+    provider: NodeId;
+    providerOrigin: number;
+  }) {
+    this.#session = options.session;
+    this.#writer = options.writer;
+    this.#provider = options.provider;
+    this.#providerOrigin = options.providerOrigin;
+  }
+
+  /** How many changes were added since the last flush. */
+  get size(): number {
+    return this.#added;
+  }
+
+  /** A local transaction begins. */
+  begin(): void {
+    this.#contended.clear();
+  }
+
+  /** Forgets what was added, and returns when nothing is under way any more: only then may the transaction be rolled back. */
+  async abandon(): Promise<void> {
+    this.#batches = new Map();
+    this.#added = 0;
+    const running = this.#running;
+    this.#running = Promise.resolve();
+    await running.catch(() => undefined);
+  }
+
+  /**
+   * Takes a change into the batch; false when it cannot: then call `flush` and try again, and if that is refused too, `settle`,
+   * and write it alone.
+   */
+  add(table: Table, change: RowChange, context: ChangeContext): boolean {
+    let batch = this.#batches.get(table);
+    if (!batch) {
+      if (!suitsSets(table) || this.#isUnderOtherDescription(table)) return false;
+      batch = new TableBatch(table);
+      this.#batches.set(table, batch);
+    }
+    if (!isFoldable(table, change) || !batch.add(change, context)) return false;
+    this.#added += 1;
+    return true;
+  }
+
+  /** Begins to write the batch, when the one before is done. */
+  async flush(): Promise<void> {
+    const batches = [...this.#batches.values()].filter(({ size }) => size > 0);
+    this.#batches = new Map();
+    this.#added = 0;
+    if (batches.length === 0) return;
+    const statements = batches.flatMap((batch) => this.#prepare(batch));
+    await this.#running;
+    this.#running = this.#run(statements);
+    // A failure is seen by who waits next.
+    this.#running.catch(() => undefined);
+  }
+
+  /** Returns when all that was added is written. */
+  async settle(): Promise<void> {
+    await this.flush();
+    await this.#running;
+  }
+
+  /** One after the other: what stood behind a COPY that is taken back would be taken back with it. */
+  async #run(statements: readonly (() => Promise<Left>)[]): Promise<void> {
+    const left: FoldedChange[] = [];
+    for (const send of statements) left.push(...(await send()));
+    for (const { change, context, wasNew } of left) {
+      await this.#writer.write(change, context, wasNew);
+    }
+    // Here, and not at the end: a later batch may bring back what a deletion takes away now.
+    if (left.length > 0) await this.#writer.settleDeletions();
+  }
+
+  /** The provider has described the table anew: what came before is written before what follows. */
+  #isUnderOtherDescription({ local }: Table): boolean {
+    for (const [table, { size }] of this.#batches) {
+      if (size > 0 && table.local.oid === local.oid) return true;
+    }
+    return false;
+  }
+
+  /** Puts a batch's statements together; what is returned sends them. */
+  #prepare(batch: TableBatch): (() => Promise<Left>)[] {
+    const { table } = batch;
+    const deletes: FoldedChange[] = [];
+    const inserts: FoldedChange[] = [];
+    const updates = new Map<string, FoldedChange[]>();
+    for (const folded of batch.changes()) {
+      if (folded.change.kind === 'delete') deletes.push(folded);
+      else if (folded.change.kind === 'insert') inserts.push(folded);
+      else {
+        const alike = updates.get(folded.mask);
+        if (alike) alike.push(folded);
+        else updates.set(folded.mask, [folded]);
+      }
+    }
+    const statements: (() => Promise<Left>)[] = [];
+    if (deletes.length > 0) statements.push(this.#delete(table, deletes));
+    for (const [mask, list] of updates) statements.push(this.#update(table, mask, list));
+    if (inserts.length > 0) statements.push(this.#insert(table, inserts));
+    return statements;
+  }
+
+  #delete(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {
+    const send = this.#taking(setDeleteSql(table), changes, [
+      this.#providerOrigin,
+      this.#limit(changes),
+    ]);
+    if (!Tombstones.byKey(table)) return send;
+    return async () => {
+      // Before the rows are looked for: in a long transaction it has moved on since the beginning.
+      const limit = this.#writer.groupLimit();
+      const left = await send();
+      const taken = left.length > 0 ? changes.filter((change) => !left.includes(change)) : changes;
+      const open = taken.filter(({ context }) => context.commitTime > limit);
+      if (open.length > 0) {
+        await this.#writer.tombstones.add(table, keysOf(table, open), this.#provider);
+      }
+      return left;
+    };
+  }
+
+  #update(table: Table, mask: string, changes: readonly FoldedChange[]): () => Promise<Left> {
+    const sent = writable(table, (position) => mask === '' || mask[position] === '1');
+    const columns = updatable(table, sent);
+    // Nothing that an UPDATE could set.
+    if (columns.length === 0) return () => Promise.resolve(changes);
+    return mask === ''
+      ? this.#taking(setUpdateSql(table, columns), changes, [
+          this.#providerOrigin,
+          this.#limit(changes),
+        ])
+      : this.#taking(setOwnUpdateSql(table, columns), changes, [this.#providerOrigin]);
+  }
+
+  #taking(
+    { sql, columns }: SetStatement,
+    changes: readonly FoldedChange[],
+    rest: readonly Param[],
+  ): () => Promise<Left> {
+    const rows = changes.map(tupleOf);
+    const arrays = columns.map(({ position }) => columnArray(rows, position));
+    return async () => {
+      // Not prepared: planned for this many rows, and for the table as large as it is now.
+      const [answer] = await this.#session.query<{ count: string; list: string | null }>(sql, [
+        ...arrays,
+        changes.length,
+        ...rest,
+      ]);
+      assert(answer !== undefined, 'an aggregate has one row');
+      if (Number(answer.count) === changes.length) return [];
+      const taken = new Set(answer.list?.slice(1, -1).split(',').map(Number));
+      return changes.filter((_, index) => !taken.has(index + 1));
+    };
+  }
+
+  #insert(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {
+    const rows = changes.map(tupleOf);
+    const columns = writable(table);
+    const copies = changes.length >= LEAST_FOR_COPY && !this.#contended.has(table);
+    const data = copies
+      ? copyText(
+          rows,
+          columns.map(({ position }) => position),
+        )
+      : undefined;
+    return async () => {
+      if (table.key.kind === 'none') return this.#append(table, changes, data);
+      const isCopied = data !== undefined && (await this.#copy(table, data));
+      const left = isCopied ? [] : await this.#insertFree(table, changes, rows);
+      if (Tombstones.byKey(table)) await this.#takeBackDeleted(table, changes);
+      return left;
+    };
+  }
+
+  /** False when a row was in the way of one of them: then none is inserted. */
+  async #copy(table: Table, data: Buffer): Promise<boolean> {
+    const begun = this.#session.script(`SAVEPOINT ${COPY_SAVEPOINT}`);
+    const copied = this.#session.copyIn(copySql(table, writable(table)), data);
+    try {
+      await Promise.all([begun, copied]);
+      await this.#session.script(`RELEASE SAVEPOINT ${COPY_SAVEPOINT}`);
+      return true;
+    } catch (error) {
+      if (!hasSqlstate(error, SQLSTATE.uniqueViolation)) throw error;
+      await this.#session.script(`ROLLBACK TO SAVEPOINT ${COPY_SAVEPOINT}`);
+      this.#contended.add(table);
+      return false;
+    }
+  }
+
+  /** Inserts into a table without key, where any row in the way is an error: what a TRUNCATE has not removed already. */
+  async #append(table: Table, changes: Left, data: Buffer | undefined): Promise<Left> {
+    const kept: FoldedChange[] = [];
+    for (const folded of changes) {
+      if (!(await this.#writer.isTruncated(table, folded.context))) kept.push(folded);
+    }
+    if (kept.length < changes.length || !data) return kept;
+    await this.#session.copyIn(copySql(table, writable(table)), data);
+    return [];
+  }
+
+  async #insertFree(
+    table: Table,
+    changes: readonly FoldedChange[],
+    rows: readonly Tuple[],
+  ): Promise<Left> {
+    const { sql, columns } = setInsertSql(table, writable(table));
+    const arrays = columns.map(({ position }) => columnArray(rows, position));
+    const count = await this.#session.run(sql, arrays);
+    if (count === changes.length) return [];
+    const key = table.key.columns.map(({ position }) => columnArray(rows, position));
+    const missing = await this.#session.query<{ n: string }>(notInsertedSql(table).sql, key);
+    return missing.flatMap(({ n }) => changes[Number(n) - 1] ?? []);
+  }
+
+  /** Rule 4: asked after the insert, by a newer snapshot, so that a deletion that committed meanwhile is seen. */
+  async #takeBackDeleted(table: Table, changes: readonly FoldedChange[]): Promise<void> {
+    const { tombstones } = this.#writer;
+    const keys = keysOf(table, changes);
+    for (const index of await tombstones.contested(table, keys, this.#provider)) {
+      const folded = changes[index];
+      if (!folded) continue;
+      const key = readValues(tupleOf(folded));
+      await this.#writer.takeBack(table, { key, context: folded.context });
+    }
+  }
+
+  /** Rows older than this are overwritten without looking, by every one of the changes. */
+  #limit(changes: readonly FoldedChange[]): string {
+    let least = Infinity as PgTime;
+    let last: ChangeContext | undefined;
+    for (const { context } of changes) {
+      // Changes of one transaction stand side by side.
+      if (context === last) continue;
+      last = context;
+      const limit = this.#writer.fastLimit(context);
+      if (limit < least) least = limit;
+    }
+    return formatPgTime(least);
+  }
+}
+
+function tupleOf({ change }: FoldedChange): Tuple {
+  return change.kind === 'delete' ? change.oldTuple : change.newTuple;
+}
+
+function keysOf(table: Table, changes: readonly FoldedChange[]): KeyArrays {
+  const rows = changes.map(tupleOf);
+  return {
+    times: timeArray(changes.map(({ context }) => context.commitTime)),
+    columns: table.key.columns.map(({ position }) => columnArray(rows, position)),
+  };
+}
+
+/** Where the order of the rows matters, or a value could be read differently, rows are written one by one. */
+function suitsSets(table: Table): boolean {
+  const { kind, deferrable } = table.key;
+  if (kind === 'whole-row' || deferrable || isOwn(table.relation)) return false;
+  if (table.local.hasReplicaTriggers || hasFixedColumn(table)) return false;
+  const columns = writable(table);
+  return (
+    columns.length > 0 &&
+    columns.every(({ local }) => local?.castsFromText) &&
+    table.columns.every(({ missing }) => !missing)
+  );
+}

@@ -1,0 +1,250 @@
+import { quoteIdent, quoteQualified } from '../base/names.ts';
+import { pgTimeSql } from '../base/pg-time.ts';
+import { LOOK_AGAIN } from '../catalog/ahead.ts';
+import { ORIGIN, OWN, versionTest } from './row-tests.ts';
+import type { Table, TableColumn } from './table.ts';
+
+/**
+ * SQL on user tables, as text: pure. Every value is a parameter cast to its column's type, every name is quoted. In the order
+ * of parameters, what a statement writes comes first, then the key, then what the version test needs.
+ */
+
+/** Columns that a statement writes: those with a local counterpart, as far as their values were sent. */
+export function writable(
+  table: Table,
+  isSent: (position: number) => boolean = () => true,
+): readonly TableColumn[] {
+  return table.columns.filter((column) => column.local !== undefined && isSent(column.position));
+}
+
+/** With `skipExisting`, a row that is already here is seen as one row not taken, and not as an error. */
+export function insertSql(
+  table: Table,
+  columns: readonly TableColumn[],
+  skipExisting: boolean,
+): string {
+  const name = quoteQualified(table.local.name);
+  const onConflict = skipExisting ? ` ON CONFLICT ${arbiter(table)}DO NOTHING` : '';
+  if (columns.length === 0) return `INSERT INTO ${name} DEFAULT VALUES${onConflict}`;
+  const names = columns.map((column) => quoteIdent(column.name)).join(', ');
+  const values = columns.map((column, index) => param(index + 1, column)).join(', ');
+  return `INSERT INTO ${name} (${names}) OVERRIDING SYSTEM VALUE VALUES (${values})${onConflict}`;
+}
+
+/** Any unique index counts, unless one of them is deferrable: ON CONFLICT cannot use those, so there the key is named. */
+function arbiter(table: Table): string {
+  if (!table.local.deferrable) return '';
+  return `(${table.key.columns.map((column) => quoteIdent(column.name)).join(', ')}) `;
+}
+
+/**
+ * An UPDATE by key that takes the row only where that is certain to be right without looking: the row is this provider's own, or
+ * older than the change and seen by its writer, or without record (DESIGN 4.2, rule 11). The condition stands on the target
+ * table, so that it is tested again on the new row after a wait for a lock. Parameters after the key: the provider's origin
+ * number, then the greatest commit time to overwrite.
+ */
+export function fastUpdateSql(table: Table, columns: readonly TableColumn[]): string {
+  const sets = setList(columns);
+  const key = keyCondition(table, sets.count + 1);
+  return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${sets.sql} WHERE ${key.sql} AND ${versionTest(key.next)}`;
+}
+
+/** A statement that takes one row, as one that fails when it takes none: for what is sent without waiting for its answer. */
+export function takingOneSql(sql: string): string {
+  return (
+    `WITH taken AS (${sql} RETURNING 1)` +
+    ` SELECT CASE WHEN count(*) = 1 THEN true ELSE bdr.internal_look_again('${LOOK_AGAIN.row}') END FROM taken`
+  );
+}
+
+/**
+ * An UPDATE by key for a change that leaves out TOASTed values: only the provider's own row holds what was left out, and one that
+ * this same transaction wrote. Parameter after the key: the provider's origin number.
+ */
+export function ownUpdateSql(table: Table, columns: readonly TableColumn[]): string {
+  const sets = setList(columns);
+  const key = keyCondition(table, sets.count + 1);
+  return (
+    `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${sets.sql} WHERE ${key.sql}` +
+    ` AND (${ORIGIN} = $${key.next}::oid OR ${OWN})`
+  );
+}
+
+export function fastDeleteSql(table: Table): string {
+  const key = keyCondition(table, 1);
+  return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${key.sql} AND ${versionTest(key.next)}`;
+}
+
+/**
+ * Reads and locks the row under a key, with what decides about it. The version is taken in the select list: it is computed
+ * again when the row turns out to have changed before the lock.
+ *
+ * Under a deferrable key there may be two rows for a while: the one that looks like the provider's old row is meant, else the
+ * one that this transaction has not written yet. There the values of `key.alike` follow the key.
+ */
+export function fetchSql(table: Table): string {
+  if (!table.key.deferrable) return `${fetchAllSql(table, 'LIMIT 1')}`;
+  const { next } = keyCondition(table, 1);
+  const alike = conditions(table.key.alike, next, textEquals).sql;
+  return fetchAllSql(table, `ORDER BY (${alike}) DESC, ${OWN} NULLS FIRST LIMIT 1`);
+}
+
+/** As `fetchSql`, for every row under the key. */
+export function fetchAllSql(table: Table, choice = ''): string {
+  const key = keyCondition(table, 1);
+  const keyJson =
+    table.key.kind === 'unique'
+      ? `jsonb_build_object(${table.key.columns
+          .map((column) => `${literalName(column)}, t.${quoteIdent(column.name)}::text`)
+          .join(', ')})::text`
+      : 'NULL';
+  return (
+    `SELECT t.ctid::text AS ctid, t.xmin::text AS xmin, ${keyJson} AS key,` +
+    ` ${OWN} AS own, ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
+    ` ${ORIGIN} AS origin` +
+    ` FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${key.sql} ${choice} FOR UPDATE`
+  );
+}
+
+/** Writes the row that `fetchSql` has locked. The last parameter is its ctid. */
+export function lockedUpdateSql(table: Table, columns: readonly TableColumn[]): string {
+  const sets = setList(columns);
+  return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${sets.sql} WHERE t.ctid = $${sets.count + 1}::tid`;
+}
+
+export function lockedDeleteSql(table: Table): string {
+  return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`;
+}
+
+/** Reads columns of one row by key, as text: asked of the provider for values that its stream left out. */
+export function readColumnsSql(table: Table, columns: readonly TableColumn[]): string {
+  const list = columns.map(
+    (column) => `t.${quoteIdent(column.name)}::text AS ${quoteIdent(column.name)}`,
+  );
+  const name = quoteQualified({ schema: table.relation.schema, name: table.relation.name });
+  return `SELECT ${list.join(', ')} FROM ONLY ${name} AS t WHERE ${keyCondition(table, 1).sql} LIMIT 1`;
+}
+
+/**
+ * Removes the rows that lose to a TRUNCATE. Parameters: the provider's origin number, the truncate's commit time, the origin
+ * numbers of the nodes that lose to the provider at equal times.
+ */
+export function truncateSql(table: Table): string {
+  return (
+    `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE (${ORIGIN} = $1::oid` +
+    ` OR pg_xact_commit_timestamp(t.xmin) < $2::timestamptz` +
+    ` OR pg_xact_commit_timestamp(t.xmin) = $2::timestamptz AND ${ORIGIN} = ANY ($3::oid[])) IS NOT FALSE`
+  );
+}
+
+/**
+ * Removes what other nodes wrote before this node truncated the table, and what came in only afterwards. Parameters: the
+ * truncate's commit time, the origin numbers of the nodes that lose to this one at equal times.
+ */
+export function truncatedRestSql(table: Table): string {
+  return `DELETE ${truncatedRest(table)}`;
+}
+
+/** Whether `truncatedRestSql` would find anything; the same parameters. */
+export function hasTruncatedRestSql(table: Table): string {
+  return `SELECT EXISTS (SELECT ${truncatedRest(table)}) AS any`;
+}
+
+function truncatedRest(table: Table): string {
+  return (
+    `FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0` +
+    ` AND (pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
+    ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))`
+  );
+}
+
+/**
+ * Which of the given keys have a row here that was not written by users of this node. Parameters: for each column of the key
+ * its values, as an array of text. Returns positions in the arrays, from 1.
+ */
+export function foundAmongSql(table: Table): string {
+  const { columns } = table.key;
+  const arrays = columns.map((_, index) => `$${index + 1}::text[]`);
+  const names = columns.map((_, index) => `c${index}`);
+  const equal = columns.map(
+    ({ name, local }, index) =>
+      `t.${quoteIdent(name)} ${local?.equals ?? '='} k.c${index}::${local?.type ?? 'text'}`,
+  );
+  return (
+    `SELECT k.n FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS k (${names.join(', ')}, n)` +
+    ` WHERE EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t` +
+    ` WHERE ${equal.join(' AND ')} AND ${ORIGIN} <> 0) ORDER BY k.n`
+  );
+}
+
+/** The row of a tuple as JSON, typed by the local table. */
+export function rowJsonSql(columns: readonly TableColumn[]): string {
+  const list = columns.map(
+    (column, index) => `${param(index + 1, column)} AS ${quoteIdent(column.name)}`,
+  );
+  return `SELECT row_to_json(r.*)::text AS row FROM (SELECT ${list.join(', ')}) AS r`;
+}
+
+/**
+ * Columns that an UPDATE by key sets. Key columns are equal already, and left out they let the server keep index entries. One
+ * is set where there is no other column, because the row must get the change's version.
+ */
+export function updatable(table: Table, columns: readonly TableColumn[]): readonly TableColumn[] {
+  const all = settable(columns);
+  const payload =
+    table.key.kind === 'unique' ? all.filter((column) => !table.key.columns.includes(column)) : all;
+  return payload.length > 0 ? payload : all.slice(0, 1);
+}
+
+/** A GENERATED ALWAYS identity cannot be set, not even in replica role: there may be no column that can. */
+export function settable(columns: readonly TableColumn[]): readonly TableColumn[] {
+  return columns.filter((column) => !column.local?.identityAlways);
+}
+
+function setList(columns: readonly TableColumn[]): { sql: string; count: number } {
+  const sql = columns
+    .map((column, index) => `${quoteIdent(column.name)} = ${param(index + 1, column)}`)
+    .join(', ');
+  return { sql, count: columns.length };
+}
+
+/** Finds rows by key. A whole row is compared by its text, null like any value: not every type has an equality operator. */
+function keyCondition(table: Table, first: number): Conditions {
+  const { kind, columns } = table.key;
+  const equals = (column: string, position: number, { local }: TableColumn) =>
+    `${column} ${local?.equals ?? '='} $${position}${local ? `::${local.type}` : ''}`;
+  return conditions(columns, first, kind === 'unique' ? equals : textEquals);
+}
+
+interface Conditions {
+  readonly sql: string;
+  /** The number of the first parameter after those used. */
+  readonly next: number;
+}
+
+function conditions(
+  columns: readonly TableColumn[],
+  first: number,
+  compare: (column: string, position: number, table: TableColumn) => string,
+): Conditions {
+  const list = columns.map((column, index) =>
+    compare(`t.${quoteIdent(column.name)}`, first + index, column),
+  );
+  return {
+    sql: list.length === 0 ? 'true' : list.join(' AND '),
+    next: first + columns.length,
+  };
+}
+
+function textEquals(column: string, position: number, { local }: TableColumn): string {
+  return `${column}::text IS NOT DISTINCT FROM $${position}${local ? `::${local.type}` : ''}::text`;
+}
+
+function param(index: number, column: TableColumn): string {
+  const type = column.local?.type;
+  return type === undefined ? `$${index}` : `$${index}::${type}`;
+}
+
+function literalName(column: TableColumn): string {
+  return `'${column.name.replaceAll("'", "''")}'`;
+}

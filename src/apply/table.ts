@@ -1,0 +1,131 @@
+import { BdrError } from '../base/errors.ts';
+import { displayName } from '../base/names.ts';
+import type { Relation } from '../pgoutput/transaction.ts';
+import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
+import { sameValue, type RowValues } from './row-values.ts';
+
+/** A column of the provider's relation with its local counterpart, matched by name. */
+export interface TableColumn {
+  /** Position in the provider's tuples. */
+  readonly position: number;
+  /** The local column; undefined when there is none, or when the server computes it. */
+  readonly local: LocalColumn | undefined;
+  readonly name: string;
+  readonly missing: boolean;
+}
+
+/** How rows are found: by the columns of a unique key, or, without any, by all columns at once. */
+export interface TableKey {
+  readonly kind: 'unique' | 'whole-row' | 'none';
+  readonly columns: readonly TableColumn[];
+  /** Checked here only at the end of a transaction, so that in its course two rows may have one key. */
+  readonly deferrable: boolean;
+  /** With a deferrable key: the columns by which two such rows are told apart. */
+  readonly alike: readonly TableColumn[];
+}
+
+/** A relation as the provider describes it, joined to the local table of the same name. */
+export interface Table {
+  readonly relation: Relation;
+  readonly local: LocalRelation;
+  readonly columns: readonly TableColumn[];
+  readonly key: TableKey;
+}
+
+/**
+ * Joins the provider's relation to the local table, column by name: dropped columns and column order do not matter. Columns
+ * that only the local table has keep their value, or take their default.
+ */
+export function joinTable(relation: Relation, local: LocalRelation): Table {
+  const columns = relation.columns.map((column, position): TableColumn => {
+    const found = local.columns.get(column.name);
+    return {
+      position,
+      name: column.name,
+      local: found?.generated ? undefined : found,
+      missing: found === undefined,
+    };
+  });
+  return { relation, local, columns, key: keyOf(relation, local, columns) };
+}
+
+function keyOf(
+  relation: Relation,
+  local: LocalRelation,
+  columns: readonly TableColumn[],
+): TableKey {
+  const flagged = columns.filter(({ position }) => relation.columns[position]?.isKey);
+  // REPLICA IDENTITY FULL flags every column: the primary key finds the row better, where there is one.
+  if (flagged.length > 0 && relation.replicaIdentity !== 'full') {
+    return uniqueKey(local, columns, flagged);
+  }
+  const primary = local.primaryKey.map((name) => columns.find((column) => column.name === name));
+  if (primary.length > 0 && primary.every((column) => column !== undefined)) {
+    return uniqueKey(local, columns, primary);
+  }
+  const none = { deferrable: false, alike: [] };
+  return flagged.length > 0
+    ? { kind: 'whole-row', columns: flagged.filter(({ local: found }) => found), ...none }
+    : { kind: 'none', columns: [], ...none };
+}
+
+function uniqueKey(
+  local: LocalRelation,
+  columns: readonly TableColumn[],
+  key: readonly TableColumn[],
+): TableKey {
+  const names = key.map(({ name }) => name).sort();
+  const immediate = local.immediateKeys.some(
+    (other) => [...other].sort().join('\0') === names.join('\0'),
+  );
+  const deferrable = local.deferrable && !immediate;
+  return {
+    kind: 'unique',
+    columns: key,
+    deferrable,
+    alike: deferrable ? columns.filter(({ local: found }) => found) : [],
+  };
+}
+
+/**
+ * Refuses a row that has a value for a column which does not exist here: dropping it would lose it in silence. A null is let
+ * pass, as in BDR, so that a column can be added on one node after the other.
+ */
+export function refuseMissingColumns(table: Table, values: RowValues): void {
+  for (const column of table.columns) {
+    if (column.missing && values[column.position] !== null) {
+      const name = displayName(table.local.name);
+      throw new BdrError('apply_failed', {
+        message: `column "${column.name}" of table ${name} does not exist on this node`,
+        detail: 'A replicated row has a value for it.',
+        hint: `Add the column here: ALTER TABLE ${name} ADD COLUMN … ; the link goes on by itself.`,
+        sqlstate: '42703',
+      });
+    }
+  }
+}
+
+/** Whether two rows have the same key, spelt the same. */
+export function sameKey(table: Table, old: RowValues, row: RowValues): boolean {
+  return table.key.columns.every(({ position }) => sameValue(old[position], row[position]));
+}
+
+/** A row of which only the key is kept. */
+export function keyOnly({ key }: Table, values: RowValues): RowValues {
+  return values.map((value, position) =>
+    key.columns.some((column) => column.position === position) ? value : null,
+  );
+}
+
+/** Whether a relation is one of bdr's own, which replicate like a user's but are none of the user's changes. */
+export function isOwn({ schema }: Relation): boolean {
+  return schema === 'bdr';
+}
+
+/**
+ * Whether a column that is not part of the key is GENERATED ALWAYS AS IDENTITY: no UPDATE can give it a value, and only a new row
+ * can have another one than the old.
+ */
+export function hasFixedColumn({ columns, key }: Table): boolean {
+  return columns.some((column) => column.local?.identityAlways && !key.columns.includes(column));
+}

@@ -1,0 +1,473 @@
+import { BdrError, messageOf } from '../base/errors.ts';
+import { displayName, quoteQualified } from '../base/names.ts';
+import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { holdOtherApply } from '../catalog/apply-gate.ts';
+import { decide, type ChangeKind } from '../conflict/decide.ts';
+import type { Version, Writer } from '../conflict/version.ts';
+import { sameNode, type NodeId } from '../model/node.ts';
+import type { RowChange, TruncateChange } from '../pgoutput/transaction.ts';
+import type { Session } from '../postgres/session.ts';
+import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
+import type { ChangeContext } from './change-context.ts';
+import { ConflictLog } from './conflict-log.ts';
+import { DeferredKeys } from './deferred-keys.ts';
+import { fastDelete, fastInsert, fastUpdate, sentIn } from './fast-statements.ts';
+import { withReplicaIdentity } from './identity.ts';
+import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
+import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
+import { PreparedStatements } from './prepared.ts';
+import { completed, type ReadFromProvider } from './provider-values.ts';
+import { filledFrom, isComplete, readValues } from './row-values.ts';
+import type { RowValues } from './row-values.ts';
+import * as sql from './statements.ts';
+import {
+  hasFixedColumn,
+  isOwn,
+  refuseMissingColumns,
+  sameKey,
+  type Table,
+  type TableColumn,
+} from './table.ts';
+import type { TableMap } from './table-map.ts';
+import { Tombstones } from './tombstones.ts';
+import { originsBelow, type OriginMap } from './writers.ts';
+
+/** So many keys are noted before what they ask for is done. */
+const MOST_NOTED = 5000;
+
+/**
+ * Writes changes into the local tables, inside the caller's transaction: first by a statement that takes only rows where that is
+ * certain to be right, and where that took none, the slow way: lock the row, decide, record, carry out (DESIGN 4.3).
+ */
+export class ChangeWriter {
+  readonly #session: Session;
+  readonly #tables: TableMap;
+  readonly #provider: Writer;
+  readonly #providerOrigin: number;
+  readonly #otherNodes: () => readonly NodeId[];
+  readonly #readFromProvider: ReadFromProvider;
+  readonly statements: PreparedStatements;
+  readonly #rows: LocalRows;
+  readonly #counts: TransactionCounts;
+  readonly #conflicts: ConflictLog;
+  readonly #deferred = new DeferredKeys();
+  /** What is remembered of deletions. */
+  readonly tombstones: Tombstones;
+  readonly #journal = new KeyJournal();
+  /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
+  readonly groupLimit: () => PgTime;
+  readonly #origins: () => OriginMap;
+  /** Of tables whose rows have no key: the TRUNCATE that they must be newer than, in this transaction. */
+  readonly #truncated = new Map<Table, Version | undefined>();
+  #mustBeAlone = false;
+  /** The group limit when the local transaction began. */
+  #limit = LONG_AGO;
+
+  constructor(options: {
+    session: Session;
+    tables: TableMap;
+    provider: Writer;
+    providerOrigin: number;
+    origins: () => OriginMap;
+    otherNodes: () => readonly NodeId[];
+    readFromProvider: ReadFromProvider;
+    /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
+    groupLimit: () => PgTime;
+    counts: ApplyCounts;
+  }) {
+    const { session, provider, origins } = options;
+    this.#session = session;
+    this.#tables = options.tables;
+    this.#provider = provider;
+    this.#providerOrigin = options.providerOrigin;
+    this.#otherNodes = options.otherNodes;
+    this.#readFromProvider = options.readFromProvider;
+    this.statements = new PreparedStatements(session);
+    this.#rows = new LocalRows(session, this.statements, origins);
+    this.#counts = new TransactionCounts(options.counts);
+    this.#conflicts = new ConflictLog(session, this.#rows, provider, origins, this.#counts);
+    this.tombstones = new Tombstones(this.statements, origins);
+    this.#origins = origins;
+    this.groupLimit = options.groupLimit;
+  }
+
+  /** The transaction could not wait for the others while it held what it had written: it is to begin by waiting for them. */
+  get mustBeAlone(): boolean {
+    return this.#mustBeAlone;
+  }
+
+  /** Call it when a local transaction has begun, the second try of one too. */
+  begin(): void {
+    this.#limit = this.groupLimit();
+    this.#tables.begin();
+    this.#counts.begin();
+    this.#deferred.clear();
+    this.#journal.clear();
+    this.#truncated.clear();
+  }
+
+  /** Takes note of a change that was sent ahead (src/apply/ahead.ts); `write` does so by itself. */
+  async done(change: RowChange, context: ChangeContext): Promise<void> {
+    const table = await this.#tables.find(change.relation);
+    if (change.kind === 'insert') {
+      this.#journal.add('inserted', table, readValues(change.newTuple), context);
+    } else if (change.kind === 'delete') {
+      this.#journal.add('deleted', table, readValues(change.oldTuple), context);
+    }
+  }
+
+  /** Counts a change of the provider. */
+  count(change: RowChange): void {
+    if (!isOwn(change.relation)) this.#counts.change(change.kind);
+  }
+
+  /** `wasNew`: a delete of a row that came and went together with others: that it is not here is no surprise. */
+  async write(change: RowChange, context: ChangeContext, wasNew = false): Promise<void> {
+    const table = await this.#tables.find(change.relation);
+    switch (change.kind) {
+      case 'insert': {
+        const values = readValues(change.newTuple);
+        refuseMissingColumns(table, values);
+        return this.#insert(table, values, context);
+      }
+      case 'update': {
+        const sent = readValues(change.newTuple);
+        refuseMissingColumns(table, sent);
+        const old = change.oldTuple ? readValues(change.oldTuple) : sent;
+        return this.#update(table, old, filledFrom(old, sent), context);
+      }
+      case 'delete':
+        return this.#delete(table, readValues(change.oldTuple), context, wasNew);
+    }
+  }
+
+  /** Removes the rows that lose to a TRUNCATE of the provider; writers are held back while it looks. */
+  async truncate(change: TruncateChange, context: ChangeContext): Promise<void> {
+    for (const relation of change.relations) {
+      const table = await this.#tables.find(relation);
+      await this.#session.script(
+        `LOCK TABLE ONLY ${quoteQualified(table.local.name)} IN SHARE ROW EXCLUSIVE MODE`,
+      );
+      await withReplicaIdentity(this.#session, table, () =>
+        this.#session.run(sql.truncateSql(table), [
+          this.#providerOrigin,
+          formatPgTime(context.commitTime),
+          `{${originsBelow(this.#origins(), this.#provider).join(',')}}`,
+        ]),
+      );
+      await this.tombstones.addTable(table, context.commitTime, this.#provider.id);
+    }
+  }
+
+  /** Call it now and then, when nothing is under way: keeps what is noted until the commit from growing with the transaction. */
+  async relieve(): Promise<void> {
+    if (this.#journal.size >= MOST_NOTED) await this.settleDeletions();
+  }
+
+  /** Ends the transaction's changes: what was put off until all of them are here. Call it right before the commit. */
+  async finish(context: ChangeContext): Promise<void> {
+    for (const { table, values } of this.#deferred.all()) {
+      const rows = await this.#rows.findAll(table, values, context.commitTime);
+      const own = rows.filter(({ row }) => row.kind === 'own');
+      for (const other of rows.filter((found) => !own.includes(found))) {
+        await this.#collide(table, values, own, other, context);
+      }
+    }
+    await this.settleDeletions();
+  }
+
+  committed(): void {
+    this.#mustBeAlone = false;
+    this.#counts.commit();
+  }
+
+  async #insert(table: Table, values: RowValues, context: ChangeContext): Promise<void> {
+    const row = await completed(table, values, this.#readFromProvider);
+    if (!row) return;
+    if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return;
+    if (table.key.kind === 'unique' && !table.key.deferrable) {
+      if (await this.#fastInsert(table, row)) return this.#noteInsert(table, row, context);
+      const found = await this.#rows.find(table, row, context.commitTime);
+      if (found) return this.#resolve('insert', table, row, row, found, context);
+      // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
+      // row that is deleted again already.
+      if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return;
+    }
+    const columns = sql.writable(table);
+    await this.#insertOrFail(table, columns, columnParams(columns, row));
+    this.#noteInsert(table, row, context);
+    if (table.key.deferrable) this.#deferred.add(table, row);
+  }
+
+  #noteInsert(table: Table, row: RowValues, context: ChangeContext): void {
+    if (Tombstones.byKey(table)) this.#journal.add('inserted', table, row, context);
+  }
+
+  /** Inserts the row unless one is in its way; says whether it did. */
+  #fastInsert(table: Table, row: RowValues): Promise<boolean> {
+    const { sql: text, params } = fastInsert(table, row);
+    return this.statements.takes(text, params);
+  }
+
+  async #insertOrFail(
+    table: Table,
+    columns: readonly TableColumn[],
+    params: ReturnType<typeof columnParams>,
+  ): Promise<void> {
+    try {
+      await this.statements.run(sql.insertSql(table, columns, false), params);
+    } catch (error) {
+      if (!hasSqlstate(error, SQLSTATE.uniqueViolation)) throw error;
+      throw new BdrError('apply_failed', {
+        message: `a replicated row of ${displayName(table.local.name)} collides with another row: ${messageOf(error)}`,
+        detail: (error as { detail?: string }).detail,
+        hint: 'Change or delete the local row that has the same value; the link goes on by itself.',
+        sqlstate: SQLSTATE.uniqueViolation,
+        cause: error,
+      });
+    }
+  }
+
+  async #update(
+    table: Table,
+    old: RowValues,
+    values: RowValues,
+    context: ChangeContext,
+  ): Promise<void> {
+    if (table.key.kind === 'unique' && !table.key.deferrable) {
+      if (!sameKey(table, old, values)) {
+        // Rule 7: a change of key is a delete of the old key and an insert of the new one, of one version.
+        await this.#delete(table, old, context);
+        return this.#insert(table, values, context);
+      }
+      if (await this.#fastUpdate(table, values, context)) return;
+    }
+    const found = await this.#rows.find(table, old, context.commitTime);
+    await this.#resolve('update', table, old, values, found, context);
+  }
+
+  async #fastUpdate(table: Table, values: RowValues, context: ChangeContext): Promise<boolean> {
+    const limit = this.fastLimit(context);
+    const statement = fastUpdate(table, values, this.#providerOrigin, limit);
+    return statement !== undefined && this.statements.takes(statement.sql, statement.params);
+  }
+
+  #fastDelete(table: Table, old: RowValues, context: ChangeContext): Promise<boolean> {
+    const limit = this.fastLimit(context);
+    const { sql: text, params } = fastDelete(table, old, this.#providerOrigin, limit);
+    return this.statements.takes(text, params);
+  }
+
+  async #delete(
+    table: Table,
+    old: RowValues,
+    context: ChangeContext,
+    wasNew = false,
+  ): Promise<void> {
+    const isRemembered = Tombstones.byKey(table);
+    if (table.key.kind === 'unique' && !table.key.deferrable) {
+      if (await this.#fastDelete(table, old, context)) {
+        if (isRemembered) this.#journal.add('deleted', table, old, context);
+        return;
+      }
+    }
+    const found = await this.#rows.find(table, old, context.commitTime);
+    if (isRemembered) {
+      this.#journal.add(found ? 'deleted' : wasNew ? 'gone' : 'missed', table, old, context);
+    }
+    if (found || !isRemembered) {
+      await this.#resolve('delete', table, old, undefined, found, context);
+    }
+  }
+
+  /** The slow way. `values` is the new row, absent for a delete; `old` is what the row was found by. */
+  async #resolve(
+    kind: ChangeKind,
+    table: Table,
+    old: RowValues,
+    values: RowValues | undefined,
+    found: FoundRow | undefined,
+    context: ChangeContext,
+  ): Promise<void> {
+    const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
+    const decision = this.#decide(kind, found, tombstone, context);
+    await this.#conflicts.add(kind, table, decision, values ?? old, found, context);
+    switch (decision.action) {
+      case 'skip':
+        return;
+      case 'as-insert':
+        if (values) await this.#insert(table, values, context);
+        return;
+      case 'apply':
+        if (!found) return;
+        if (values) return this.#overwrite(table, old, values, found);
+        await this.statements.run(sql.lockedDeleteSql(table), [found.ctid]);
+    }
+  }
+
+  #decide(
+    kind: ChangeKind,
+    found: FoundRow | undefined,
+    tombstone: Version | undefined,
+    { commitTime, seen }: ChangeContext,
+  ) {
+    const remote: Version = { time: commitTime, writer: this.#provider };
+    const local = found?.row ?? { kind: 'missing' as const, tombstone };
+    const met = local.kind === 'versioned' ? local.version : tombstone;
+    return decide(kind, remote, local, met ? seen.upTo(met.writer.id) : commitTime);
+  }
+
+  // Deletions ----------------------------------------------------------------------------------------------------------
+
+  /** Does what the transaction's inserts and deletes still ask for (DESIGN 4.2, rules 4 and 6), for all of them at once. */
+  async settleDeletions(): Promise<void> {
+    // All tables are asked about at once.
+    const asked = [...this.#journal.all('inserted')].map(async ([table, keys]) => ({
+      table,
+      keys,
+      contested: await this.tombstones.contested(table, keysOf(table, keys), this.#provider.id),
+    }));
+    for (const { table, keys, contested } of await Promise.all(asked)) {
+      for (const index of contested) {
+        const noted = keys[index];
+        if (noted) await this.takeBack(table, noted);
+      }
+    }
+    await this.#lookAgain();
+    const deleted = [...this.#journal.all('deleted')];
+    await Promise.all(deleted.map(([table, keys]) => this.#remember(table, keys)));
+    this.#journal.clear();
+  }
+
+  /** Removes a row that this transaction inserted, if it loses to a tombstone (rule 4). */
+  async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
+    if (!this.#isDeleted(await this.#tombstoneOf(table, key), context)) return;
+    for (const { ctid, row } of await this.#rows.findAll(table, key, context.commitTime)) {
+      if (row.kind === 'own') await this.statements.run(sql.lockedDeleteSql(table), [ctid]);
+    }
+  }
+
+  /**
+   * Whether nobody can send anything older than a deletion: then there is nobody to wait for, and nothing to remember. That must
+   * have been so before the row was looked for: what is older may have come in between.
+   */
+  isLast({ commitTime }: ChangeContext): boolean {
+    return commitTime <= this.#limit;
+  }
+
+  async #remember(table: Table, keys: readonly NotedKey[]): Promise<void> {
+    const open = keys.filter(({ context }) => !this.isLast(context));
+    if (open.length > 0) {
+      await this.tombstones.add(table, keysOf(table, open), this.#provider.id);
+    }
+  }
+
+  /**
+   * Rule 6: where a row to delete is missing, another link's transaction may hold it uncommitted, with a version that loses: so it
+   * is waited for, and looked again. A user's transaction is not waited for: the node's own stream tells of it
+   * (src/apply/own-writer.ts).
+   */
+  async #lookAgain(): Promise<void> {
+    const missing = (['missed', 'gone'] as const).flatMap((kind) =>
+      [...this.#journal.all(kind)].flatMap(([table, keys]) =>
+        keys.map((noted) => ({ kind, table, ...noted })),
+      ),
+    );
+    if (missing.some(({ context }) => !this.isLast(context))) {
+      this.#mustBeAlone = true;
+      await holdOtherApply(this.#session);
+    }
+    for (const { kind, table, key, context } of missing) {
+      this.#journal.add('deleted', table, key, context);
+      const found = await this.#rows.find(table, key, context.commitTime);
+      // This transaction has inserted it anew.
+      if (found?.row.kind === 'own') continue;
+      // What came and went within the transaction leaves nothing to wonder about.
+      if (!found && kind === 'gone') continue;
+      await this.#resolve('delete', table, key, undefined, found, context);
+    }
+  }
+
+  #isDeleted(tombstone: Version | undefined, context: ChangeContext): boolean {
+    return this.#decide('insert', undefined, tombstone, context).action === 'skip';
+  }
+
+  #tombstoneOf(table: Table, values: RowValues): Promise<Version | undefined> {
+    return this.tombstones.find(table, keyParams(table, values));
+  }
+
+  /** A row without a key could not be found again: here a TRUNCATE is held back first, and what it left is read then. */
+  async isTruncated(table: Table, context: ChangeContext): Promise<boolean> {
+    if (!this.#truncated.has(table)) {
+      // Sent together; the second has its snapshot when the first is through.
+      const [, tombstone] = await Promise.all([
+        this.#session.script(
+          `LOCK TABLE ONLY ${quoteQualified(table.local.name)} IN ROW EXCLUSIVE MODE`,
+        ),
+        this.tombstones.find(table, []),
+      ]);
+      this.#truncated.set(table, tombstone);
+    }
+    return this.#isDeleted(this.#truncated.get(table), context);
+  }
+
+  /** Writes the change's row over the locked one, its key too: equal keys may be spelt differently. */
+  async #overwrite(
+    table: Table,
+    old: RowValues,
+    values: RowValues,
+    found: FoundRow,
+  ): Promise<void> {
+    // What was not sent may be kept only in a row that this provider wrote.
+    const row = this.#isProviders(found)
+      ? values
+      : await completed(table, values, this.#readFromProvider);
+    if (!row) return;
+    const columns = sql.writable(table, sentIn(row));
+    const settable = sql.settable(columns);
+    const moves = table.key.deferrable && !sameKey(table, old, row);
+    const keyIsFixed = table.key.columns.some(({ local }) => local?.identityAlways);
+    const isFixed = hasFixedColumn(table) && isComplete(row);
+    if (settable.length === 0 || (moves && keyIsFixed) || isFixed) {
+      // No UPDATE can do that.
+      await this.statements.run(sql.lockedDeleteSql(table), [found.ctid]);
+      await this.#insertOrFail(table, columns, columnParams(columns, row));
+    } else {
+      await this.statements.run(sql.lockedUpdateSql(table, settable), [
+        ...columnParams(settable, row),
+        found.ctid,
+      ]);
+    }
+    if (moves) this.#deferred.add(table, row);
+  }
+
+  #isProviders({ row }: FoundRow): boolean {
+    return (
+      row.kind === 'own' ||
+      (row.kind === 'versioned' && sameNode(row.version.writer.id, this.#provider.id))
+    );
+  }
+
+  /** A row that this transaction moved or inserted under a deferrable key has found another one there that stayed. */
+  async #collide(
+    table: Table,
+    values: RowValues,
+    own: readonly FoundRow[],
+    other: FoundRow,
+    context: ChangeContext,
+  ): Promise<void> {
+    if (own.length === 0) return;
+    const decision = this.#decide('insert', other, undefined, context);
+    await this.#conflicts.add('insert', table, decision, values, other, context);
+    for (const loser of decision.action === 'skip' ? own : [other]) {
+      await this.statements.run(sql.lockedDeleteSql(table), [loser.ctid]);
+    }
+  }
+
+  /** Rows older than this are overwritten without looking: they are older than the change, and its writer had seen them. */
+  fastLimit({ commitTime, seen }: ChangeContext): PgTime {
+    const upTo = seen.upToOfAll(this.#otherNodes());
+    return upTo < commitTime ? upTo : commitTime;
+  }
+}

@@ -1,0 +1,58 @@
+import type { PgTime } from '../base/pg-time.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
+import { compareVersions, type Version, type Writer } from '../conflict/version.ts';
+import { nodeKey, sameNode, type NodeId } from '../model/node.ts';
+
+/** Who wrote the rows that this node holds, by the number of their replication origin. */
+export interface OriginMap {
+  readonly local: Writer;
+  /** Origin numbers of the links' providers, parted ones too. */
+  readonly providers: ReadonlyMap<number, Writer>;
+  /** Origin numbers under which a join copied rows. */
+  readonly copies: ReadonlySet<number>;
+}
+
+/** The writer of rows of an origin. An origin that is none of ours counts as this node: no peer stamps with it. */
+export function writerOf(origins: OriginMap, origin: number): Writer {
+  return origins.providers.get(origin) ?? origins.local;
+}
+
+/** The origin numbers whose rows lose to `writer` at equal times; 0 stands for this node. */
+export function originsBelow(origins: OriginMap, writer: Writer): number[] {
+  const all: readonly (readonly [number, Writer])[] = [[0, origins.local], ...origins.providers];
+  const at = (one: Writer): Version => ({ time: LONG_AGO, writer: one });
+  return all
+    .filter(([, one]) => compareVersions(at(one), at(writer)) < 0)
+    .map(([origin]) => origin);
+}
+
+/** The writer of that identity; its number is null while the node is not known here. */
+export function writerWithId(origins: OriginMap, id: NodeId): Writer {
+  const known = [origins.local, ...origins.providers.values()].find((one) => sameNode(one.id, id));
+  return known ?? { id, sequence: null };
+}
+
+/**
+ * What the provider of a link has seen of each other node's writes, from its heartbeats: up to which commit time it had applied
+ * them when the changes that follow the heartbeat were made.
+ */
+export class Seen {
+  readonly #applied: ReadonlyMap<string, PgTime>;
+
+  /** `applied`: as a heartbeat says it; nothing before the first. */
+  constructor(applied: ReadonlyMap<string, PgTime> = new Map()) {
+    this.#applied = applied;
+  }
+
+  upTo(node: NodeId): PgTime {
+    return this.#applied.get(nodeKey(node)) ?? LONG_AGO;
+  }
+
+  /** The least over the given nodes: a row up to there was seen, whichever of them wrote it. */
+  upToOfAll(nodes: readonly NodeId[]): PgTime {
+    return nodes.reduce<PgTime>((least, node) => {
+      const seen = this.upTo(node);
+      return seen < least ? seen : least;
+    }, Infinity as PgTime);
+  }
+}

@@ -1,0 +1,85 @@
+import { Wakeup } from './wait.ts';
+
+/** Every wait ends by a fact or a signal; this bounds only how long a missed one would go unnoticed. */
+const LONG_WAIT_MS = 60_000;
+
+/**
+ * A queue between one writer and one reader. The writer waits while what is queued weighs too much; the reader looks at what is
+ * there and takes as much of it as it can use. When the writer has closed it, the reader first gets what is left.
+ */
+export class BoundedQueue<Item> {
+  readonly #mostWeight: number;
+  readonly #weigh: (item: Item) => number;
+  readonly #filled = new Wakeup();
+  readonly #emptied = new Wakeup();
+  #items: Item[] = [];
+  /** Where the oldest item stands: moving all others for each one that is taken would cost more than the work on it. */
+  #head = 0;
+  #weight = 0;
+  #closed: { readonly error: unknown } | undefined;
+
+  constructor(mostWeight: number, weigh: (item: Item) => number) {
+    this.#mostWeight = mostWeight;
+    this.#weigh = weigh;
+  }
+
+  /** The oldest item. */
+  get first(): Item | undefined {
+    return this.#items[this.#head];
+  }
+
+  /** What is queued now, the oldest first. */
+  *items(): Generator<Item, void, void> {
+    for (let at = this.#head; at < this.#items.length; at++) yield this.#items[at] as Item;
+  }
+
+  get length(): number {
+    return this.#items.length - this.#head;
+  }
+
+  get isFull(): boolean {
+    return this.#weight >= this.#mostWeight;
+  }
+
+  push(item: Item): void {
+    this.#items.push(item);
+    this.#weight += this.#weigh(item);
+    this.#filled.raise();
+  }
+
+  /** Nothing more comes; `error` is thrown to the reader once all is taken. */
+  close(error: unknown): void {
+    this.#closed ??= { error };
+    this.#filled.raise();
+  }
+
+  /** Removes and returns the oldest `count` items. */
+  take(count: number): Item[] {
+    const taken = this.#items.slice(this.#head, this.#head + count);
+    this.#head += taken.length;
+    if (this.#head * 2 >= this.#items.length) {
+      this.#items = this.#items.slice(this.#head);
+      this.#head = 0;
+    }
+    for (const item of taken) this.#weight -= this.#weigh(item);
+    this.#emptied.raise();
+    return taken;
+  }
+
+  /** Resolves when there is an item to take. Throws what the queue was closed with, or the signal's reason. */
+  async filled(signal: AbortSignal): Promise<void> {
+    while (this.#head === this.#items.length) {
+      signal.throwIfAborted();
+      if (this.#closed) throw this.#closed.error;
+      await this.#filled.wait(LONG_WAIT_MS, signal);
+    }
+  }
+
+  /** Resolves when there is room for more. Throws the signal's reason. */
+  async room(signal: AbortSignal): Promise<void> {
+    while (this.isFull) {
+      signal.throwIfAborted();
+      await this.#emptied.wait(LONG_WAIT_MS, signal);
+    }
+  }
+}

@@ -1,0 +1,87 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openNewDatabase } from '../../test/support/agents.ts';
+import { startServer } from '../../test/support/servers.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import type { Session } from '../postgres/session.ts';
+
+let server: EmbeddedServer;
+let session: Session;
+beforeAll(async () => {
+  server = await startServer();
+  session = await openNewDatabase(server, 'app');
+  await session.script('CREATE ROLE mallory; CREATE SCHEMA hers AUTHORIZATION mallory');
+});
+afterAll(async () => {
+  await session.close();
+  await server[Symbol.asyncDispose]();
+});
+
+const isSuperuser = async (role: string) =>
+  (
+    await session.query<{ super: string }>(
+      'SELECT rolsuper AS super FROM pg_roles WHERE rolname = $1',
+      [role],
+    )
+  )[0]?.super === 't';
+
+/** Shadows catalogs by temporary views that run the caller's code, then runs `script`, all as mallory. */
+async function runWithShadows(script: string): Promise<void> {
+  const shadows = ['pg_database', 'pg_class', 'pg_namespace', 'pg_publication', 'pg_depend'];
+  await session.script(`
+    SET SESSION AUTHORIZATION mallory;
+    CREATE OR REPLACE FUNCTION hers.grab() RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+      ALTER ROLE mallory SUPERUSER;
+      RETURN true;
+    EXCEPTION
+      WHEN insufficient_privilege THEN RETURN true;
+    END $$;
+    ${shadows.map((name) => `CREATE TEMP VIEW ${name} AS SELECT * FROM pg_catalog.${name} WHERE hers.grab();`).join('\n')}
+  `);
+  try {
+    await session.script(script);
+  } finally {
+    await session.script('RESET SESSION AUTHORIZATION; DISCARD TEMP');
+  }
+}
+
+// Names of relations and types are looked up among temporary objects first, unless pg_temp is named last.
+test('a role cannot slip temporary objects into functions that run with the rights of their owner', async () => {
+  await session.script(`
+    INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
+    SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid()`);
+  await runWithShadows(`
+    SELECT bdr.bdr_is_active_in_db(), bdr.bdr_get_local_nodeid(), bdr.bdr_get_local_node_name(),
+           bdr.bdr_apply_is_paused()`);
+  expect(await isSuperuser('mallory')).toBe(false);
+  await runWithShadows('CREATE TABLE hers.t (id integer PRIMARY KEY)');
+  expect(await isSuperuser('mallory')).toBe(false);
+  await session.script('DELETE FROM bdr.bdr_local_node');
+});
+
+test('every function of schema bdr names its search path, temporary objects last', async () => {
+  const others = await session.query<{ name: string }>(`
+    SELECT p.oid::regprocedure::text AS name
+    FROM pg_proc AS p
+    WHERE p.pronamespace = 'bdr'::regnamespace
+      AND NOT coalesce(p.proconfig && ARRAY['search_path=pg_catalog, pg_temp', 'search_path=""'], false)`);
+  expect(others).toEqual([]);
+});
+
+test('a function that runs with the rights of its owner is for everybody only where it must be', async () => {
+  const open = await session.query<{ name: string }>(`
+    SELECT p.oid::regprocedure::text AS name
+    FROM pg_proc AS p
+    WHERE p.pronamespace = 'bdr'::regnamespace AND p.prosecdef
+      AND has_function_privilege('mallory', p.oid, 'EXECUTE')
+    ORDER BY 1`);
+  expect(open.map(({ name }) => name)).toEqual([
+    'bdr.bdr_apply_is_paused()',
+    'bdr.bdr_get_local_node_name()',
+    'bdr.bdr_get_local_nodeid()',
+    'bdr.bdr_is_active_in_db()',
+    'bdr.bdr_replication_identifier_is_replaying()',
+    // An event trigger runs whoever fires it; nobody can call it.
+    'bdr.internal_publish_new_tables()',
+  ]);
+});

@@ -1,0 +1,213 @@
+import { quoteLiteral } from '../base/names.ts';
+import { sameNode } from '../model/node.ts';
+import { findings, someOf, type Finding, type Say } from './finding.ts';
+import type { PeerAnswer, PeerCheck } from './peer-check.ts';
+import type { ActiveStatus } from './status.ts';
+
+/** A node and what its surroundings answered. */
+export interface NodeToCheck {
+  readonly status: ActiveStatus;
+  readonly peers: readonly PeerCheck[];
+  /** Tables that are missing from the publication. */
+  readonly unpublished: readonly string[];
+  /** This node's versions, for comparing. */
+  readonly version: Pick<PeerAnswer, 'versionNumber' | 'leastVersionNumber' | 'encoding'>;
+}
+
+const LAG_MS = 60_000;
+const BEHIND_BYTES = 256 * 1024 * 1024;
+const CLOCK_SKEW_MS = 1000;
+/** Default of bdr.max_clock_skew. */
+const MOST_CLOCK_SKEW_MS = 30_000;
+
+/** Checks a node that is part of a group: its agent, its links, its slots, and whether its peers can be reached. */
+export function checkNode(node: NodeToCheck): Finding[] {
+  const { status, unpublished } = node;
+  return findings('node', (say) => {
+    if (status.status === 'k') {
+      const fix = 'SELECT bdr.remove_bdr_from_local_node(true);  -- it may join again afterwards';
+      return say('error', 'member', `node ${status.name} was parted from the group`, fix);
+    }
+    checkAgent(status, say);
+    checkJoin(status, say);
+    if (status.applyPaused) {
+      const message = 'apply is paused on this node; peers keep what is not applied';
+      say('warning', 'apply_paused', message, 'SELECT bdr.bdr_apply_resume();');
+    }
+    if (unpublished.length > 0) {
+      const message = `tables whose changes do not leave this node: ${someOf(unpublished)}`;
+      say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
+    }
+    if (status.agentPid !== null) {
+      checkLinks(status, say);
+      checkOwnStream(status, say);
+    }
+    checkSlots(status, say);
+    for (const peer of node.peers) checkReach(peer, node, say);
+  });
+}
+
+function checkAgent({ agentPid }: ActiveStatus, say: Say): void {
+  if (agentPid !== null) return say('ok', 'agent', 'an agent serves this server');
+  const message = 'no agent is running for this server: nothing is sent or applied';
+  say('error', 'agent', message, 'bdr agent --dsn "…"  # beside the server');
+}
+
+function checkJoin({ name, status, statusWord, join }: ActiveStatus, say: Say): void {
+  if (status === 'r') return say('ok', 'member', `node ${name} is a ready member of its group`);
+  const step = join?.step ? `, step "${join.step}"` : '';
+  if (!join?.error) {
+    return say('note', 'member', `node ${name} is joining: ${statusWord}${step}`);
+  }
+  const { message, detail, hint } = join.error;
+  const text = [`the join of node ${name} fails${step}: ${message}`, detail ?? ''].filter(Boolean);
+  say('error', 'member', text.join('. '), hint);
+}
+
+function checkLinks({ links, nodes, status, applyPaused }: ActiveStatus, say: Say): void {
+  for (const link of links) {
+    if (link.status === 'failed') {
+      const reason = link.error?.message ?? 'no reason is known';
+      const message = `the link from ${link.from} fails since ${link.since}: ${reason}`;
+      say('error', 'link', message, link.error?.hint ?? null);
+    } else if (link.status === 'down' || link.status === 'connecting') {
+      say('warning', 'link', `the link from ${link.from} is ${link.status} since ${link.since}`);
+    } else if (!applyPaused && link.lagMs !== null && link.lagMs > LAG_MS) {
+      const seconds = Math.round(link.lagMs / 1000);
+      say('warning', 'link_lag', `this node is ${seconds} s behind ${link.from}`);
+    }
+  }
+  if (status !== 'r') return;
+  for (const node of nodes) {
+    if (node.isLocal || node.status === 'k' || node.status === 'b') continue;
+    if (links.some(({ provider }) => sameNode(provider, node.id))) continue;
+    say('warning', 'link', `there is no link from ${node.name} yet`);
+  }
+  const streaming = links.filter((link) => link.status === 'streaming').map(({ from }) => from);
+  if (streaming.length > 0) say('ok', 'link', `streams from ${someOf(streaming)}`);
+}
+
+function checkOwnStream({ ownStream }: ActiveStatus, say: Say): void {
+  if (ownStream?.status !== 'failed') return;
+  const reason = ownStream.error?.message ?? 'no reason is known';
+  const message = `this node cannot read its own log since ${ownStream.since}: ${reason}`;
+  say('error', 'own_stream', message, ownStream.error?.hint ?? null);
+}
+
+function checkSlots({ slots, nodes, status }: ActiveStatus, say: Say): void {
+  for (const slot of slots) {
+    const reader = nodes.find(({ id }) => sameNode(id, slot.subscriber));
+    const part = `SELECT bdr.bdr_part_by_node_names(ARRAY[${quoteLiteral(slot.to)}]);`;
+    if (!reader || reader.status === 'k') {
+      const message = `slot ${slot.slot} keeps WAL for a node that is no member`;
+      say(
+        'warning',
+        'slot',
+        message,
+        `SELECT pg_drop_replication_slot(${quoteLiteral(slot.slot)});`,
+      );
+    } else if (slot.walStatus === 'lost') {
+      say(
+        'error',
+        'slot',
+        `WAL that ${slot.to} needs is gone: it can never catch up`,
+        `${part}\n-- then, on ${slot.to}: SELECT bdr.remove_bdr_from_local_node(true); and join it again`,
+      );
+    } else if (slot.walStatus === 'unreserved') {
+      const message = `WAL that ${slot.to} needs may be removed at any moment`;
+      say(
+        'warning',
+        'slot',
+        message,
+        `ALTER SYSTEM SET max_slot_wal_keep_size = '-1';\nSELECT pg_reload_conf();`,
+      );
+    } else if (!slot.active) {
+      const kept = `${Math.round((slot.bytesKept ?? 0) / 1024 / 1024)} MB of WAL are kept for it`;
+      const fix = `start the server and the agent of ${slot.to}; if it will not come back:\n${part}`;
+      say('warning', 'slot', `${slot.to} is not connected; ${kept}`, fix);
+    } else if ((slot.bytesBehind ?? 0) > BEHIND_BYTES) {
+      const megabytes = Math.round((slot.bytesBehind ?? 0) / 1024 / 1024);
+      say('warning', 'slot_lag', `${slot.to} is ${megabytes} MB of WAL behind this node`);
+    } else say('ok', 'slot', `${slot.to} reads from this node`);
+  }
+  if (status !== 'r') return;
+  for (const node of nodes) {
+    if (node.isLocal || node.status !== 'r') continue;
+    if (slots.some(({ subscriber }) => sameNode(subscriber, node.id))) continue;
+    const message = `${node.name} has no slot here: it does not read from this node, and nothing is kept for it`;
+    say('error', 'slot', message, `bdr doctor --dsn "…"  # on ${node.name}, to see why`);
+  }
+}
+
+function checkReach(peer: PeerCheck, { status, version }: NodeToCheck, say: Say): void {
+  const { name, isLocal, where, failure, answer } = peer;
+  const who = isLocal
+    ? `this node by its own DSN (${where ?? ''})`
+    : `${name} (${where ?? 'no DSN'})`;
+  const correct = `UPDATE bdr.bdr_connections SET conn_dsn = '…' WHERE …; SELECT bdr.bdr_connections_changed();`;
+  if (!answer) {
+    // The agent may reach it from where it runs, though the doctor does not.
+    const streams = status.links.some((link) => link.from === name && link.status === 'streaming');
+    const level = where === null ? 'note' : isLocal || streams ? 'warning' : 'error';
+    return say(
+      level,
+      'peer',
+      `cannot reach ${who} from here: ${failure?.message ?? ''}`,
+      failure?.hint ?? null,
+    );
+  }
+  if (!answer.isThatNode) {
+    return say('error', 'peer', `the DSN of ${who} leads to another database`, correct);
+  }
+  let isWell = true;
+  const complain: Say = (...finding) => {
+    isWell = false;
+    say(...finding);
+  };
+  if (!answer.superuser)
+    complain('error', 'peer', `the role of ${who} is not a superuser`, correct);
+  if (answer.replicationFailure !== null) {
+    const message = `${who} refuses replication connections: ${answer.replicationFailure}`;
+    complain('error', 'peer', message, `pg_hba.conf and max_wal_senders of ${name}`);
+  }
+  if (!isLocal) {
+    checkVersions(name, version, answer, complain);
+    checkClock(name, answer, complain);
+  }
+  if (isWell) say('ok', 'peer', `reached ${who}`);
+}
+
+function checkVersions(
+  name: string,
+  mine: NodeToCheck['version'],
+  its: PeerAnswer,
+  say: Say,
+): void {
+  const tooOld = (a: number | null, least: number | null) =>
+    a !== null && least !== null && a < least;
+  if (tooOld(its.versionNumber, mine.leastVersionNumber)) {
+    say('error', 'peer_version', `bdr on ${name} is too old for this node`, `upgrade ${name}`);
+  } else if (tooOld(mine.versionNumber, its.leastVersionNumber)) {
+    say('error', 'peer_version', `bdr on this node is too old for ${name}`, 'upgrade this node');
+  }
+  if (its.encoding !== mine.encoding) {
+    const message = `the database of ${name} is encoded in ${its.encoding}, this one in ${mine.encoding}`;
+    say('warning', 'peer_version', message);
+  }
+}
+
+function checkClock(name: string, { clockAheadMs, clockErrorMs }: PeerAnswer, say: Say): void {
+  const sure = Math.abs(clockAheadMs) - clockErrorMs;
+  if (sure < CLOCK_SKEW_MS) return;
+  const seconds = (Math.abs(clockAheadMs) / 1000).toFixed(1);
+  const message = `the clock of ${name} is ${seconds} s ${clockAheadMs > 0 ? 'ahead of' : 'behind'} this server's`;
+  const stops = sure > MOST_CLOCK_SKEW_MS;
+  say(
+    stops ? 'error' : 'warning',
+    'clock',
+    stops
+      ? `${message}: links stop at bdr.max_clock_skew (30 s unless set)`
+      : `${message}: changes of the one that is ahead are applied that much later`,
+    'let both servers follow the same time source (NTP)',
+  );
+}

@@ -1,0 +1,155 @@
+import { displayName, quoteIdent, quoteQualified } from '../base/names.ts';
+import type { DoctorSequence, DoctorTable, DoctorTables } from '../postgres/doctor-tables.ts';
+import type { UserCode } from '../postgres/user-code.ts';
+import { findings, someOf, type Finding, type Say } from './finding.ts';
+
+/** How many nodes sequences are spread over where nobody knows better. */
+const ROOM_FOR_NODES = 10n;
+
+/** The group, as far as sequences ask. */
+export interface Numbering {
+  /** Live nodes, this one included; 1 where there is no group yet. */
+  readonly nodes: number;
+  /** This node's number in the group, from 1. */
+  readonly sequence: number;
+}
+
+/** Checks the tables that are, or will be, replicated. */
+export function checkTables(
+  { tables, sequences, unlogged, largeObjects, userCode }: DoctorTables,
+  numbering: Numbering,
+): Finding[] {
+  return findings('database', (say) => {
+    for (const table of tables) {
+      checkKey(table, numbering.nodes > 1, say);
+      checkUniques(table, say);
+      checkExclusions(table, say);
+    }
+    if (tables.length > 0 && tables.every(hasKey)) {
+      say('ok', 'table_key', `${tables.length} replicated tables, all with a key`);
+    }
+    for (const sequence of sequences) checkSequence(sequence, numbering, say);
+    for (const code of userCode) checkUserCode(code, say);
+    if (unlogged.length > 0) {
+      const names = someOf(unlogged.map(displayName));
+      say('note', 'unlogged_table', `unlogged tables are not replicated: ${names}`);
+    }
+    if (largeObjects > 0) {
+      const message = `${largeObjects} large objects are not replicated`;
+      say('warning', 'large_objects', message, 'keep them in columns of type bytea');
+    }
+  });
+}
+
+/** Rows can be told apart by what the server publishes of them. */
+function hasKey({ identity, primaryKey }: DoctorTable): boolean {
+  return identity === 'i' || identity === 'f' || (identity === 'd' && primaryKey === 'usable');
+}
+
+function checkKey(table: DoctorTable, isGroup: boolean, say: Say): void {
+  const name = displayName(table.name);
+  const quoted = quoteQualified(table.name);
+  if (table.identity === 'f' && table.primaryKey !== 'usable') {
+    const message = `table ${name} has no primary key: its rows are found by all their columns, which is slow, and equal rows cannot be told apart`;
+    return say('warning', 'table_key', message, addKey(table, isGroup));
+  }
+  if (hasKey(table)) return;
+  if (table.identity === 'n') {
+    const message = `table ${name} has REPLICA IDENTITY NOTHING: its rows can be inserted, not updated or deleted`;
+    const fix =
+      table.primaryKey === 'usable'
+        ? `ALTER TABLE ${quoted} REPLICA IDENTITY DEFAULT;${isGroup ? '  -- on every node' : ''}`
+        : addKey(table, isGroup);
+    return say('warning', 'table_key', message, fix);
+  }
+  const why =
+    table.primaryKey === 'deferrable'
+      ? 'a primary key that is DEFERRABLE, which does not count'
+      : 'no primary key';
+  const message = `table ${name} has ${why}: its rows can be inserted, not updated or deleted`;
+  say('warning', 'table_key', message, addKey(table, isGroup));
+}
+
+function addKey({ name, keyCandidate, primaryKey }: DoctorTable, isGroup: boolean): string {
+  const table = quoteQualified(name);
+  const everywhere = isGroup ? '  -- on every node' : '';
+  if (primaryKey === 'deferrable') {
+    return `make the primary key of ${table} anew, NOT DEFERRABLE${isGroup ? ', on every node' : ''}`;
+  }
+  if (keyCandidate !== null) {
+    return `ALTER TABLE ${table} REPLICA IDENTITY USING INDEX ${quoteIdent(keyCandidate)};${everywhere}`;
+  }
+  return isGroup
+    ? // A new column would get another value on each node for the same row.
+      `ALTER TABLE ${table} ADD PRIMARY KEY (…);${everywhere}, of columns that tell its rows apart`
+    : `ALTER TABLE ${table} ADD COLUMN row_id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY;`;
+}
+
+function checkUniques(table: DoctorTable, say: Say): void {
+  // What would serve as the key is no second one.
+  const second = hasKey(table)
+    ? table.uniques
+    : table.uniques.filter(({ name }) => name !== table.keyCandidate);
+  if (second.length === 0) return;
+  const list = second.map(
+    ({ name, columns, isPartial }) => `${name} (${columns})${isPartial ? ' on some rows' : ''}`,
+  );
+  say(
+    'warning',
+    'unique_index',
+    `table ${displayName(table.name)} is unique in more than its key: ${someOf(list)}. If two nodes write the same value at once, the link stops until one of the rows is changed`,
+    'let one node alone write such values, or make the node part of them',
+  );
+}
+
+function checkExclusions({ name, exclusions }: DoctorTable, say: Say): void {
+  for (const exclusion of exclusions) {
+    say(
+      'error',
+      'exclusion_constraint',
+      `table ${displayName(name)} has exclusion constraint ${exclusion}, which cannot hold over several nodes`,
+      `ALTER TABLE ${quoteQualified(name)} DROP CONSTRAINT ${quoteIdent(exclusion)};`,
+    );
+  }
+}
+
+/** What a superuser's table runs, a superuser has allowed. */
+function checkUserCode({ table, isOwnersTrusted, places }: UserCode, say: Say): void {
+  if (isOwnersTrusted || places.length === 0) return;
+  const name = displayName(table);
+  say(
+    'warning',
+    'user_code',
+    `writing to table ${name} runs code, on other nodes with the rights of a superuser: ${someOf(places)}. Its owner could make himself one`,
+    `ALTER TABLE ${quoteQualified(table)} OWNER TO …;  -- a role that you trust with every node; or do without that code`,
+  );
+}
+
+function checkSequence(
+  sequence: DoctorSequence,
+  { nodes, sequence: me }: Numbering,
+  say: Say,
+): void {
+  const { name, table, column, increment, start, max, last } = sequence;
+  const step = increment < 0n ? -increment : increment;
+  if (step >= BigInt(Math.max(nodes, 2))) return;
+  const apart = BigInt(nodes) > ROOM_FOR_NODES ? BigInt(nodes) * 2n : ROOM_FOR_NODES;
+  const next = nextFor(last ?? start - 1n, apart, BigInt(me));
+  const fits = increment > 0n && next <= max;
+  say(
+    'warning',
+    'sequence',
+    `sequence ${displayName(name)} numbers ${displayName(table)}.${column} and counts by ${increment}: two nodes will give the same number to different rows`,
+    fits
+      ? `ALTER SEQUENCE ${quoteQualified(name)} INCREMENT BY ${apart} RESTART WITH ${next};  -- on every other node RESTART WITH another remainder of ${apart}`
+      : 'use a uuid for this column, or ranges of numbers that differ between nodes',
+  );
+}
+
+/** The first number after `last` that leaves the node's own remainder. */
+function nextFor(last: bigint, apart: bigint, me: bigint): bigint {
+  const wanted = me % apart;
+  const after = last + 1n;
+  const off = (((wanted - after) % apart) + apart) % apart;
+  return after + off;
+}

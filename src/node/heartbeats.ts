@@ -1,0 +1,84 @@
+import type { Logger } from '../base/logger.ts';
+import type { Lsn } from '../base/lsn.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import { pause } from '../base/wait.ts';
+import { emitHeartbeat } from '../catalog/heartbeat.ts';
+import type { Conninfo } from '../postgres/conninfo.ts';
+import { logPositions } from '../postgres/origins.ts';
+import { Session } from '../postgres/session.ts';
+import { describeError } from './describe-error.ts';
+
+const BUSY_INTERVAL_MS = 100;
+const IDLE_INTERVAL_MS = 1000;
+/** Peers' heartbeats arrive as small commits: less than this much WAL is no sign of work, or nodes would keep each other awake. */
+const IDLE_BYTES = 4096;
+
+/**
+ * Leaves a small transaction in the node's own log ten times a second while anything happens, once a second when idle (DESIGN
+ * 4.5). It tells the peers what this node has seen, moves their positions on, and with them the slots.
+ */
+export class Heartbeats {
+  readonly #conninfo: Conninfo;
+  readonly #log: Logger;
+  readonly #applied: () => Record<string, PgTime>;
+  #stop: AbortController | undefined;
+  #done: Promise<void> = Promise.resolve();
+
+  /** `applied` gives, by nodeKey(), up to which commit time this node has applied each other node. */
+  constructor(conninfo: Conninfo, log: Logger, applied: () => Record<string, PgTime>) {
+    this.#conninfo = conninfo;
+    this.#log = log;
+    this.#applied = applied;
+  }
+
+  /** Begins; calling it again changes nothing. */
+  start(): void {
+    if (this.#stop) return;
+    const stop = new AbortController();
+    this.#stop = stop;
+    this.#done = this.#run(stop.signal);
+  }
+
+  /** Ends without waiting; start() begins anew. */
+  pause(): void {
+    this.#stop?.abort();
+    this.#stop = undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.pause();
+    await this.#done;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await using session = await Session.connect(this.#conninfo, {
+          applicationName: 'bdr:heartbeat',
+          signal,
+          settings: { synchronous_commit: 'off' },
+        });
+        await this.#beat(session, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#log.warn(describeError(error), 'heartbeats are interrupted');
+        await pause(IDLE_INTERVAL_MS, signal);
+      }
+    }
+  }
+
+  async #beat(session: Session, signal: AbortSignal): Promise<void> {
+    let after: Lsn | undefined;
+    let beatAt = -Infinity;
+    while (!signal.aborted) {
+      const { insert } = await logPositions(session);
+      const busy = after === undefined || insert - after > IDLE_BYTES;
+      if (busy || performance.now() - beatAt >= IDLE_INTERVAL_MS) {
+        await emitHeartbeat(session, this.#applied());
+        beatAt = performance.now();
+        after = (await logPositions(session)).insert;
+      }
+      await pause(BUSY_INTERVAL_MS, signal);
+    }
+  }
+}

@@ -1,0 +1,30 @@
+import type { OriginMap } from '../apply/writers.ts';
+import type { Logger } from '../base/logger.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import type { LinkRecord } from '../catalog/links.ts';
+import type { Node } from '../model/node.ts';
+import type { Conninfo } from '../postgres/conninfo.ts';
+
+/** What a link needs to know of the node it serves. */
+export interface LinkContext {
+  readonly localNode: Node;
+  readonly provider: Node;
+  readonly record: LinkRecord;
+  readonly local: Conninfo;
+  /** Read anew for each connection: a password file may have changed. Throws BdrError `invalid_dsn`. */
+  readonly remote: () => Conninfo;
+  readonly origins: () => OriginMap;
+  readonly nodes: () => readonly Node[];
+  /**
+   * The least watermark of the node's other links and of its own stream: nothing that was committed up to then on any node but
+   * the provider is still on its way (DESIGN 4.6). LONG_AGO while one of them is not known.
+   */
+  readonly groupLimit: () => PgTime;
+  readonly applyDelayMs: number;
+  readonly log: Logger;
+  readonly random: () => number;
+  /** Something arrived that changes who the nodes are or how they are reached. */
+  readonly onMembershipChange: () => void;
+  /** The provider has nothing for this node any more, perhaps because this node was parted. */
+  readonly onSlotLost: () => void;
+}

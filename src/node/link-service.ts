@@ -1,0 +1,217 @@
+import { ApplyPaused } from '../apply/apply-worker.ts';
+import { BdrError, messageOf } from '../base/errors.ts';
+import { formatLsn } from '../base/lsn.ts';
+import type { Logger } from '../base/logger.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import { restartOnFailure, type Failure } from '../base/restart.ts';
+import { pause, Wakeup } from '../base/wait.ts';
+import { readApplyPaused } from '../catalog/apply-gate.ts';
+import type { LinkReport, LinkStatus } from '../catalog/links.ts';
+import { readMessageSecret } from '../catalog/message-secret.ts';
+import { originName, slotName, type Link } from '../model/link.ts';
+import type { Node } from '../model/node.ts';
+import { markAgentSession } from '../postgres/advisory.ts';
+import { originProgress, setUpOrigin } from '../postgres/origins.ts';
+import { ReplicationSession, SlotUnusable } from '../postgres/replication-session.ts';
+import { Session } from '../postgres/session.ts';
+import { readMilliseconds } from '../postgres/settings.ts';
+import { AckLedger } from '../receive/ack-ledger.ts';
+import { MessageGuard } from '../receive/message-guard.ts';
+import { MessageKey } from '../receive/message-key.ts';
+import { Watermark } from '../receive/watermark.ts';
+import { APPLY_SETTINGS } from './apply-settings.ts';
+import { describeError } from './describe-error.ts';
+import { isFaultOfTransaction, withSkipHint } from './failed-transaction.ts';
+import { IgnoredMessages } from './ignored-messages.ts';
+import type { LinkContext } from './link-context.ts';
+import { sendFeedback, SILENCE_LIMIT_MS } from './link-feedback.ts';
+import { LinkState } from './link-state.ts';
+import { LinkStream } from './link-stream.ts';
+import { checkProvider, checkSkipRequest } from './provider-check.ts';
+
+const PAUSE_POLL_MS = 100;
+const RETRY = { firstMs: 250, mostMs: 30_000 };
+
+/**
+ * One link: receives the provider's stream and applies it, for as long as it is not stopped. What breaks is tried again with
+ * growing pauses; the reason stands in the report meanwhile.
+ */
+export class LinkService {
+  readonly #context: LinkContext;
+  readonly #link: Link;
+  readonly #stop = new AbortController();
+  readonly #state = new LinkState();
+  readonly #log: Logger;
+  readonly #ignored: IgnoredMessages;
+  #done: Promise<void> = Promise.resolve();
+
+  constructor(context: LinkContext) {
+    this.#context = context;
+    this.#link = { provider: context.provider.id, subscriber: context.localNode.id };
+    this.#log = context.log.child({ link: `${context.provider.name}->${context.localNode.name}` });
+    this.#ignored = new IgnoredMessages(this.#log);
+    this.#state.failed = context.record.failed;
+  }
+
+  /** The commit time up to which everything of this link is applied here. */
+  get watermark(): PgTime {
+    return this.#state.watermark.time;
+  }
+
+  get status(): LinkStatus {
+    return this.#state.status;
+  }
+
+  start(): void {
+    this.#done = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#done;
+  }
+
+  /** What happened since the last report. */
+  takeReport(): LinkReport {
+    return this.#state.takeReport();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    await restartOnFailure((failures) => this.#live(failures, signal), {
+      limits: RETRY,
+      random: this.#context.random,
+      signal,
+      onFailure: (failure) => this.#failed(failure),
+    });
+    this.#state.status = 'down';
+    this.#state.applyPid = null;
+  }
+
+  async #live(failures: number, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        if (failures === 0) this.#state.status = 'connecting';
+        await this.#serve(signal);
+      } catch (error) {
+        // The next life begins by waiting until apply is resumed.
+        if (!(error instanceof ApplyPaused)) throw error;
+      }
+    }
+  }
+
+  #failed({ error, failures, retryInMs }: Failure): void {
+    const atFault = isFaultOfTransaction(error) ? this.#state.applying : null;
+    if (atFault) this.#state.failed = atFault;
+    const invalidSkip = error instanceof BdrError && error.code === 'invalid_skip';
+    const described = withSkipHint(
+      describeError(error),
+      invalidSkip ? this.#state.failed : atFault,
+      this.#link.provider,
+    );
+    this.#state.status = 'failed';
+    this.#state.error = described;
+    this.#state.applyPid = null;
+    this.#state.caughtUp = false;
+    // What a crash of the local server undid is not handled.
+    this.#state.watermark = new Watermark();
+    this.#state.disconnects += 1;
+    this.#log.warn({ ...described, failures, retryInMs }, 'link failed');
+    if (error instanceof BdrError && error.code === 'slot_lost') this.#context.onSlotLost();
+  }
+
+  /** One life of the connections: ends by an error, or when the service is stopped. */
+  async #serve(outer: AbortSignal): Promise<void> {
+    const life = new AbortController();
+    const endLife = () => life.abort(outer.reason);
+    outer.addEventListener('abort', endLife, { once: true });
+    this.#state.applying = null;
+    try {
+      await this.#connectAndRun(life);
+    } catch (error) {
+      throw error instanceof SlotUnusable
+        ? slotLost(error, this.#link, this.#context.provider)
+        : error;
+    } finally {
+      outer.removeEventListener('abort', endLife);
+      life.abort();
+    }
+  }
+
+  async #waitWhilePaused(session: Session, signal: AbortSignal): Promise<void> {
+    while (await readApplyPaused(session)) {
+      this.#state.status = 'paused';
+      this.#state.error = null;
+      await pause(PAUSE_POLL_MS, signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  async #connectAndRun(life: AbortController): Promise<void> {
+    const { local, localNode, provider } = this.#context;
+    const { signal } = life;
+    const remote = this.#context.remote();
+    await using bookkeeping = await Session.connect(local, {
+      applicationName: `${provider.name}:link`,
+      signal,
+    });
+    await this.#waitWhilePaused(bookkeeping, signal);
+    await using apply = await Session.connect(local, {
+      applicationName: `${provider.name}:apply`,
+      signal,
+      settings: APPLY_SETTINGS,
+      pipeline: true,
+    });
+    await markAgentSession(apply);
+    const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
+    const origin = originName(this.#link);
+    await setUpOrigin(apply, origin);
+    this.#state.applyPid = apply.pid;
+    // Only now: what a dead agent's session still had in flight is in it.
+    const progress = await originProgress(bookkeeping, origin, true);
+    await using peer = await Session.connect(remote, {
+      applicationName: `${localNode.name}:read`,
+      signal,
+      queryTimeoutMs: SILENCE_LIMIT_MS,
+    });
+    const providerMajor = await checkProvider(peer, this.#link, provider, progress);
+    await checkSkipRequest(peer, provider, this.#context.record.skipRequest);
+    const key = new MessageKey(await readMessageSecret(peer), provider.id);
+    await using stream = await ReplicationSession.start(
+      remote,
+      { slot: slotName(this.#link), publications: ['bdr'], start: progress, providerMajor },
+      { applicationName: `${localNode.name}:send`, signal },
+    );
+    const ledger = new AckLedger(progress);
+    const feedback = new Wakeup();
+    const guard = new MessageGuard(key, () => this.#ignored.add());
+    const connections = { stream, apply, peer, ledger, guard, maxClockSkewMs, feedback, signal };
+    const running = new LinkStream(this.#context, connections, this.#state);
+    this.#log.info({ from: formatLsn(progress), node: localNode.name }, 'link is streaming');
+    this.#state.status = 'streaming';
+    this.#state.error = null;
+    this.#state.watermark = new Watermark();
+
+    const told = sendFeedback({
+      ...connections,
+      bookkeeping,
+      state: this.#state,
+      wakeup: feedback,
+      provider: provider.name,
+    }).catch((error: unknown) => life.abort(error));
+    // Whichever fails first ends the other, and its reason is what counts.
+    await running.run().catch((error: unknown) => life.abort(error));
+    life.abort();
+    await told;
+    throw signal.reason;
+  }
+}
+
+function slotLost(error: SlotUnusable, link: Link, provider: Node): BdrError {
+  return new BdrError('slot_lost', {
+    message: `node ${provider.name} refuses to stream from slot "${slotName(link)}": ${messageOf(error)}`,
+    sqlstate: error.sqlstate,
+    hint: 'If the slot is gone or invalidated: part this node, remove BDR from it, and join it again.',
+    cause: error,
+  });
+}

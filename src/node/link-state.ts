@@ -1,0 +1,67 @@
+import { noCounts, type ApplyCounts } from '../apply/apply-counts.ts';
+import type { Lsn } from '../base/lsn.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import type { FailedTransaction, LinkReport, LinkStatus } from '../catalog/links.ts';
+import { Watermark } from '../receive/watermark.ts';
+
+/** How a link goes: written by its parts as they work, read when it reports. */
+export class LinkState {
+  /** Begun anew with each life of the connections: a crash of the local server may have undone what was handled before. */
+  watermark = new Watermark();
+  status: LinkStatus = 'down';
+  error: object | null = null;
+  /** The transaction that is being applied. */
+  applying: FailedTransaction | null = null;
+  /** The transaction that the link cannot pass; kept while it is tried again. */
+  failed: FailedTransaction | null = null;
+  applyPid: number | null = null;
+  received: Lsn | null = null;
+  applied: Lsn | null = null;
+  appliedCommitTime: PgTime | null = null;
+  /** All that the provider had when it last said so is applied. */
+  caughtUp = false;
+  /** Since when the link waits for the provider to say something; undefined while what was said waits for its turn. */
+  waitingSince: number | undefined;
+  isApplying = false;
+  /** When the last change was applied. */
+  progressAt = 0;
+  /** Commit positions of transactions that must be applied row by row, found out in an earlier life. */
+  readonly difficult = new Set<Lsn>();
+  commits = 0;
+  rollbacks = 0;
+  disconnects = 0;
+  /** The same object for the link's life: the writer counts on it. */
+  readonly applyCounts: ApplyCounts = noCounts();
+
+  /** What happened since the last report. */
+  takeReport(): LinkReport {
+    const { applyCounts: counts } = this;
+    const report: LinkReport = {
+      status: this.status,
+      error: this.error,
+      failed: this.failed,
+      applyPid: this.applyPid,
+      received: this.received,
+      applied: this.applied,
+      appliedCommitTime: this.appliedCommitTime,
+      caughtUp: this.caughtUp,
+      counts: {
+        nr_commit: this.commits,
+        nr_rollback: this.rollbacks,
+        nr_disconnect: this.disconnects,
+        nr_insert: counts.inserts,
+        nr_insert_conflict: counts.insertConflicts,
+        nr_update: counts.updates,
+        nr_update_conflict: counts.updateConflicts,
+        nr_delete: counts.deletes,
+        nr_delete_conflict: counts.deleteConflicts,
+      },
+    };
+    this.commits = 0;
+    this.rollbacks = 0;
+    this.disconnects = 0;
+    this.caughtUp = false;
+    Object.assign(counts, noCounts());
+    return report;
+  }
+}

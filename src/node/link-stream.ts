@@ -1,0 +1,365 @@
+import { Ahead } from '../apply/ahead.ts';
+import { AheadSender } from '../apply/ahead-sender.ts';
+import type { ApplyOptions } from '../apply/apply-options.ts';
+import { ApplyWorker } from '../apply/apply-worker.ts';
+import { groupSize, loneRun } from '../apply/group.ts';
+import { SetWriter } from '../apply/set-writer.ts';
+import { isOwn } from '../apply/table.ts';
+import { TableMap } from '../apply/table-map.ts';
+import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
+import { ChangeWriter } from '../apply/writer.ts';
+import { Seen } from '../apply/writers.ts';
+import { assert } from '../base/assert.ts';
+import { BoundedQueue } from '../base/bounded-queue.ts';
+import { formatLsn, type Lsn } from '../base/lsn.ts';
+import { pause, type Wakeup } from '../base/wait.ts';
+import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
+import { sameNode } from '../model/node.ts';
+import { decodeFrame, type Keepalive } from '../pgoutput/frame.ts';
+import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
+import type { ReplicationSession } from '../postgres/replication-session.ts';
+import type { Session } from '../postgres/session.ts';
+import type { AckLedger } from '../receive/ack-ledger.ts';
+import type { MessageGuard } from '../receive/message-guard.ts';
+import { Receiver, type Received } from '../receive/receiver.ts';
+import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
+import { snapshotShows } from '../receive/snapshot-filter.ts';
+import { parseHeartbeat } from '../receive/watermark.ts';
+import type { LinkContext } from './link-context.ts';
+import type { LinkState } from './link-state.ts';
+
+/** One life of a link's connections, once they are open. */
+export interface LinkConnections {
+  readonly stream: ReplicationSession;
+  /** Applies; set up with the link's origin. */
+  readonly apply: Session;
+  /** Reads from the provider what its stream leaves out. */
+  readonly peer: Session;
+  readonly ledger: AckLedger;
+  /** Knows the provider's own messages. */
+  readonly guard: MessageGuard;
+  readonly maxClockSkewMs: number;
+  /** Raised when there is something new to acknowledge. */
+  readonly feedback: Wakeup;
+  readonly signal: AbortSignal;
+}
+
+/** What has arrived and waits to be applied, in the order of the stream. */
+type Arrival =
+  | { readonly kind: 'part'; readonly part: TransactionPart }
+  | { readonly kind: 'message'; readonly message: LogicalMessage }
+  | { readonly kind: 'keepalive'; readonly keepalive: Keepalive }
+  | Skipped;
+
+/** So many bytes of changes may wait while others are applied. */
+const MOST_WAITING_BYTES = 8 * 1024 * 1024;
+/** So many arrivals make a backlog, for which waiting for other links may pay. */
+const LEAST_BACKLOG = 20;
+const PATIENCE_MS = 100;
+const PATIENCE_POLL_MS = 5;
+const IMPATIENCE_MS = 500;
+/** About what an arrival costs besides its bytes on the wire. */
+const ARRIVAL_BYTES = 200;
+
+/**
+ * Receives, applies and counts, in the order of the stream: receive → decode → group → decide → write → acknowledge. While the
+ * server works on one group, the next is received; the socket is read no faster than that.
+ */
+export class LinkStream {
+  readonly #context: LinkContext;
+  readonly #connections: LinkConnections;
+  readonly #state: LinkState;
+  readonly #worker: ApplyWorker;
+  readonly #receiver: Receiver;
+  readonly #skips: SkipFilter;
+  readonly #arrivals = new BoundedQueue<Arrival>(MOST_WAITING_BYTES, (arrival) =>
+    arrival.kind === 'part' ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
+  );
+  /** The transaction that is being received. */
+  #builder: PartBuilder | undefined;
+  /** From the last heartbeat that was received. */
+  #seen = new Seen();
+  #heartbeat: Buffer | undefined;
+  /** Of a transaction only some parts are applied. */
+  #open = false;
+  /** Other links were waited for in vain: not again before. */
+  #impatientUntil = -Infinity;
+
+  constructor(context: LinkContext, connections: LinkConnections, state: LinkState) {
+    this.#context = context;
+    this.#connections = connections;
+    this.#state = state;
+    this.#worker = this.#createWorker();
+    const { skip, skipRequest } = context.record;
+    this.#skips = new SkipFilter(skipRequest?.upto);
+    this.#receiver = new Receiver(
+      ({ xid, finalLsn }) =>
+        skip !== null && finalLsn < skip.until && snapshotShows(skip.snapshot, xid),
+    );
+  }
+
+  /** Runs until the stream ends; throws what ends it. */
+  async run(): Promise<void> {
+    const ended = new AbortController();
+    const signal = AbortSignal.any([this.#connections.signal, ended.signal]);
+    const receiving = this.#receive(signal).then(
+      () => this.#arrivals.close(new Error('the stream has ended')),
+      (error: unknown) => this.#arrivals.close(error),
+    );
+    try {
+      await this.#apply(signal);
+    } finally {
+      ended.abort();
+      // Ends the wait for the next bytes as well.
+      await this.#connections.stream[Symbol.asyncDispose]();
+      await receiving;
+    }
+  }
+
+  /** Reads the socket and puts what arrives in line. */
+  async #receive(signal: AbortSignal): Promise<void> {
+    const { stream } = this.#connections;
+    const state = this.#state;
+    state.isApplying = false;
+    state.waitingSince = performance.now();
+    for await (const batch of stream.batches()) {
+      state.waitingSince = undefined;
+      for (const payload of batch) {
+        const frame = decodeFrame(payload);
+        if (frame.kind === 'keepalive') {
+          this.#arrivals.push({ kind: 'keepalive', keepalive: frame });
+          continue;
+        }
+        if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
+        for (const received of this.#receiver.receive(frame)) {
+          const passed = this.#connections.guard.pass(received);
+          const left = passed && this.#skips.pass(passed);
+          if (left) this.#arrive(left);
+        }
+      }
+      await this.#arrivals.room(signal);
+      state.waitingSince = performance.now();
+    }
+  }
+
+  #arrive(received: Received | Skipped): void {
+    switch (received.kind) {
+      case 'begin': {
+        const { xid, commitTime, finalLsn } = received;
+        this.#heartbeat = undefined;
+        const context = { xid, commitTime, commitLsn: finalLsn, seen: this.#seen };
+        this.#builder = new PartBuilder(context);
+        return;
+      }
+      case 'change': {
+        const { change, bytes } = received;
+        if (change.kind === 'message' && change.prefix === 'bdr') this.#heartbeat = change.content;
+        this.#put(this.#builder?.add(change, bytes));
+        return;
+      }
+      case 'commit': {
+        this.#put(this.#builder?.end(received.endLsn));
+        this.#builder = undefined;
+        // What follows in the stream was written after the heartbeat told what its node had seen.
+        const heartbeat = this.#heartbeat && parseHeartbeat(this.#heartbeat);
+        if (heartbeat) this.#seen = new Seen(heartbeat.applied);
+        return;
+      }
+      case 'message':
+        this.#arrivals.push({ kind: 'message', message: received.message });
+        return;
+      case 'skipped':
+        this.#arrivals.push(received);
+        return;
+    }
+  }
+
+  #put(part: TransactionPart | undefined): void {
+    if (part) this.#arrivals.push({ kind: 'part', part });
+  }
+
+  /** Takes what has arrived, as much at once as may share a local transaction, and applies it. */
+  async #apply(signal: AbortSignal): Promise<void> {
+    const state = this.#state;
+    for (;;) {
+      await this.#arrivals.filled(signal);
+      state.progressAt = performance.now();
+      state.isApplying = true;
+      if (this.#arrivals.first?.kind === 'part') await this.#applyParts(signal);
+      else await this.#handle(this.#arrivals.take(1)[0]);
+      signal.throwIfAborted();
+      state.isApplying = false;
+      // Silence counts from here: until now nothing was asked for.
+      if (state.waitingSince !== undefined) state.waitingSince = performance.now();
+    }
+  }
+
+  async #applyParts(signal: AbortSignal): Promise<void> {
+    await this.#waitForOthers(signal);
+    const size = groupSize(partsIn(this.#arrivals.items()), this.#context.groupLimit());
+    const lone = size === 1 ? loneRun(partsIn(this.#arrivals.items())) : [];
+    if (lone.length > 0) {
+      this.#arrivals.take(await this.#worker.applyEach(lone));
+      return;
+    }
+    const group = [...partsIn(this.#arrivals.take(size))];
+    this.#open = group.at(-1)?.endLsn === undefined;
+    await this.#worker.apply(group);
+  }
+
+  /**
+   * With a backlog, waits a little for links that are further behind: what they bring up lets this one group (DESIGN 4.6). Who is
+   * last waits for nobody, so that backlogs do not hold each other; and who waited in vain goes on one by one for a while, because
+   * what holds the others may be a long transaction.
+   */
+  async #waitForOthers(signal: AbortSignal): Promise<void> {
+    if (this.#arrivals.length < LEAST_BACKLOG || performance.now() < this.#impatientUntil) return;
+    const end = performance.now() + PATIENCE_MS;
+    const head = this.#arrivals.first;
+    while (head?.kind === 'part' && head.part.isFirst && !this.#mayGroup(head.part)) {
+      if (this.#context.groupLimit() >= this.#state.watermark.time) return;
+      if (performance.now() > end) {
+        this.#impatientUntil = performance.now() + IMPATIENCE_MS;
+        return;
+      }
+      await pause(PATIENCE_POLL_MS, signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  #mayGroup({ context, isAlone }: TransactionPart): boolean {
+    return isAlone || context.commitTime <= this.#context.groupLimit();
+  }
+
+  async #handle(arrival: Arrival | undefined): Promise<void> {
+    if (arrival?.kind === 'keepalive') {
+      // Arrivals are handled in order: all that the provider had by then is applied.
+      this.#state.caughtUp = true;
+      if (arrival.keepalive.replyRequested) await this.#answer(arrival.keepalive);
+    } else if (arrival?.kind === 'message' && arrival.message.prefix === 'bdr') {
+      // Somebody over there waits for this position to be durable here.
+      await this.#worker.moveTo(arrival.message.lsn);
+      this.#committed(arrival.message.lsn);
+    } else if (arrival?.kind === 'skipped') {
+      await this.#passOver(arrival);
+    }
+  }
+
+  /**
+   * A provider that shuts down waits until all that it has sent is confirmed, the end of its log too. The origin moves there
+   * before it is confirmed, so that this node's own position never lies behind what the provider was told.
+   */
+  async #answer({ walEnd }: Keepalive): Promise<void> {
+    if (!this.#open && walEnd > this.#connections.ledger.applied) {
+      await this.#worker.moveTo(walEnd);
+      this.#committed(walEnd);
+    }
+    this.#connections.feedback.raise();
+  }
+
+  /** Counts what a local commit has brought; it may be a part of what was asked for. */
+  #countCommit(parts: readonly TransactionPart[]): void {
+    for (const { context, changes, endLsn, isAlone, isFirst } of parts) {
+      if (endLsn === undefined) continue;
+      this.#state.applying = null;
+      this.#state.appliedCommitTime = context.commitTime;
+      if (!isFirst || changes.some(isOfUser)) this.#state.commits += 1;
+      if (isAlone && !changes.every(isOfUser)) this.#context.onMembershipChange();
+      for (const change of changes) {
+        // Only here, where everything before the heartbeat is committed.
+        if (change.kind === 'message' && change.prefix === 'bdr') this.#heard(change.content);
+      }
+      this.#committed(endLsn);
+    }
+  }
+
+  /** A transaction that a user wants skipped: what is committed of it is the position, and the record of that. */
+  async #passOver(skipped: Skipped): Promise<void> {
+    const { provider, record, log } = this.#context;
+    const { skipRequest } = record;
+    assert(skipRequest, 'what is skipped was asked for');
+    const noted = skipped.changes > 0;
+    await this.#worker.moveTo(
+      skipped.endLsn,
+      noted ? recordSkippedSql(provider.id, skipped, skipRequest) : '',
+    );
+    this.#committed(skipped.endLsn);
+    if (!noted) return;
+    const { xid, commitLsn, changes } = skipped;
+    const fields = { provider: provider.name, xid, commitLsn: formatLsn(commitLsn), changes };
+    log.warn({ ...fields, askedBy: skipRequest.by }, 'transaction is skipped');
+  }
+
+  #committed(position: Lsn): void {
+    const { failed } = this.#state;
+    if (failed && failed.commitLsn < position) this.#state.failed = null;
+    this.#connections.ledger.committed(position);
+    this.#state.applied = position;
+    this.#connections.feedback.raise();
+  }
+
+  #heard(content: Buffer): void {
+    const heartbeat = parseHeartbeat(content);
+    if (heartbeat) this.#state.watermark.handled(heartbeat);
+  }
+
+  #createWorker(): ApplyWorker {
+    const { apply, peer, maxClockSkewMs, signal } = this.#connections;
+    const { provider, origins, nodes, groupLimit, random, applyDelayMs } = this.#context;
+    const providerOrigin = [...origins().providers].find(([, { id }]) =>
+      sameNode(id, provider.id),
+    )?.[0];
+    assert(providerOrigin !== undefined, 'a link that runs has an origin');
+    const tables = new TableMap(apply);
+    const writer = new ChangeWriter({
+      session: apply,
+      tables,
+      provider: { id: provider.id, sequence: provider.sequence },
+      providerOrigin,
+      origins,
+      otherNodes: () =>
+        nodes()
+          .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
+          .map(({ id }) => id),
+      readFromProvider: async (sql, key) =>
+        (await peer.query<Record<string, string | null>>(sql, key))[0],
+      groupLimit,
+      counts: this.#state.applyCounts,
+    });
+    const sets = new SetWriter({ session: apply, writer, provider: provider.id, providerOrigin });
+    const statements = new Ahead({ tables, writer, provider: provider.id, providerOrigin });
+    const options: ApplyOptions = {
+      signal,
+      random,
+      applyDelayMs,
+      maxClockSkewMs,
+      difficult: this.#state.difficult,
+      onBegin: ({ xid, commitLsn, commitTime }) => {
+        this.#state.applying = { xid, commitLsn, commitTime };
+      },
+      onCommit: (parts) => this.#countCommit(parts),
+      onProgress: () => {
+        this.#state.progressAt = performance.now();
+      },
+      onRollback: () => {
+        this.#state.rollbacks += 1;
+      },
+    };
+    const ahead = new AheadSender(apply, tables, writer, statements, options);
+    return new ApplyWorker(apply, tables, writer, sets, ahead, options);
+  }
+}
+
+/** Whether a change is one of the user's tables. */
+function isOfUser(change: Change): boolean {
+  if (change.kind === 'message') return false;
+  return change.kind === 'truncate' || !isOwn(change.relation);
+}
+
+/** The parts up to the first arrival that is something else. */
+function* partsIn(arrivals: Iterable<Arrival>): Generator<TransactionPart, void, void> {
+  for (const arrival of arrivals) {
+    if (arrival.kind !== 'part') return;
+    yield arrival.part;
+  }
+}

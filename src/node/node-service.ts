@@ -1,0 +1,546 @@
+import type { OriginMap } from '../apply/writers.ts';
+import { backoffMs } from '../base/backoff.ts';
+import { BdrError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { parseLsn, type Lsn } from '../base/lsn.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { restartOnFailure } from '../base/restart.ts';
+import { pause, Wakeup } from '../base/wait.ts';
+import {
+  createLink,
+  deleteLink,
+  noteLinkFailure,
+  readLinks,
+  reportLink,
+  type LinkRecord,
+  type SkipRequest,
+} from '../catalog/links.ts';
+import {
+  makeFirstNode,
+  markSelfParted,
+  readLocalNode,
+  readNodes,
+  setJoinError,
+  setStatus,
+  type LocalNode,
+} from '../catalog/nodes.ts';
+import { reportOwnStream } from '../catalog/own-stream.ts';
+import { purgeRowVersions } from '../catalog/row-versions.ts';
+import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
+import { copyOriginName, ownSlotName, providerOfOrigin, slotName } from '../model/link.ts';
+import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
+import { requireReplicationSettings } from '../membership/checks.ts';
+import type { Endpoints } from '../membership/endpoints.ts';
+import { Join } from '../membership/join.ts';
+import { checkOwnDsns } from '../membership/join-checks.ts';
+import { releaseParted } from '../membership/part.ts';
+import { endLeftOverSessions, markAgentSession } from '../postgres/advisory.ts';
+import { readOrigins } from '../postgres/origins.ts';
+import { readServerFacts } from '../postgres/server-facts.ts';
+import { Session } from '../postgres/session.ts';
+import { createSlot, dropSlot, readSlot } from '../postgres/slots.ts';
+import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { describeError } from './describe-error.ts';
+import { Heartbeats } from './heartbeats.ts';
+import { LinkService } from './link-service.ts';
+import { OwnStream } from './own-stream.ts';
+
+const LOOK_INTERVAL_MS = 1000;
+const PURGE_INTERVAL_MS = 5000;
+const RETRY = { firstMs: 500, mostMs: 15_000 };
+
+/**
+ * One node: the database that it is, its links, its heartbeats, its join. Looks at its catalog once a second, and at once when
+ * it is told to, and makes the running links what the catalog says.
+ */
+export class NodeService {
+  readonly #endpoints: Endpoints;
+  readonly #log: Logger;
+  readonly #random: () => number;
+  readonly #stop = new AbortController();
+  readonly #wakeup = new Wakeup();
+  readonly #links = new Map<string, RunningLink>();
+  readonly #linking = new Map<string, { failures: number; notBefore: number }>();
+  #done: Promise<void> = Promise.resolve();
+  #join: Promise<void> | undefined;
+  #joinFailures = 0;
+  #joinStop = new AbortController();
+  #nodes: readonly Node[] = [];
+  #origins: OriginMap | undefined;
+  #own: OwnStream | undefined;
+  #purgedAt = -Infinity;
+  /** A link has brought a change of the nodes that was not looked at yet. */
+  #areNodesStale = false;
+  #partedCheckDue = false;
+  #released = false;
+  /** The call of create or join that all of this belongs to. */
+  #call: string | undefined;
+
+  constructor(endpoints: Endpoints, log: Logger, random: () => number = Math.random) {
+    this.#endpoints = endpoints;
+    this.#log = log;
+    this.#random = random;
+  }
+
+  start(): void {
+    this.#done = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#wakeup.raise();
+    await this.#done;
+  }
+
+  #run(): Promise<void> {
+    const { signal } = this.#stop;
+    return restartOnFailure(() => this.#serve(signal), {
+      limits: RETRY,
+      random: this.#random,
+      signal,
+      onFailure: ({ error, retryInMs }) =>
+        this.#log.error({ ...describeError(error), retryInMs }, 'node failed'),
+    });
+  }
+
+  /** One life of the node's own session. */
+  async #serve(signal: AbortSignal): Promise<void> {
+    await using session = await Session.connect(this.#endpoints.local, {
+      applicationName: 'bdr:perdb',
+      signal,
+      settings: { synchronous_commit: 'local', lock_timeout: '10s' },
+    });
+    const ended = await endLeftOverSessions(session);
+    if (ended > 0)
+      this.#log.warn({ sessions: ended }, 'ended sessions that a dead agent left behind');
+    await markAgentSession(session);
+    const onLost = () => this.#wakeup.raise();
+    session.lost.addEventListener('abort', onLost, { once: true });
+    await session.listen('bdr', () => this.#wakeup.raise());
+    const heartbeats = new Heartbeats(this.#endpoints.local, this.#log, () => this.#watermarks());
+    try {
+      while (!signal.aborted) {
+        session.lost.throwIfAborted();
+        const local = await readLocalNodeIfThere(session);
+        if (local?.call !== this.#call) await this.#beginLife(local, heartbeats);
+        // Without one, BDR was removed: the agent ends this service, unless the database joins again before it has noticed.
+        if (local) await this.#look(session, local, heartbeats);
+        await this.#wakeup.wait(LOOK_INTERVAL_MS, signal);
+      }
+    } finally {
+      session.lost.removeEventListener('abort', onLost);
+      this.#joinStop.abort();
+      await this.#join;
+      this.#join = undefined;
+      await heartbeats.stop();
+      await this.#stopOwnStream(session.lost.aborted ? undefined : session);
+      await this.#stopLinks(session.lost.aborted ? undefined : session);
+    }
+  }
+
+  /** Forgets all that belongs to another call of create or join. */
+  async #beginLife(local: LocalNode | undefined, heartbeats: Heartbeats): Promise<void> {
+    this.#joinStop.abort();
+    await this.#join;
+    heartbeats.pause();
+    await this.#stopOwnStream();
+    await this.#stopLinks();
+    this.#linking.clear();
+    this.#joinFailures = 0;
+    this.#partedCheckDue = false;
+    this.#released = false;
+    this.#call = local?.call;
+  }
+
+  async #look(session: Session, local: LocalNode, heartbeats: Heartbeats): Promise<void> {
+    // In this order: what comes while they are read makes them stale again.
+    this.#areNodesStale = false;
+    this.#nodes = await readNodes(session);
+    const me = this.#nodes.find(({ id }) => sameNode(id, local.id));
+    if (!me)
+      throw new BdrError('invalid_membership', {
+        message: 'bdr.bdr_nodes has no row for this node',
+      });
+    this.#origins = await this.#readOrigins(session, me);
+    if (this.#partedCheckDue && me.status !== 'k') await this.#askWhetherParted(session, me);
+
+    switch (me.status) {
+      case 'k':
+        this.#joinStop.abort();
+        heartbeats.pause();
+        await this.#stopOwnStream();
+        await this.#stopLinks();
+        if (!this.#released) await this.#releaseOwnSlots(session, me);
+        return;
+      case 'b':
+      case 'i':
+        this.#progressJoin(me, local);
+        return;
+      case 'c':
+      case 'o':
+        this.#progressJoin(me, local);
+        break;
+      case 'r':
+        break;
+    }
+    heartbeats.start();
+    this.#startOwnStream(me);
+    await this.#reconcileLinks(session, me, local);
+    await this.#report(session);
+    await this.#purge(session, me);
+  }
+
+  /** Forgets versions and deletions that nobody can send anything older about. */
+  async #purge(session: Session, me: Node): Promise<void> {
+    if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS) return;
+    this.#purgedAt = performance.now();
+    const ofPeers = this.#leastWatermark([me.id]);
+    if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
+    const ofAll = Math.min(ofPeers, this.#ownWatermark()) as PgTime;
+    if (ofAll > LONG_AGO) await vacuumTombstones(session, await purgeTombstones(session, ofAll));
+  }
+
+  // Joining ------------------------------------------------------------------------------------------------------------
+
+  /** Starts the join's next try, unless one is running or resting. It runs beside the look, on a session of its own. */
+  #progressJoin(me: Node, local: LocalNode): void {
+    if (this.#join) return;
+    if (local.joinError && !local.joinError.retry) return;
+    this.#joinStop = new AbortController();
+    const signal = AbortSignal.any([this.#stop.signal, this.#joinStop.signal]);
+    this.#join = this.#runJoin(me, local, signal)
+      .catch((error: unknown) => {
+        if (!signal.aborted)
+          this.#log.error(describeError(error), 'join could not report its failure');
+      })
+      .finally(() => {
+        this.#join = undefined;
+        this.#wakeup.raise();
+      });
+  }
+
+  async #runJoin(me: Node, local: LocalNode, signal: AbortSignal): Promise<void> {
+    const connect = () =>
+      Session.connect(this.#endpoints.local, {
+        applicationName: `${me.name}:join`,
+        signal,
+        settings: { synchronous_commit: 'local' },
+      });
+    try {
+      await using own = await connect();
+      own.abortOn(signal);
+      await markAgentSession(own);
+      if (me.initFromDsn === null) await this.#createGroup(own, me, signal);
+      else {
+        await new Join({
+          session: own,
+          node: me,
+          local,
+          endpoints: this.#endpoints,
+          log: this.#log,
+          signal,
+          nudge: () => this.#wakeup.raise(),
+        }).run();
+      }
+      this.#joinFailures = 0;
+    } catch (error) {
+      if (signal.aborted) return;
+      // Its turn has not come: that is no failure.
+      const waiting = error instanceof BdrError && error.code === 'join_in_progress';
+      this.#joinFailures = waiting ? 0 : this.#joinFailures + 1;
+      const described = describeError(error);
+      const retry = !(error instanceof BdrError) || error.retry;
+      this.#log.error({ ...described, retry, failures: this.#joinFailures }, 'join failed');
+      // The join's own session may be what failed; the look's is in use beside this.
+      await using reporting = await connect();
+      await setJoinError(reporting, me.id, local.call, {
+        message: described.message,
+        detail: described.detail,
+        hint: described.hint,
+        sqlstate: described.sqlstate,
+        retry,
+        waiting,
+        failures: this.#joinFailures,
+      });
+      await pause(
+        waiting ? LOOK_INTERVAL_MS : backoffMs(this.#joinFailures, RETRY, this.#random),
+        signal,
+      );
+    }
+  }
+
+  async #createGroup(session: Session, me: Node, signal: AbortSignal): Promise<void> {
+    const facts = await readServerFacts(session);
+    requireReplicationSettings(facts, 'this server');
+    await checkOwnDsns(me, facts, this.#endpoints, signal);
+    await makeFirstNode(session, me.id);
+    await setStatus(session, me.id, 'r');
+    this.#log.info({ node: me.name }, 'group is created');
+  }
+
+  // Links --------------------------------------------------------------------------------------------------------------
+
+  async #reconcileLinks(session: Session, me: Node, local: LocalNode): Promise<void> {
+    const records = await readLinks(session);
+    const recordOf = (node: Node) => records.find(({ provider }) => sameNode(provider, node.id));
+    for (const node of this.#nodes) {
+      if (sameNode(node.id, me.id) || node.status === 'b') continue;
+      const key = nodeKey(node.id);
+      const record = recordOf(node);
+      const running = this.#links.get(key);
+      if (node.status === 'k') {
+        await this.#stopLink(key, session);
+        if (record) await deleteLink(session, node.id);
+        await releaseParted(session, { provider: me.id, subscriber: node.id });
+        continue;
+      }
+      if (record && record.start !== null && record.providerJoinedAt !== node.joinedAt) {
+        // The provider was removed and has joined again: what is known of its former life does not hold.
+        await this.#stopLink(key, session);
+        await deleteLink(session, node.id);
+        continue;
+      }
+      if (node.dsn === null) continue;
+      const changed =
+        running &&
+        (running.dsn !== node.dsn ||
+          running.provider.applyDelayMs !== node.applyDelayMs ||
+          askedOtherwise(running, record?.skipRequest ?? null));
+      if (changed) await this.#stopLink(key, session);
+      else if (running) continue;
+      if (record && record.start !== null) this.#startLink(me, node, record);
+      else await this.#establish(session, me, node, local);
+    }
+    // Nodes that were parted and whose name was given to another, all while this node did not look.
+    for (const { provider } of records) {
+      if (this.#nodes.some(({ id }) => sameNode(id, provider))) continue;
+      await this.#stopLink(nodeKey(provider), session);
+      if (await releaseParted(session, { provider: me.id, subscriber: provider }))
+        await deleteLink(session, provider);
+    }
+  }
+
+  /** Makes the slot and the origin of a new link. Tried again, with growing pauses, while the provider cannot be reached. */
+  async #establish(session: Session, me: Node, node: Node, local: LocalNode): Promise<void> {
+    const key = nodeKey(node.id);
+    const tries = this.#linking.get(key) ?? { failures: 0, notBefore: 0 };
+    if (performance.now() < tries.notBefore) return;
+    const link = { provider: node.id, subscriber: me.id };
+    try {
+      await using peer = await Session.connect(this.#endpoints.conninfo(node.dsn ?? ''), {
+        applicationName: `${me.name}:mkslot`,
+        signal: this.#stop.signal,
+        connectTimeoutMs: 5000,
+      });
+      const start = await slotStart(peer, slotName(link));
+      const copied = (local.joinState['applied'] as Record<string, string> | undefined)?.[key];
+      const position = copied === undefined ? start : later(start, parseLsn(copied));
+      await createLink(session, link, node.joinedAt, { start: position, skip: null });
+      this.#linking.delete(key);
+      this.#log.info({ provider: node.name }, 'link is established');
+      this.#wakeup.raise();
+    } catch (error) {
+      const failures = tries.failures + 1;
+      const waitMs = backoffMs(failures, RETRY, this.#random);
+      this.#linking.set(key, { failures, notBefore: performance.now() + waitMs });
+      this.#log.warn(
+        { provider: node.name, ...describeError(error), retryInMs: waitMs },
+        'link cannot be established',
+      );
+      await noteLinkFailure(session, link, describeError(error));
+    }
+  }
+
+  #startLink(me: Node, provider: Node, record: LinkRecord): void {
+    if (!this.#origins || provider.dsn === null) return;
+    const known = [...this.#origins.providers.values()].some(({ id }) => sameNode(id, provider.id));
+    // Made since the origins were read: the next look has it.
+    if (!known) return this.#wakeup.raise();
+    const service = new LinkService({
+      localNode: me,
+      provider,
+      record,
+      local: this.#endpoints.local,
+      remote: () => this.#endpoints.conninfo(provider.dsn ?? ''),
+      origins: () => this.#origins as OriginMap,
+      nodes: () => this.#nodes,
+      groupLimit: () =>
+        Math.min(this.#ownWatermark(), this.#leastWatermark([me.id, provider.id])) as PgTime,
+      applyDelayMs: provider.applyDelayMs ?? 0,
+      log: this.#log,
+      random: this.#random,
+      onMembershipChange: () => {
+        this.#areNodesStale = true;
+        this.#wakeup.raise();
+      },
+      onSlotLost: () => {
+        this.#partedCheckDue = true;
+        this.#wakeup.raise();
+      },
+    });
+    const { skipRequest } = record;
+    this.#links.set(nodeKey(provider.id), { service, provider, dsn: provider.dsn, skipRequest });
+    service.start();
+  }
+
+  async #stopLink(key: string, session?: Session): Promise<void> {
+    const running = this.#links.get(key);
+    if (!running) return;
+    this.#links.delete(key);
+    await running.service.stop();
+    if (session) await reportLink(session, running.provider.id, running.service.takeReport());
+  }
+
+  async #stopLinks(session?: Session): Promise<void> {
+    for (const { service } of this.#links.values()) void service.stop();
+    for (const key of this.#links.keys()) await this.#stopLink(key, session);
+  }
+
+  async #report(session: Session): Promise<void> {
+    for (const { service, provider } of this.#links.values()) {
+      await reportLink(session, provider.id, service.takeReport());
+    }
+    if (this.#own) await reportOwnStream(session, this.#own.report);
+  }
+
+  // The own stream -----------------------------------------------------------------------------------------------------
+
+  #startOwnStream(me: Node): void {
+    if (this.#own) return;
+    this.#own = new OwnStream({
+      local: this.#endpoints.local,
+      node: me,
+      origins: () => this.#origins as OriginMap,
+      log: this.#log,
+      random: this.#random,
+      peersLimit: () => this.#leastWatermark([me.id]),
+    });
+    this.#own.start();
+  }
+
+  async #stopOwnStream(session?: Session): Promise<void> {
+    const running = this.#own;
+    this.#own = undefined;
+    if (!running) return;
+    await running.stop();
+    if (session) await reportOwnStream(session, running.report);
+  }
+
+  #ownWatermark(): PgTime {
+    return this.#own?.watermark ?? LONG_AGO;
+  }
+
+  // Being parted -------------------------------------------------------------------------------------------------------
+
+  /** A slot that is gone may mean that this node was parted while it could not hear of it: the peers know. */
+  async #askWhetherParted(session: Session, me: Node): Promise<void> {
+    this.#partedCheckDue = false;
+    for (const peer of this.#nodes) {
+      if (sameNode(peer.id, me.id) || peer.status !== 'r' || peer.dsn === null) continue;
+      try {
+        await using asked = await Session.connect(this.#endpoints.conninfo(peer.dsn), {
+          applicationName: `${me.name}:check`,
+          signal: this.#stop.signal,
+          connectTimeoutMs: 5000,
+        });
+        const mine = (await readNodes(asked)).find(({ id }) => sameNode(id, me.id));
+        if (mine?.status !== 'k') continue;
+        this.#log.warn({ peer: peer.name }, 'this node was parted from the group');
+        await markSelfParted(session, me.id);
+        this.#wakeup.raise();
+        return;
+      } catch (error) {
+        this.#log.debug({ peer: peer.name, ...describeError(error) }, 'peer could not be asked');
+      }
+    }
+  }
+
+  /** A parted node keeps no WAL for peers that will not read it. */
+  async #releaseOwnSlots(session: Session, me: Node): Promise<void> {
+    let left = 0;
+    for (const peer of this.#nodes) {
+      if (sameNode(peer.id, me.id)) continue;
+      const link = { provider: me.id, subscriber: peer.id };
+      if (!(await releaseParted(session, link))) left += 1;
+    }
+    const own = await readSlot(session, ownSlotName(me.id));
+    // The end of its reader is noticed a moment later.
+    if (own?.active) left += 1;
+    else if (own) await dropSlot(session, own.name);
+    this.#released = left === 0;
+    if (this.#released) this.#log.info({}, 'parted node holds nothing for its peers any more');
+  }
+
+  // What links share ---------------------------------------------------------------------------------------------------
+
+  async #readOrigins(session: Session, me: Node): Promise<OriginMap> {
+    const sequenceOf = new Map(this.#nodes.map((node) => [nodeKey(node.id), node.sequence]));
+    const providers = new Map<number, { id: Node['id']; sequence: number | null }>();
+    const copies = new Set<number>();
+    const copyPrefix = copyOriginName(me.id, 0).slice(0, -1);
+    for (const { number, name } of await readOrigins(session)) {
+      const id = providerOfOrigin(name, me.id.dboid);
+      if (id) providers.set(number, { id, sequence: sequenceOf.get(nodeKey(id)) ?? null });
+      else if (name.startsWith(copyPrefix)) copies.add(number);
+    }
+    return { local: { id: me.id, sequence: me.sequence }, providers, copies };
+  }
+
+  #watermarks(): Record<string, PgTime> {
+    const entries = [...this.#links.values()]
+      .map(({ service, provider }) => [nodeKey(provider.id), service.watermark] as const)
+      .filter(([, time]) => time > LONG_AGO);
+    return Object.fromEntries(entries);
+  }
+
+  /** Up to here everything of every node but `except` is applied: infinity without any, LONG_AGO while one is unknown. */
+  #leastWatermark(except: readonly NodeId[]): PgTime {
+    // There may be one more.
+    if (this.#areNodesStale) return LONG_AGO;
+    const times = this.#nodes
+      .filter(({ id, status }) => status !== 'k' && !except.some((one) => sameNode(one, id)))
+      .map(({ id }) => this.#links.get(nodeKey(id))?.service.watermark ?? LONG_AGO);
+    return Math.min(...times) as PgTime;
+  }
+}
+
+interface RunningLink {
+  readonly service: LinkService;
+  readonly provider: Node;
+  readonly dsn: string;
+  readonly skipRequest: SkipRequest | null;
+}
+
+/** Whether a link is to skip something else than it knows of. That it is done with a request is no reason to begin it anew. */
+function askedOtherwise({ service, skipRequest }: RunningLink, now: SkipRequest | null): boolean {
+  if (now?.at === skipRequest?.at) return false;
+  return now !== null || service.status === 'failed';
+}
+
+/** As readLocalNode(), also while extension bdr is being dropped. */
+async function readLocalNodeIfThere(session: Session): Promise<LocalNode | undefined> {
+  try {
+    return await readLocalNode(session);
+  } catch (error) {
+    if (hasSqlstate(error, SQLSTATE.undefinedTable, SQLSTATE.invalidSchemaName)) return undefined;
+    throw error;
+  }
+}
+
+/** The start of a slot for this node on a provider, made if it is not there: a joining provider makes it itself beforehand. */
+async function slotStart(peer: Session, name: string): Promise<Lsn> {
+  const existing = await readSlot(peer, name);
+  if (existing?.confirmed) return existing.confirmed;
+  try {
+    return await createSlot(peer, name);
+  } catch (error) {
+    if (!hasSqlstate(error, SQLSTATE.duplicateObject)) throw error;
+    const made = await readSlot(peer, name);
+    if (!made?.confirmed) throw error;
+    return made.confirmed;
+  }
+}
+
+function later(a: Lsn, b: Lsn): Lsn {
+  return a > b ? a : b;
+}

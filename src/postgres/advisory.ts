@@ -1,0 +1,51 @@
+import type { Session } from './session.ts';
+
+// The keys are documented in sql/routines/agent.sql.
+const FAMILY = 1650749952;
+const AGENT = 1;
+const AGENT_SESSION = 2;
+const INSTALLATION = 3;
+
+/** Tries to become the server's agent; the lock lasts as long as the session. */
+export async function tryAgentLock(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ locked: string }>(
+    /* sql */ `SELECT pg_try_advisory_lock(${FAMILY}, ${AGENT}) AS locked`,
+  );
+  return row?.locked === 't';
+}
+
+/** Who holds the agent's lock, for the log. */
+export async function agentLockHolder(session: Session): Promise<string | undefined> {
+  const [row] = await session.query<{ holder: string }>(/* sql */ `
+    SELECT format('process %s of role %s', a.pid, a.usename) AS holder
+    FROM pg_locks AS l
+    JOIN pg_stat_activity AS a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.classid = ${FAMILY} AND l.objid = ${AGENT} AND l.objsubid = 2 AND l.granted
+  `);
+  return row?.holder;
+}
+
+/** Marks a session as one of the agent's, so that a successor finds it; see endLeftOverSessions. */
+export async function markAgentSession(session: Session): Promise<void> {
+  await session.query(/* sql */ `SELECT pg_try_advisory_lock_shared(${FAMILY}, ${AGENT_SESSION})`);
+}
+
+/**
+ * Ends the sessions that a dead agent left in this database: they would hold replication origins, and apply on beside us. Call
+ * it when the agent's lock is held and before any session of our own is marked. Returns how many there were.
+ */
+export async function endLeftOverSessions(session: Session): Promise<number> {
+  const rows = await session.query<{ ended: string }>(/* sql */ `
+    SELECT pg_terminate_backend(l.pid, 5000) AS ended
+    FROM pg_locks AS l
+    JOIN pg_stat_activity AS a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.classid = ${FAMILY} AND l.objid = ${AGENT_SESSION} AND l.objsubid = 2
+      AND a.datname = current_database() AND a.usename = current_user AND l.pid <> pg_backend_pid()
+  `);
+  return rows.length;
+}
+
+/** Holds back whoever else installs or upgrades schema bdr in this database, until the end of the transaction. */
+export async function lockInstallation(session: Session): Promise<void> {
+  await session.query(/* sql */ `SELECT pg_advisory_xact_lock(${FAMILY}, ${INSTALLATION})`);
+}

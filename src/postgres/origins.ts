@@ -1,0 +1,61 @@
+import { parseLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
+import type { Session } from './session.ts';
+
+/** A replication origin of the server. */
+export interface Origin {
+  readonly number: number;
+  readonly name: string;
+}
+
+export async function readOrigins(session: Session): Promise<Origin[]> {
+  const rows = await session.query<{ number: string; name: string }>(
+    /* sql */ `SELECT roident AS number, roname AS name FROM pg_replication_origin`,
+  );
+  return rows.map((row) => ({ number: Number(row.number), name: row.name }));
+}
+
+/** Makes sure that an origin exists; returns its number. */
+export async function ensureOrigin(session: Session, name: string): Promise<number> {
+  const [found] = await session.query<{ number: string | null }>(
+    /* sql */ `SELECT coalesce(pg_replication_origin_oid($1), pg_replication_origin_create($1)) AS number`,
+    [name],
+  );
+  return Number(found?.number);
+}
+
+/**
+ * The position up to which an origin's changes are committed here. With `flushed`, the server first puts those commits on disk, so
+ * that the answer survives a crash.
+ */
+export async function originProgress(
+  session: Session,
+  name: string,
+  flushed: boolean,
+): Promise<Lsn> {
+  const [row] = await session.query<{ lsn: string | null }>(
+    /* sql */ `
+      SELECT pg_replication_origin_progress(roname, $2) AS lsn FROM pg_replication_origin WHERE roname = $1
+    `,
+    [name, flushed],
+  );
+  return row?.lsn ? parseLsn(row.lsn) : ZERO_LSN;
+}
+
+/** The positions of the server's own log: where the next record goes, and what is on disk. */
+export async function logPositions(session: Session): Promise<{ insert: Lsn; flush: Lsn }> {
+  const [row] = await session.query<{ insert: string; flush: string }>(
+    // In this order: the flush position may only be older than it is told, never newer.
+    /* sql */ `SELECT pg_current_wal_flush_lsn() AS flush, pg_current_wal_insert_lsn() AS insert`,
+  );
+  return { insert: parseLsn(row?.insert ?? '0/0'), flush: parseLsn(row?.flush ?? '0/0') };
+}
+
+/** Makes an origin the session's own: what it commits from now on carries the origin's number. One session at a time can. */
+export async function setUpOrigin(session: Session, name: string): Promise<void> {
+  await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
+}
+
+/** Rolls a transaction back that may have set up a position for its origin: that would outlive it (DESIGN 3.2). */
+export async function rollBack(session: Session): Promise<void> {
+  await session.script('ROLLBACK; SELECT pg_replication_origin_xact_reset()');
+}

@@ -1,0 +1,187 @@
+import type { QualifiedName } from '../base/names.ts';
+import type { Session } from './session.ts';
+
+/** A column of a local table, as far as writing to it goes. */
+export interface LocalColumn {
+  readonly name: string;
+  /**
+   * The type's full SQL name without modifiers, from format_type() under an empty search_path: a cast to varchar(5) would cut
+   * a longer value off in silence, where assigning it is an error.
+   */
+  readonly type: string;
+  /** The equality of the unique index that the column is in, as an operator with its schema; undefined without such an index. */
+  readonly equals: string | undefined;
+  /** Values that `equals` calls equal have one hash by the type's default hash function. */
+  readonly hashable: boolean;
+  /** ` COLLATE …`, where the column's collation is not that of its type; else empty. */
+  readonly collate: string;
+  /** Computed by the server: never written. */
+  readonly generated: boolean;
+  /** GENERATED ALWAYS AS IDENTITY: an INSERT must override it, an UPDATE may not name it. */
+  readonly identityAlways: boolean;
+  /**
+   * A cast from text reads a value as the type's input function does. Not where a cast function of another meaning is there (text
+   * to regclass), and not for a domain with a length, which an explicit cast would cut to in silence.
+   */
+  readonly castsFromText: boolean;
+}
+
+/** A local table. */
+export interface LocalRelation {
+  readonly oid: string;
+  readonly name: QualifiedName;
+  readonly columns: ReadonlyMap<string, LocalColumn>;
+  /** The primary key's columns in order; empty when there is none. */
+  readonly primaryKey: readonly string[];
+  /** There is a deferrable unique or exclusion constraint, which ON CONFLICT cannot use and would not notice. */
+  readonly deferrable: boolean;
+  /** The column sets of the unique indexes that are checked at once and hold every row. */
+  readonly immediateKeys: readonly (readonly string[])[];
+  /** Triggers fire in replica role: what they see and do depends on the order of the rows. */
+  readonly hasReplicaTriggers: boolean;
+}
+
+/** Reads a table's columns and keys; undefined when no ordinary table of that name exists (partitions are ordinary, their parents are not). */
+export async function readRelation(
+  session: Session,
+  name: QualifiedName,
+): Promise<LocalRelation | undefined> {
+  const [table] = await session.query<{ oid: string; indexes: string; triggers: string }>(
+    /* sql */ `
+      SELECT c.oid,
+             EXISTS (
+                 SELECT FROM pg_trigger AS t
+                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
+             ) AS triggers,
+             coalesce((
+                 SELECT json_agg(json_build_object(
+                     'primary', i.indisprimary,
+                     'immediate', i.indimmediate,
+                     'whole', i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid,
+                     'columns', ARRAY(
+                         SELECT a.attname
+                         FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, position)
+                         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+                         -- Columns behind those of the key are only included.
+                         WHERE k.position <= i.indnkeyatts
+                         ORDER BY k.position
+                     )
+                 ))
+                 FROM pg_index AS i
+                 WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)
+             ), '[]') AS indexes
+      FROM pg_class AS c
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r'
+    `,
+    [name.schema, name.name],
+  );
+  if (!table) return undefined;
+  const indexes = JSON.parse(table.indexes) as UniqueIndex[];
+  const columns = await session.query<{
+    name: string;
+    type: string;
+    equals: string | null;
+    hashable: string;
+    collate: string;
+    generated: string;
+    always: string;
+    casts: string;
+  }>(
+    /* sql */ `
+      SELECT a.attname AS name,
+             format_type(a.atttypid, -1) AS type,
+             CASE WHEN e.name IS NOT NULL THEN format('OPERATOR(%I.%s)', e.schema, e.name) END AS equals,
+             e.hashes AND bdr.internal_is_hashable(a.atttypid) AS hashable,
+             coalesce((
+                 SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+                 FROM pg_collation AS c
+                 JOIN pg_namespace AS n ON n.oid = c.collnamespace
+                 WHERE c.oid = a.attcollation AND c.oid <> t.typcollation
+             ), '') AS collate,
+             a.attgenerated <> '' AS generated,
+             a.attidentity = 'a' AS always,
+             NOT b.has_length AND NOT EXISTS (
+                 SELECT FROM pg_cast AS f
+                 WHERE f.castsource = 'text'::regtype AND f.casttarget = b.oid AND f.castmethod = 'f'
+                   AND f.casttarget NOT IN ('"char"'::regtype, 'name'::regtype, 'xml'::regtype)
+             ) AS casts
+      FROM pg_attribute AS a
+      JOIN pg_type AS t ON t.oid = a.atttypid
+      LEFT JOIN LATERAL (
+          SELECT n.nspname AS schema, o.oprname AS name,
+                 -- The operator belongs to a hash function that the server takes by default.
+                 EXISTS (
+                     SELECT FROM pg_amop AS h
+                     JOIN pg_am AS hm ON hm.oid = h.amopmethod AND hm.amname = 'hash'
+                     JOIN pg_opclass AS hc ON hc.opcfamily = h.amopfamily AND hc.opcdefault
+                     WHERE h.amopopr = o.oid
+                 ) AS hashes
+          FROM pg_index AS i
+          CROSS JOIN unnest(i.indkey::int2[], i.indclass::oid[]) AS k (attnum, opclass)
+          JOIN pg_opclass AS c ON c.oid = k.opclass
+          JOIN pg_amop AS e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
+                           AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+          JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+          JOIN pg_operator AS o ON o.oid = e.amopopr
+          JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+          WHERE i.indrelid = a.attrelid AND i.indisunique AND k.attnum = a.attnum
+          ORDER BY i.indisprimary DESC
+          LIMIT 1
+      ) AS e ON true
+      CROSS JOIN LATERAL (
+          WITH RECURSIVE base AS (
+              SELECT t.oid, t.typtype, t.typbasetype, false AS has_length
+              FROM pg_type AS t
+              WHERE t.oid = a.atttypid
+              UNION ALL
+              SELECT t.oid, t.typtype, t.typbasetype, d.has_length OR d.typtypmod >= 0
+              FROM (
+                  SELECT base.*, p.typtypmod
+                  FROM base
+                  JOIN pg_type AS p ON p.oid = base.oid
+                  WHERE base.typtype = 'd'
+              ) AS d
+              JOIN pg_type AS t ON t.oid = d.typbasetype
+          )
+          SELECT base.oid, base.has_length FROM base WHERE base.typtype <> 'd'
+      ) AS b
+      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+      ORDER BY a.attnum
+    `,
+    [table.oid],
+  );
+  return {
+    oid: table.oid,
+    name,
+    columns: new Map(
+      columns.map((column) => [
+        column.name,
+        {
+          name: column.name,
+          type: column.type,
+          equals: column.equals ?? undefined,
+          hashable: column.hashable === 't',
+          collate: column.collate,
+          generated: column.generated === 't',
+          identityAlways: column.always === 't',
+          castsFromText: column.casts === 't',
+        },
+      ]),
+    ),
+    primaryKey: indexes.find((index) => index.primary)?.columns ?? [],
+    deferrable: indexes.some((index) => !index.immediate),
+    hasReplicaTriggers: table.triggers === 't',
+    immediateKeys: indexes
+      .filter((index) => index.immediate && index.whole)
+      .map((index) => index.columns),
+  };
+}
+
+interface UniqueIndex {
+  readonly primary: boolean;
+  readonly immediate: boolean;
+  /** Holds every row, by plain columns. */
+  readonly whole: boolean;
+  readonly columns: readonly string[];
+}

@@ -1,0 +1,70 @@
+import type { LogicalMessage } from '../pgoutput/transaction.ts';
+import type { MessageKey } from './message-key.ts';
+import type { Received } from './receiver.ts';
+import { parseHeartbeat } from './watermark.ts';
+
+/** The prefix of the messages that agents act on. */
+const PREFIX = 'bdr';
+const XIDS = 2 ** 32;
+
+/**
+ * Takes messages out of a link's stream that the provider has not signed, or that are copies of one it has (DESIGN 3.5). Of the
+ * others it leaves the content alone, without the signature.
+ *
+ * A heartbeat names its own transaction, so it counts only in that one: a copy arrives in another. Ids on the wire have 32 bits,
+ * so a copy could be made to fit every four thousand million transactions: the full ids must rise, too. A request to confirm a
+ * position may be repeated: who can read it to copy it may read the whole log, and gains one commit here.
+ */
+export class MessageGuard {
+  readonly #key: MessageKey;
+  readonly #onForged: () => void;
+  /** Of the transaction that is being received. */
+  #xid = 0;
+  #lastHeartbeat = 0;
+
+  constructor(key: MessageKey, onForged: () => void) {
+    this.#key = key;
+    this.#onForged = onForged;
+  }
+
+  /** What is left of what was received; undefined for nothing. To be called in the order of the stream. */
+  pass(received: Received): Received | undefined {
+    if (received.kind === 'begin') this.#xid = received.xid;
+    const message = messageIn(received);
+    if (message?.prefix !== PREFIX) return received;
+    const content = this.#key.open(message.content);
+    if (!content || !(message.transactional ? this.#isOfHere(content) : isConfirm(content))) {
+      this.#onForged();
+      return undefined;
+    }
+    const opened = { ...message, content };
+    return received.kind === 'message'
+      ? { kind: 'message', message: opened }
+      : { ...(received as Extract<Received, { kind: 'change' }>), change: opened };
+  }
+
+  #isOfHere(content: Buffer): boolean {
+    const heartbeat = parseHeartbeat(content);
+    if (!heartbeat || heartbeat.xid % XIDS !== this.#xid) return false;
+    if (heartbeat.xid <= this.#lastHeartbeat) return false;
+    this.#lastHeartbeat = heartbeat.xid;
+    return true;
+  }
+}
+
+function messageIn(received: Received): LogicalMessage | undefined {
+  if (received.kind === 'message') return received.message;
+  if (received.kind === 'change' && received.change.kind === 'message') return received.change;
+  return undefined;
+}
+
+/** `{"confirm": position}`: bdr_wait_for_apply() waits over there. */
+function isConfirm(content: Buffer): boolean {
+  try {
+    const parsed: unknown = JSON.parse(content.toString('utf8'));
+    return typeof parsed === 'object' && parsed !== null && 'confirm' in parsed;
+  } catch {
+    // Signed, and no JSON: of a version of bdr that is not known here.
+    return false;
+  }
+}

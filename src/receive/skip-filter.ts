@@ -1,0 +1,69 @@
+import type { Lsn } from '../base/lsn.ts';
+import { displayName } from '../base/names.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import type { Change, Relation } from '../pgoutput/transaction.ts';
+import type { Received } from './receiver.ts';
+
+/** A transaction that is not to be applied: what there is to tell of it. */
+export interface Skipped {
+  readonly kind: 'skipped';
+  readonly xid: number;
+  readonly commitLsn: Lsn;
+  readonly endLsn: Lsn;
+  readonly commitTime: PgTime;
+  /** Of rows; a truncated table counts as one. Heartbeats and the like have none. */
+  readonly changes: number;
+  readonly tables: readonly string[];
+}
+
+/** Counts instead of keeping: a transaction may be larger than memory. */
+interface Passing {
+  readonly begin: Extract<Received, { kind: 'begin' }>;
+  changes: number;
+  readonly tables: Set<string>;
+}
+
+/** Takes the transactions out of a link's stream that bdr.skip_changes_upto() asks to skip: those whose commit lies at `upto` or before. */
+export class SkipFilter {
+  readonly #upto: Lsn | undefined;
+  #passing: Passing | undefined;
+
+  constructor(upto: Lsn | undefined) {
+    this.#upto = upto;
+  }
+
+  /** What is left of what was received; undefined for nothing. To be called in the order of the stream. */
+  pass(received: Received): Received | Skipped | undefined {
+    if (this.#upto === undefined || received.kind === 'message') return received;
+    if (received.kind === 'begin' && received.finalLsn <= this.#upto) {
+      this.#passing = { begin: received, changes: 0, tables: new Set() };
+      return undefined;
+    }
+    const passing = this.#passing;
+    if (!passing) return received;
+    if (received.kind === 'change') {
+      for (const relation of relationsOf(received.change)) {
+        passing.changes += 1;
+        passing.tables.add(displayName(relation));
+      }
+      return undefined;
+    }
+    if (received.kind !== 'commit') return received;
+    this.#passing = undefined;
+    const { xid, finalLsn, commitTime } = passing.begin;
+    return {
+      kind: 'skipped',
+      xid,
+      commitLsn: finalLsn,
+      endLsn: received.endLsn,
+      commitTime,
+      changes: passing.changes,
+      tables: [...passing.tables].toSorted(),
+    };
+  }
+}
+
+function relationsOf(change: Change): readonly Relation[] {
+  if (change.kind === 'message') return [];
+  return change.kind === 'truncate' ? change.relations : [change.relation];
+}

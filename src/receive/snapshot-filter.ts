@@ -1,0 +1,17 @@
+/**
+ * Whether a snapshot, in the text form of pg_snapshot `xmin:xmax:xip,…`, shows a transaction as committed, given that it has
+ * committed. `xid` is the 32-bit id that the stream carries; the snapshot's ids are 64-bit.
+ */
+export function snapshotShows(snapshot: string, xid: number): boolean {
+  const [xminText, xmaxText, inProgress = ''] = snapshot.split(':');
+  const xmax = BigInt(xmaxText ?? '0');
+  const xmin = BigInt(xminText ?? '0');
+  // The same 32 bits belong to the epoch in which they lie nearest below or around the snapshot.
+  const epoch = xmax >> 32n;
+  let full = (epoch << 32n) | BigInt(xid);
+  if (full > xmax + 0x8000_0000n) full -= 1n << 32n;
+  else if (full + 0x8000_0000n < xmax) full += 1n << 32n;
+  if (full < xmin) return true;
+  if (full >= xmax) return false;
+  return !inProgress.split(',').includes(String(full));
+}

@@ -1,0 +1,84 @@
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+
+/** A heartbeat as its node sent it (DESIGN 4.5). */
+export interface Heartbeat {
+  /** The node's clock, read before anything else. */
+  readonly clock: PgTime;
+  /** The heartbeat's own transaction id, taken after the clock. */
+  readonly xid: number;
+  /** The oldest transaction id still running, taken after the id. */
+  readonly xmin: number;
+  /** For each other node: up to which commit time the sender had applied it. Keys are nodeKey(). */
+  readonly applied: ReadonlyMap<string, PgTime>;
+}
+
+/**
+ * The commit time up to which everything of one link has been handled here.
+ *
+ * PostgreSQL takes a transaction's commit time before it writes the commit record, so times do not rise along the stream, and
+ * the last time seen proves nothing. What took a time up to a heartbeat's clock had its id before that heartbeat's; once a later
+ * heartbeat says that no id so low is running, all of it lies before that heartbeat in the stream. Call `handled` only when
+ * everything before the heartbeat is committed here: counting it when it is received diverges.
+ */
+export class Watermark {
+  #time: PgTime = LONG_AGO;
+  /** Heartbeats that wait for an older transaction to end, oldest first. */
+  #waiting: { clock: PgTime; xid: number }[] = [];
+  readonly #limit: number;
+
+  /** `limit`: how many heartbeats are remembered while a long transaction runs; beyond it, every second one is forgotten. */
+  constructor(limit = 1024) {
+    this.#limit = limit;
+  }
+
+  get time(): PgTime {
+    return this.#time;
+  }
+
+  handled(heartbeat: Heartbeat): void {
+    this.#waiting.push({ clock: heartbeat.clock, xid: heartbeat.xid });
+    const passed = this.#waiting.filter(({ xid }) => xid <= heartbeat.xmin);
+    for (const { clock } of passed) {
+      if (clock > this.#time) this.#time = clock;
+    }
+    this.#waiting = this.#waiting.filter(({ xid }) => xid > heartbeat.xmin);
+    if (this.#waiting.length > this.#limit) {
+      this.#waiting = this.#waiting.filter((_, index) => index % 2 === 0);
+    }
+  }
+}
+
+/** Reads the content of a message of prefix `bdr`; undefined when it is no heartbeat, or not well formed. */
+export function parseHeartbeat(content: Buffer): Heartbeat | undefined {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(content.toString('utf8'));
+  } catch {
+    // Any role may emit a message under any prefix: what is no heartbeat is none of ours.
+    return undefined;
+  }
+  const heartbeat = field(parsed, 'heartbeat');
+  const clock = field(heartbeat, 'clock');
+  const xid = field(heartbeat, 'xid');
+  const xmin = field(heartbeat, 'xmin');
+  if (!isWhole(clock) || !isWhole(xid) || !isWhole(xmin)) return undefined;
+  const applied = field(heartbeat, 'applied');
+  const entries = typeof applied === 'object' && applied !== null ? Object.entries(applied) : [];
+  return {
+    clock: clock as PgTime,
+    xid,
+    xmin,
+    applied: new Map(entries.filter((entry): entry is [string, PgTime] => isWhole(entry[1]))),
+  };
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null
+    ? (value as Record<string, unknown>)[name]
+    : undefined;
+}
+
+/** JSON knows numbers that are none of ours: 1e999 reads as infinity, a watermark that nothing would ever pass. */
+function isWhole(value: unknown): value is number {
+  return Number.isSafeInteger(value);
+}

@@ -1,0 +1,151 @@
+import { pipeline } from 'node:stream/promises';
+import { Transform } from 'node:stream';
+import { quoteIdent, quoteLiteral, quoteQualified, type QualifiedName } from '../base/names.ts';
+import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
+import { copyFrom, copyTo } from '../postgres/copy.ts';
+import type { Session } from '../postgres/session.ts';
+import type { NodeId } from '../model/node.ts';
+
+/** A table of the source that is to be copied. */
+export interface CopyTable {
+  readonly name: QualifiedName;
+  /** Columns with a stored value of their own. */
+  readonly columns: readonly string[];
+  /** Columns that identify a row to peers: of the replica identity's index, else of the primary key; empty when there is none. */
+  readonly key: readonly string[];
+  /** The binary format of some types holds OIDs that differ between servers: those tables travel as text. */
+  readonly format: 'binary' | 'text';
+  /** The planner's guess, for progress. */
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+/** The tables that a node replicates, largest first, so that the last ones to finish are small. */
+export async function listTables(source: Session): Promise<CopyTable[]> {
+  const rows = await source.query<{
+    schema: string;
+    name: string;
+    columns: string;
+    key: string;
+    portable: string;
+    rows: string;
+    bytes: string;
+  }>(/* sql */ `
+    WITH RECURSIVE tables AS (
+        SELECT t::oid AS oid FROM bdr.internal_replicated_tables() AS t
+    ),
+    -- Every type that a column's values are made of: array elements, domains' base types, fields, range bounds.
+    parts (relation, type, inside) AS (
+        SELECT a.attrelid, a.atttypid, false
+        FROM pg_attribute AS a JOIN tables AS t ON t.oid = a.attrelid
+        WHERE a.attnum > 0 AND NOT a.attisdropped
+        UNION
+        SELECT p.relation, part.type, p.inside OR part.named
+        FROM parts AS p
+        JOIN pg_type AS y ON y.oid = p.type
+        CROSS JOIN LATERAL (
+            -- The format names the type of what is inside arrays and composites, not of what is inside domains and ranges.
+            SELECT y.typelem AS type, true AS named WHERE y.typelem <> 0
+            UNION ALL SELECT y.typbasetype, false WHERE y.typbasetype <> 0
+            UNION ALL SELECT f.atttypid, true FROM pg_attribute AS f
+                      WHERE f.attrelid = y.typrelid AND y.typrelid <> 0 AND f.attnum > 0 AND NOT f.attisdropped
+            UNION ALL SELECT r.rngsubtype, false FROM pg_range AS r WHERE y.oid IN (r.rngtypid, r.rngmultitypid)
+        ) AS part
+    )
+    SELECT n.nspname AS schema, c.relname AS name,
+           (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
+           coalesce((SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_index AS i
+                     JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+                     -- What changes will find the row by.
+                     WHERE i.indrelid = c.oid
+                       AND CASE WHEN c.relreplident = 'i' THEN i.indisreplident ELSE i.indisprimary END), '[]') AS key,
+           NOT EXISTS (
+               SELECT FROM parts AS p JOIN pg_type AS y ON y.oid = p.type
+               -- Types without a binary form, and users' types that the format would name by OID.
+               WHERE p.relation = c.oid AND ((p.inside AND p.type >= 16384) OR y.typsend = 0 OR y.typreceive = 0)
+           ) AS portable,
+           greatest(c.reltuples, 0)::bigint AS rows,
+           pg_table_size(c.oid) AS bytes
+    FROM tables AS t
+    JOIN pg_class AS c ON c.oid = t.oid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    ORDER BY pg_table_size(c.oid) DESC, 1, 2
+  `);
+  return rows.map((row) => ({
+    name: { schema: row.schema, name: row.name },
+    columns: JSON.parse(row.columns ?? '[]') as string[],
+    key: JSON.parse(row.key) as string[],
+    format: row.portable === 't' ? 'binary' : 'text',
+    rows: Number(row.rows),
+    bytes: Number(row.bytes),
+  }));
+}
+
+/** Streams one table from the source's snapshot into the target's open transaction. Returns how many rows there were. */
+export async function copyRows(
+  source: Session,
+  target: Session,
+  table: CopyTable,
+  options: {
+    readonly where?: string;
+    readonly onBytes: (bytes: number) => void;
+    signal: AbortSignal;
+  },
+): Promise<number> {
+  const name = quoteQualified(table.name);
+  const columns = table.columns.map(quoteIdent).join(', ');
+  const where = options.where ? ` WHERE ${options.where}` : '';
+  // A table without a column has rows all the same; COPY knows no empty list.
+  const list = columns === '' ? '' : ` (${columns})`;
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      options.onBytes(chunk.length);
+      done(null, chunk);
+    },
+  });
+  // A COPY that has begun on the target, and gets neither data nor an end, would hold its session for ever.
+  source.lost.throwIfAborted();
+  const into = copyFrom(target, `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`);
+  await pipeline(
+    copyTo(
+      source,
+      `COPY (SELECT ${columns} FROM ONLY ${name}${where}) TO STDOUT WITH (FORMAT ${table.format})`,
+    ),
+    counted,
+    into,
+    { signal: options.signal },
+  );
+  return into.rowCount;
+}
+
+/**
+ * Copies the true versions of the rows that were written after `watermark`: a change that is still on its way may be older than
+ * they are. Everything up to the watermark is older than whatever may come.
+ */
+export async function copyRowVersions(
+  source: Session,
+  target: Session,
+  table: CopyTable,
+  watermark: PgTime,
+  writerOfOrigin: (origin: number) => NodeId | undefined,
+): Promise<void> {
+  if (table.key.length === 0) return;
+  const key = table.key
+    .map((name) => `${quoteLiteral(name)}, t.${quoteIdent(name)}::text`)
+    .join(', ');
+  const rows = await source.query<{ key: string; time: string; origin: string }>(
+    `SELECT jsonb_build_object(${key})::text AS key,` +
+      ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
+      ` (pg_xact_commit_timestamp_origin(t.xmin)).roident AS origin` +
+      ` FROM ONLY ${quoteQualified(table.name)} AS t` +
+      ` WHERE pg_xact_commit_timestamp(t.xmin) > $1::timestamptz`,
+    [formatPgTime(watermark)],
+  );
+  const versions = rows.flatMap((row): RowVersion[] => {
+    const node = writerOfOrigin(Number(row.origin));
+    return node ? [{ key: row.key, time: Number(row.time) as PgTime, node }] : [];
+  });
+  await insertRowVersions(target, table.name, versions);
+}

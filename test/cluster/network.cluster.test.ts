@@ -1,0 +1,68 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster, until } from '../support/cluster.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+
+describe('a network between two nodes', () => {
+  let cluster: Cluster;
+  let proxy: FaultProxy;
+
+  beforeAll(async () => {
+    cluster = await Cluster.bare(2);
+    const [one, two] = [cluster.node(1), cluster.node(2)];
+    proxy = await FaultProxy.before(one.host.server.port);
+    await one.sql('CREATE TABLE t (id integer PRIMARY KEY, v text)');
+    const seenThroughProxy = one.dsn.replace(/port=\d+/, `port=${proxy.port}`);
+    await one.sql('SELECT bdr.bdr_group_create($1, $2, $3)', [one.name, seenThroughProxy, one.dsn]);
+    await one.ready();
+    await two.sql('SELECT bdr.bdr_group_join($1, $2, $3)', [two.name, two.dsn, seenThroughProxy]);
+    await two.ready();
+  });
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]();
+    await proxy[Symbol.asyncDispose]();
+  });
+
+  const linkStatus = async () =>
+    (await cluster.node(2).sql('SELECT status FROM bdr.bdr_links'))[0]?.[0];
+
+  test('that breaks in the middle of a frame loses nothing', async () => {
+    const [one] = cluster.nodes;
+    for (const bytes of [1, 7, 100, 3000, 50_000]) {
+      const before = proxy.cuts;
+      proxy.cutAfter(bytes);
+      await one!.sql(
+        `INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series($1::integer, $1 + 999) AS g`,
+        [bytes * 1000],
+      );
+      await until('the connection to be cut', () => Promise.resolve(proxy.cuts > before));
+    }
+    expect(await cluster.equal('t')).toHaveLength(5000);
+  });
+
+  test('that is cut for a while comes back, with what was written on both sides meanwhile', async () => {
+    const [one, two] = cluster.nodes;
+    proxy.cut();
+    await until('the link to be reported as failed', async () => (await linkStatus()) === 'failed');
+    await one!.sql(`INSERT INTO t VALUES (-1, 'written while cut')`);
+    await two!.sql(`INSERT INTO t VALUES (-2, 'written while cut')`);
+    proxy.heal();
+    const rows = await cluster.equal('t');
+    expect(rows).toEqual(
+      expect.arrayContaining(['(-1,"written while cut")', '(-2,"written while cut")']),
+    );
+  });
+
+  test('that goes silent without telling anybody is noticed', async () => {
+    const [one] = cluster.nodes;
+    proxy.silence();
+    await one!.sql(`INSERT INTO t VALUES (-3, 'into the silence')`);
+    await until('the silence to be noticed', async () => {
+      const [row] = await cluster
+        .node(2)
+        .sql(`SELECT status_error ->> 'message' FROM bdr.bdr_links`);
+      return String(row?.[0]).includes('nothing was heard from node node1');
+    });
+    proxy.heal();
+    expect(await cluster.equal('t')).toContain('(-3,"into the silence")');
+  });
+});

@@ -1,0 +1,78 @@
+import { describe, expect, test } from 'vitest';
+import { embeddedMajors } from '../../src/embedded/binaries.ts';
+import { Cluster, Host, type TestNode } from '../support/cluster.ts';
+
+const SCHEMA = `
+  CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+  CREATE TABLE item (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    moods mood[],
+    twice integer GENERATED ALWAYS AS (length(name) * 2) STORED,
+    at timestamptz DEFAULT now()
+  );
+  CREATE TABLE event (what text);
+  INSERT INTO item (name, moods) SELECT 'name ' || g, ARRAY['ok', 'happy']::mood[] FROM generate_series(1, 100) AS g;
+`;
+
+/** What every major must do: both directions, a conflict with its history, a killed agent, a node that leaves. */
+async function tour(cluster: Cluster): Promise<void> {
+  const [one, two] = [cluster.node(1), cluster.node(2)];
+  await one.sql(
+    `INSERT INTO item (id, name) OVERRIDING SYSTEM VALUE VALUES (1001, 'from one'); INSERT INTO event VALUES ('one')`,
+  );
+  await two.sql(
+    `UPDATE item SET name = 'changed on two' WHERE id = 1; DELETE FROM item WHERE id = 2; INSERT INTO event VALUES ('two')`,
+  );
+  expect(await cluster.equal('item')).toHaveLength(100);
+  expect(await cluster.equal('event')).toEqual(['(one)', '(two)']);
+
+  for (const node of [one, two]) await node.sql('SELECT bdr.bdr_apply_pause()');
+  await one.sql(`UPDATE item SET name = 'earlier' WHERE id = 3`);
+  await two.sql(`UPDATE item SET name = 'later' WHERE id = 3`);
+  for (const node of [one, two]) await node.sql('SELECT bdr.bdr_apply_resume()');
+  expect((await cluster.equal('item')).filter((row) => row.startsWith('(3,'))[0]).toContain(
+    'later',
+  );
+  const history = await two.sql(`
+    SELECT conflict_type::text, conflict_resolution::text, local_tuple ->> 'name', remote_tuple ->> 'name'
+    FROM bdr.bdr_conflict_history WHERE object_name = 'item'`);
+  expect(history).toContainEqual([
+    'update_update',
+    'last_update_wins_keep_local',
+    'later',
+    'earlier',
+  ]);
+
+  await two.host.killAgent();
+  await one.sql(`UPDATE item SET name = 'while the agent was dead' WHERE id BETWEEN 10 AND 20`);
+  two.host.startAgent();
+  expect((await cluster.equal('item')).filter((row) => row.includes('dead'))).toHaveLength(11);
+
+  await one.sql(`SELECT bdr.bdr_part_by_node_names('{node2}')`);
+  await two.sql('SELECT bdr.remove_bdr_from_local_node(true); DROP EXTENSION bdr');
+}
+
+describe('every major', () => {
+  for (const major of embeddedMajors()) {
+    test(`PostgreSQL ${major} replicates with itself`, async () => {
+      await using cluster = await Cluster.start(2, SCHEMA, { major });
+      await tour(cluster);
+    });
+  }
+
+  test('the oldest and the newest form a group', async () => {
+    const majors = embeddedMajors();
+    await using cluster = new Cluster();
+    for (const [index, major] of [Math.min(...majors), Math.max(...majors)].entries()) {
+      const host = await Host.start({ major });
+      cluster.hosts.push(host);
+      await cluster.addNode(`node${index + 1}`, host, 'app');
+    }
+    const [oldest, newest] = cluster.nodes as [TestNode, TestNode];
+    await oldest.sql(SCHEMA);
+    await oldest.create();
+    await newest.join(oldest);
+    await tour(cluster);
+  });
+});

@@ -1,0 +1,314 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { expect } from 'vitest';
+import type { EmbeddedServer } from '../../src/embedded/server.ts';
+import { startServer } from './servers.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+type HostOptions = NonNullable<Parameters<typeof startServer>[0]>;
+
+/** A PostgreSQL server with an agent beside it, run as a user runs it: the built command line, a process of its own. */
+export class Host implements AsyncDisposable {
+  readonly server: EmbeddedServer;
+  readonly options: HostOptions;
+  agentLog = '';
+  #agent: ChildProcess | undefined;
+
+  private constructor(server: EmbeddedServer, options: HostOptions) {
+    this.server = server;
+    this.options = options;
+  }
+
+  static async start(options: HostOptions = {}): Promise<Host> {
+    const server = await startServer({ extensionDir: `${ROOT}dist/extension`, ...options });
+    const host = new Host(server, options);
+    host.startAgent();
+    return host;
+  }
+
+  get agentPid(): number | undefined {
+    return this.#agent?.pid;
+  }
+
+  startAgent(dsn = this.server.dsn()): void {
+    const child = spawn(
+      process.execPath,
+      [`${ROOT}bin/bdr.js`, 'agent', '--dsn', dsn, '--with-parent'],
+      {
+        // A pipe that ends with this process: an agent does not outlive a test run that is killed.
+        stdio: ['pipe', 'pipe', 'pipe'],
+      },
+    );
+    const keep = (chunk: Buffer) => {
+      this.agentLog += chunk.toString();
+    };
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+    this.#agent = child;
+  }
+
+  /** As a crash of the process: no word to the server. Resolves when it is gone. */
+  async killAgent(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  async stopAgent(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#agent;
+    this.#agent = undefined;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await gone;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stopAgent();
+    await this.server[Symbol.asyncDispose]();
+  }
+}
+
+/** One node: a database on a host. */
+export class TestNode {
+  readonly name: string;
+  readonly host: Host;
+  readonly database: string;
+
+  constructor(name: string, host: Host, database: string) {
+    this.name = name;
+    this.host = host;
+    this.database = database;
+  }
+
+  get dsn(): string {
+    return this.host.server.dsn(this.database);
+  }
+
+  /** A client of its own; use with `await using`. */
+  async connect(): Promise<TestClient> {
+    const { server, options } = this.host;
+    const client = new pg.Client({
+      host: '127.0.0.1',
+      port: server.port,
+      user: 'postgres',
+      database: this.database,
+      ...(options.password === undefined ? {} : { password: options.password }),
+      // Which server answers is not what these clients test.
+      ...(options.tls ? { ssl: { rejectUnauthorized: false } } : {}),
+    });
+    // A server that is crashed on purpose ends its clients too.
+    client.on('error', () => undefined);
+    await client.connect();
+    return new TestClient(client);
+  }
+
+  /** Runs statements on a connection of their own; returns the rows of the last as arrays. */
+  async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
+    await using client = await this.connect();
+    return await client.sql(text, values);
+  }
+
+  async create(): Promise<void> {
+    await this.sql('SELECT bdr.bdr_group_create(local_node_name := $1, node_external_dsn := $2)', [
+      this.name,
+      this.dsn,
+    ]);
+    await this.ready();
+  }
+
+  async join(via: TestNode): Promise<void> {
+    await this.beginJoin(via);
+    await this.ready();
+  }
+
+  async beginJoin(via: TestNode): Promise<void> {
+    await this.sql(
+      'SELECT bdr.bdr_group_join(local_node_name := $1, node_external_dsn := $2, join_using_dsn := $3)',
+      [this.name, this.dsn, via.dsn],
+    );
+  }
+
+  async ready(): Promise<void> {
+    await this.sql(
+      `SET statement_timeout = '180s'; SELECT bdr.bdr_node_join_wait_for_ready()`,
+    ).catch((error: unknown) => {
+      throw new Error(
+        `${this.name} is not ready: ${String(error)}\n${this.host.agentLog.slice(-3000)}`,
+        { cause: error },
+      );
+    });
+  }
+
+  /** The end of the node's log. */
+  async logEnd(): Promise<string> {
+    const [row] = await this.sql('SELECT pg_current_wal_insert_lsn()::text');
+    return String(row?.[0]);
+  }
+
+  /** Returns when the node's own stream has passed a position: what its users deleted until then is remembered. */
+  async ownLogRead(upTo: string): Promise<void> {
+    await until(`${this.name} to have read its own log up to ${upTo}`, async () => {
+      const [row] = await this.sql(
+        `SELECT pg_replication_origin_progress(roname, false) >= $1::pg_lsn
+         FROM pg_replication_origin WHERE roname ~ '^bdr_\\d+_own$'`,
+        [upTo],
+      );
+      return row?.[0] === true;
+    });
+  }
+
+  /** Returns when all that was committed here is applied everywhere. */
+  async applied(timeout = '180s'): Promise<void> {
+    await this.sql(`SELECT bdr.bdr_wait_for_apply('${timeout}')`);
+  }
+}
+
+export class TestClient implements AsyncDisposable {
+  readonly client: pg.Client;
+  readonly notices: string[] = [];
+
+  constructor(client: pg.Client) {
+    this.client = client;
+    client.on('notice', (notice) =>
+      this.notices.push(`${notice.severity ?? ''}: ${notice.message ?? ''}`),
+    );
+  }
+
+  async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
+    const result = await this.client.query<unknown[]>({
+      text,
+      ...(values.length > 0 ? { values } : {}),
+      rowMode: 'array',
+    });
+    const last = Array.isArray(result) ? (result.at(-1) as { rows: unknown[][] }) : result;
+    return last.rows;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client.end().catch(() => undefined);
+  }
+}
+
+/** Hosts and nodes of one test. */
+export class Cluster implements AsyncDisposable {
+  readonly hosts: Host[] = [];
+  readonly nodes: TestNode[] = [];
+
+  /** `nodes` servers with an agent each; database `app` with extension bdr in each; no group yet. */
+  static async bare(nodes: number, options: HostOptions = {}): Promise<Cluster> {
+    const cluster = new Cluster();
+    try {
+      for (let i = 1; i <= nodes; i++) {
+        const host = await Host.start(options);
+        cluster.hosts.push(host);
+        await cluster.addNode(`node${i}`, host, 'app');
+      }
+      return cluster;
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** A group of `nodes` servers; `schema` is run on the first node before the others join. */
+  static async start(nodes: number, schema = '', options: HostOptions = {}): Promise<Cluster> {
+    const cluster = await Cluster.bare(nodes, options);
+    try {
+      const [first, ...others] = cluster.nodes as [TestNode, ...TestNode[]];
+      if (schema !== '') await first.sql(schema);
+      await first.create();
+      for (const node of others) await node.join(first);
+      return cluster;
+    } catch (error) {
+      await cluster[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  node(number: number): TestNode {
+    const node = this.nodes[number - 1];
+    if (!node) throw new Error(`no node ${number}`);
+    return node;
+  }
+
+  async addNode(name: string, host: Host, database: string): Promise<TestNode> {
+    const maintenance = new TestNode('postgres', host, 'postgres');
+    await maintenance.sql(`CREATE DATABASE ${database}`);
+    const node = new TestNode(name, host, database);
+    await node.sql('CREATE EXTENSION bdr');
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Returns when every node has applied all that any has committed, and has read it in its own log. */
+  async settled(nodes: readonly TestNode[] = this.nodes): Promise<void> {
+    const ends = await Promise.all(nodes.map((node) => node.logEnd()));
+    for (const node of nodes) {
+      await node.applied().catch((error: unknown) => {
+        // Who waits is seldom who is at fault.
+        const logs = this.hosts.map(
+          (host, at) => `agent ${at + 1}:\n${host.agentLog.slice(-3000)}`,
+        );
+        throw new Error(`${node.name}: ${String(error)}\n${logs.join('\n')}`, { cause: error });
+      });
+    }
+    for (const [index, node] of nodes.entries()) await node.ownLogRead(ends[index] ?? '0/0');
+  }
+
+  /** Settles, then compares a table on all nodes row by row. Returns its rows as text. */
+  async equal(table: string, nodes: readonly TestNode[] = this.nodes): Promise<string[]> {
+    await this.settled(nodes);
+    return this.same(table, nodes);
+  }
+
+  /** Compares a table on all nodes row by row, as it is now. Returns its rows as text. */
+  async same(table: string, nodes: readonly TestNode[] = this.nodes): Promise<string[]> {
+    const contents = await Promise.all(
+      nodes.map(async (node) =>
+        (await node.sql(`SELECT (t.*)::text FROM ${table} AS t ORDER BY (t.*)::text`)).map((row) =>
+          String(row[0]),
+        ),
+      ),
+    );
+    for (const [index, rows] of contents.entries()) {
+      expect(rows, `${table} on ${nodes[index]?.name} and ${nodes[0]?.name}`).toEqual(contents[0]);
+    }
+    return contents[0] ?? [];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host[Symbol.asyncDispose]()));
+  }
+}
+
+/** Runs writes that no node sees of another: apply is paused on all of them meanwhile. */
+export async function concurrently(
+  nodes: readonly TestNode[],
+  write: () => Promise<void>,
+): Promise<void> {
+  for (const node of nodes) await node.sql('SELECT bdr.bdr_apply_pause()');
+  try {
+    await write();
+  } finally {
+    for (const node of nodes) await node.sql('SELECT bdr.bdr_apply_resume()');
+  }
+}
+
+/** Polls a fact; fails with `what` after a deadline. */
+export async function until(
+  what: string,
+  fact: () => Promise<boolean>,
+  deadlineMs = 180_000,
+): Promise<void> {
+  const end = performance.now() + deadlineMs;
+  while (!(await fact())) {
+    if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+    await pause(20);
+  }
+}
