@@ -1,3 +1,4 @@
+import { BdrError } from '../base/errors.ts';
 import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import type { Session } from '../postgres/session.ts';
@@ -61,6 +62,23 @@ export async function openApplyTransactions(session: Session): Promise<string[]>
       AND mode IN ('RowShareLock', 'ExclusiveLock') AND granted AND pid <> pg_backend_pid()
   `);
   return rows.map(({ id }) => id);
+}
+
+/**
+ * Runs `work` in a transaction in which this database stays a node: bdr.remove_bdr_from_local_node() waits for its end. Whoever
+ * takes what that function gives back, an origin or a slot, does it here: a session that remove has ended is soon followed by
+ * another. Throws BdrError `invalid_membership` when BDR was removed.
+ */
+export async function whileNode<T>(session: Session, work: () => Promise<T>): Promise<T> {
+  return session.transaction(async () => {
+    const [local] = await session.query('SELECT true AS here FROM bdr.bdr_local_node');
+    if (!local) {
+      throw new BdrError('invalid_membership', {
+        message: 'BDR was removed from this database',
+      });
+    }
+    return work();
+  });
 }
 
 /** Whether bdr_apply_pause() holds apply. */

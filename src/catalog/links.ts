@@ -3,6 +3,7 @@ import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
+import { whileNode } from './apply-gate.ts';
 
 /** Where a link began to read, and what it must pass over. */
 export interface LinkStart {
@@ -119,7 +120,7 @@ export async function createLink(
   { start, skip }: LinkStart,
 ): Promise<void> {
   const origin = originName(link);
-  await session.transaction(async () => {
+  await whileNode(session, async () => {
     await session.query(
       /* sql */ `
         SELECT pg_replication_origin_create($1)

@@ -38,10 +38,6 @@ describe('bdr.skip_changes_upto()', () => {
     server = await startServer();
     session = await openNewDatabase(server, 'app');
     const me = await readNodeIdentity(session);
-    await createLink(session, { provider: PEER, subscriber: me }, null, {
-      start: parseLsn('0/5000'),
-      skip: null,
-    });
     await session.script(`
       INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
       VALUES ('7000', 1, 5, 'r', 'peer');
@@ -49,6 +45,10 @@ describe('bdr.skip_changes_upto()', () => {
       SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
       CREATE ROLE operator;
       GRANT EXECUTE ON FUNCTION bdr.skip_changes_upto(text, oid, oid, pg_lsn) TO operator`);
+    await createLink(session, { provider: PEER, subscriber: me }, null, {
+      start: parseLsn('0/5000'),
+      skip: null,
+    });
   });
   afterAll(async () => {
     await session.close();

@@ -1,10 +1,11 @@
 import { BdrError } from '../base/errors.ts';
 import { formatLsn, ZERO_LSN } from '../base/lsn.ts';
+import { whileNode } from '../catalog/apply-gate.ts';
 import { ownOriginName, ownSlotName } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import { ensureOrigin, originProgress } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
-import { createSlot, readSlot } from '../postgres/slots.ts';
+import { createSlot, dropSlot, readSlot } from '../postgres/slots.ts';
 
 /**
  * Makes sure that the node can read its own log from here on. The position is set up once, after the slot: so an origin that has
@@ -12,7 +13,7 @@ import { createSlot, readSlot } from '../postgres/slots.ts';
  */
 export async function ensureOwnSlot(session: Session, node: NodeId): Promise<void> {
   const [name, origin] = [ownSlotName(node), ownOriginName(node)];
-  await ensureOrigin(session, origin);
+  await whileNode(session, () => ensureOrigin(session, origin));
   const progress = await originProgress(session, origin, false);
   const slot = await readSlot(session, name);
   if (progress !== ZERO_LSN) {
@@ -31,9 +32,19 @@ export async function ensureOwnSlot(session: Session, node: NodeId): Promise<voi
     }
     return;
   }
+  // Not while holding remove_bdr_from_local_node() back: a new slot waits for whoever writes, so the two could wait for each other.
   const start = slot?.confirmed ?? (await createSlot(session, name));
-  await session.query(/* sql */ `SELECT pg_replication_origin_advance($1, $2::pg_lsn)`, [
-    origin,
-    formatLsn(start),
-  ]);
+  try {
+    await whileNode(session, () =>
+      session.query(/* sql */ `SELECT pg_replication_origin_advance($1, $2::pg_lsn)`, [
+        origin,
+        formatLsn(start),
+      ]),
+    );
+  } catch (error) {
+    // Nobody would ever drop it, and it would keep all WAL from here on.
+    const removed = error instanceof BdrError && error.code === 'invalid_membership';
+    if (removed) await dropSlot(session, name);
+    throw error;
+  }
 }

@@ -5,7 +5,7 @@ import type { Logger } from '../base/logger.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { restartOnFailure, type Failure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
-import { readApplyPaused } from '../catalog/apply-gate.ts';
+import { readApplyPaused, whileNode } from '../catalog/apply-gate.ts';
 import type { LinkReport, LinkStatus } from '../catalog/links.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
@@ -165,7 +165,7 @@ export class LinkService {
     await markAgentSession(apply);
     const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
     const origin = originName(this.#link);
-    await setUpOrigin(apply, origin);
+    await whileNode(apply, () => setUpOrigin(apply, origin));
     this.#state.applyPid = apply.pid;
     // Only now: what a dead agent's session still had in flight is in it.
     const progress = await originProgress(bookkeeping, origin, true);

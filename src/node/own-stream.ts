@@ -6,6 +6,7 @@ import type { Logger } from '../base/logger.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { restartOnFailure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
+import { whileNode } from '../catalog/apply-gate.ts';
 import type { OwnStreamReport, OwnStreamStatus } from '../catalog/own-stream.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
 import { ensureOwnSlot } from '../membership/own-slot.ts';
@@ -158,7 +159,7 @@ export class OwnStream {
       settings: APPLY_SETTINGS,
     });
     await markAgentSession(writing);
-    await setUpOrigin(writing, ownOriginName(id));
+    await whileNode(writing, () => setUpOrigin(writing, ownOriginName(id)));
     // Only now: what a dead agent's session still had in flight is in it.
     const progress = await originProgress(bookkeeping, ownOriginName(id), true);
     const key = new MessageKey(await readMessageSecret(bookkeeping), id);

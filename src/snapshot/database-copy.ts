@@ -2,6 +2,7 @@ import { BdrError, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { quoteQualified } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
@@ -9,7 +10,7 @@ import type { NodeId } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo, ConninfoValues } from '../postgres/conninfo.ts';
 import { serverMajor } from '../postgres/server-facts.ts';
-import { ensureOrigin, readOrigins, type Origin } from '../postgres/origins.ts';
+import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import { CopyProgress } from './copy-progress.ts';
@@ -229,8 +230,10 @@ async function copyTables(
     const into = await open(options.target, 'copy', RESTORE_SETTINGS);
     await markAgentSession(into);
     const name = copyOriginName(options.node, number);
-    await ensureOrigin(into, name);
-    await into.query('SELECT pg_replication_origin_session_setup($1)', [name]);
+    await whileNode(into, async () => {
+      await ensureOrigin(into, name);
+      await setUpOrigin(into, name);
+    });
     const stamped = (work: () => Promise<void>) =>
       into.transaction(async () => {
         // Position 0/0 stamps what is written without moving the origin.

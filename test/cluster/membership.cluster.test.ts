@@ -161,6 +161,35 @@ describe('leaving', () => {
     }
   });
 
+  test('what the agent begins while BDR is removed waits, and takes neither origin nor slot', async () => {
+    const gone = await addNode('gone', 0);
+    await gone.create();
+    {
+      // As the function does it, and stopped between ending the agent's sessions and dropping what they held.
+      await using remover = await gone.connect();
+      await remover.sql('BEGIN; LOCK TABLE bdr.bdr_local_node IN ACCESS EXCLUSIVE MODE');
+      await remover.sql(`
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'bdr:own%'`);
+      await until('the own stream to begin again and wait', async () => {
+        const waiting = await gone.sql(`
+          SELECT FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name LIKE 'bdr:own%' AND wait_event_type = 'Lock'`);
+        return waiting.length > 0;
+      });
+      await remover.sql('SELECT bdr.remove_bdr_from_local_node(true)');
+      await remover.sql('COMMIT');
+    }
+    await until('the agent to leave the database', async () => {
+      const sessions = await gone.sql(`
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND (application_name LIKE 'bdr:%' OR application_name LIKE '%:send')`);
+      return sessions.length === 0;
+    });
+    await nothingLeft(gone);
+    await dropDatabase(gone);
+  });
+
   test('a node that was parted while its agent was down learns it when the agent is back', async () => {
     const host = cluster.hosts[1] as Host;
     const parted = node('node6');
