@@ -122,20 +122,21 @@ export class LinkStream {
     const state = this.#state;
     state.isApplying = false;
     state.waitingSince = performance.now();
-    for await (const batch of stream.batches()) {
+    const take = (received: Received) => {
+      const passed = this.#connections.guard.pass(received);
+      const left = passed && this.#skips.pass(passed);
+      if (left) this.#arrive(left);
+    };
+    for await (const { buffer, bounds } of stream.batches()) {
       state.waitingSince = undefined;
-      for (const payload of batch) {
-        const frame = decodeFrame(payload);
+      for (let at = 0; at < bounds.length; at += 2) {
+        const frame = decodeFrame(buffer, bounds[at], bounds[at + 1]);
         if (frame.kind === 'keepalive') {
           this.#arrivals.push({ kind: 'keepalive', keepalive: frame });
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
-        for (const received of this.#receiver.receive(frame)) {
-          const passed = this.#connections.guard.pass(received);
-          const left = passed && this.#skips.pass(passed);
-          if (left) this.#arrive(left);
-        }
+        this.#receiver.receive(frame, take);
       }
       await this.#arrivals.room(signal);
       state.waitingSince = performance.now();

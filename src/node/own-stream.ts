@@ -247,21 +247,22 @@ class OwnReader {
   async read(): Promise<void> {
     const state = this.#state;
     state.waitingSince = performance.now();
-    for await (const batch of this.#stream.batches()) {
+    const take = (received: Received) => {
+      const passed = this.#guard.pass(received);
+      if (passed) this.#take(passed);
+    };
+    for await (const { buffer, bounds } of this.#stream.batches()) {
       state.waitingSince = undefined;
       state.progressAt = performance.now();
-      for (const payload of batch) {
-        const frame = decodeFrame(payload);
+      for (let at = 0; at < bounds.length; at += 2) {
+        const frame = decodeFrame(buffer, bounds[at], bounds[at + 1]);
         if (frame.kind === 'keepalive') {
           // A server that shuts down waits until the end of its log is confirmed.
           if (frame.replyRequested) this.#reached(frame.walEnd);
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
-        for (const received of this.#receiver.receive(frame)) {
-          const passed = this.#guard.pass(received);
-          if (passed) this.#take(passed);
-        }
+        this.#receiver.receive(frame, take);
       }
       this.#arrived.raise();
       while (this.#pending.isFull) {

@@ -46,9 +46,12 @@ const XLOG_DATA = 0x77; // w
 const KEEPALIVE = 0x6b; // k
 const STATUS_UPDATE = 0x72; // r
 
+/** One for all frames: each is read at once. */
+const reader = new ByteReader(Buffer.alloc(0));
+
 /** Decodes one CopyData payload, the bytes of `buffer` from `start` to `end`. The frame is a view of them. */
 export function decodeFrame(buffer: Buffer, start = 0, end = buffer.length): Frame {
-  const reader = new ByteReader(buffer, start, end);
+  reader.reset(buffer, start, end);
   const type = reader.uint8();
   if (type === XLOG_DATA) {
     const startLsn = reader.lsn();

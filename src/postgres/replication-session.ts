@@ -15,6 +15,16 @@ export interface StreamRequest {
   readonly providerMajor: number;
 }
 
+/**
+ * The payloads of the CopyData messages that one read of the socket has completed, as places in one buffer: an object for each
+ * would cost more than to decode it. The buffer is never used again, so views of it stay valid.
+ */
+export interface FrameBatch {
+  readonly buffer: Buffer;
+  /** Where each payload begins and ends, by turns. */
+  readonly bounds: readonly number[];
+}
+
 // Message types of the frontend/backend protocol that a walsender uses while streaming.
 const COPY_DATA = 0x64; // d
 const COPY_DONE = 0x63; // c
@@ -70,11 +80,8 @@ export class ReplicationSession implements AsyncDisposable {
     this.#socket.write(simpleQuery(startCommand(request)));
   }
 
-  /**
-   * The payloads of CopyData messages, in batches of what one read of the socket brought. They are views of buffers that are
-   * never used again, so they stay valid. Ends when the server ends the stream; throws when the connection breaks.
-   */
-  async *batches(): AsyncGenerator<Buffer[], void, void> {
+  /** What arrives. Ends when the server ends the stream; throws when the connection breaks. */
+  async *batches(): AsyncGenerator<FrameBatch, void, void> {
     let pending: Buffer[] = [];
     let pendingBytes = 0;
     let wanted = HEADER_BYTES;
@@ -84,7 +91,7 @@ export class ReplicationSession implements AsyncDisposable {
       // A large message comes in many chunks: join them once it is complete, not each time one arrives.
       if (pendingBytes < wanted) continue;
       const input = pending.length === 1 ? chunk : Buffer.concat(pending, pendingBytes);
-      const batch: Buffer[] = [];
+      const bounds: number[] = [];
       let offset = 0;
       wanted = HEADER_BYTES;
       while (input.length - offset >= HEADER_BYTES) {
@@ -97,16 +104,16 @@ export class ReplicationSession implements AsyncDisposable {
           break;
         }
         const type = input[offset] as number;
-        const body = input.subarray(offset + HEADER_BYTES, offset + length);
+        const from = offset + HEADER_BYTES;
         offset += length;
         switch (type) {
           case COPY_DATA:
-            batch.push(body);
+            bounds.push(from, offset);
             break;
           case ERROR_RESPONSE:
-            throw serverError(body);
+            throw serverError(input.subarray(from, offset));
           case COPY_DONE:
-            if (batch.length > 0) yield batch;
+            if (bounds.length > 0) yield { buffer: input, bounds };
             return;
           default:
             // CopyBothResponse at the start; notices and changed parameters at any time. They say nothing about the stream.
@@ -115,7 +122,7 @@ export class ReplicationSession implements AsyncDisposable {
       }
       pending = offset < input.length ? [input.subarray(offset)] : [];
       pendingBytes = input.length - offset;
-      if (batch.length > 0) yield batch;
+      if (bounds.length > 0) yield { buffer: input, bounds };
     }
     throw new BdrError('connection_failed', { message: 'the provider closed the connection' });
   }

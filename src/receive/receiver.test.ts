@@ -56,12 +56,20 @@ function receiverOf(skips: (transaction: { xid: number; finalLsn: Lsn }) => bool
   const receive = (...messages: Message[]): Received[] =>
     messages.flatMap((sent) => {
       const buffer = encodeMessage(sent);
-      return receiver.receive({
-        kind: 'data',
-        buffer,
-        payloadStart: 0,
-        payloadEnd: buffer.length,
-      } as unknown as Parameters<Receiver['receive']>[0]);
+      const received: Received[] = [];
+      receiver.receive(
+        {
+          kind: 'xlogData',
+          startLsn: lsn(0),
+          endLsn: lsn(0),
+          sendTime: 0 as PgTime,
+          buffer,
+          payloadStart: 0,
+          payloadEnd: buffer.length,
+        },
+        (one) => received.push(one),
+      );
+      return received;
     });
   return receive;
 }

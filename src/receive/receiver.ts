@@ -37,8 +37,11 @@ export class Receiver {
     this.#skips = skips;
   }
 
-  /** Returns what a frame brings, in order. Throws ProtocolError. */
-  receive({ buffer, payloadStart, payloadEnd }: XLogData): Received[] {
+  /** Hands on what a frame brings, in order. Throws ProtocolError. */
+  receive(
+    { buffer, payloadStart, payloadEnd }: XLogData,
+    take: (received: Received) => void,
+  ): void {
     const message = this.#decoder.decode(buffer, payloadStart, payloadEnd);
     if (message.kind === 'begin') {
       if (this.#inTransaction) throw new ProtocolError('transaction begins inside another');
@@ -50,22 +53,25 @@ export class Receiver {
         finalLsn: message.finalLsn,
         commitTime: message.commitTime,
       };
-      return [];
+      return;
     }
     if (message.kind === 'origin') {
       if (!this.#begin)
         throw new ProtocolError('origin is not the first message of its transaction');
       this.#skipping = true;
-      return [];
+      return;
     }
     const received = this.#read(message, payloadEnd - payloadStart);
     if (!received || (this.#skipping && received.kind !== 'message')) {
       if (received?.kind === 'commit') this.#begin = undefined;
-      return [];
+      return;
     }
     const begin = received.kind === 'message' ? undefined : this.#begin;
-    if (begin) this.#begin = undefined;
-    return begin ? [begin, received] : [received];
+    if (begin) {
+      this.#begin = undefined;
+      take(begin);
+    }
+    take(received);
   }
 
   #read(message: Message, bytes: number): Received | undefined {
