@@ -397,6 +397,8 @@ BEGIN
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
     DROP EVENT TRIGGER IF EXISTS bdr_guard;
+    -- By name, or CASCADE would tell every user of it.
+    DROP FUNCTION IF EXISTS bdr_guard.refuse_drop();
     DROP SCHEMA IF EXISTS bdr_guard CASCADE;
 
     DELETE FROM bdr.bdr_local_node;
