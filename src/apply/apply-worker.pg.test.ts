@@ -1,0 +1,195 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { ITEM } from '../../test/support/item-relation.ts';
+import { startServer } from '../../test/support/servers.ts';
+import type { Lsn } from '../base/lsn.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { install } from '../catalog/install.ts';
+import { readSqlFiles } from '../catalog/sql-files.ts';
+import { readEnvironment } from '../config/environment.ts';
+import { sqlDir } from '../config/paths.ts';
+import type { Writer } from '../conflict/version.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import type { RowChange, Relation } from '../pgoutput/transaction.ts';
+import { tupleOf } from '../pgoutput/tuple-value.ts';
+import { resolveConninfo } from '../postgres/conninfo.ts';
+import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
+import { Session } from '../postgres/session.ts';
+import { Ahead } from './ahead.ts';
+import { AheadSender } from './ahead-sender.ts';
+import { ApplyWorker } from './apply-worker.ts';
+import { columnArray, timeArray } from './arrays.ts';
+import { SetWriter } from './set-writer.ts';
+import { TableMap } from './table-map.ts';
+import { PartBuilder, type TransactionPart } from './transaction-part.ts';
+import { ChangeWriter } from './writer.ts';
+import { Seen } from './writers.ts';
+
+// Groups of transactions whose commit times are stated exactly, through the worker that a link has.
+
+const [LOCAL, PROVIDER, OTHER] = [1, 2, 3].map((sequence) => ({
+  id: { sysid: '7', timeline: 1, dboid: sequence },
+  sequence,
+})) as [Writer, Writer, Writer];
+
+const at = (micros: number) => (845_000_000_000_000 + micros) as PgTime;
+
+let server: EmbeddedServer;
+let session: Session;
+let tables: TableMap;
+let writer: ChangeWriter;
+let worker: ApplyWorker;
+let commits: number;
+let lsn = 1000;
+
+beforeAll(async () => {
+  server = await startServer();
+  session = await Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
+    applicationName: 'test',
+    pipeline: true,
+  });
+  await install(session, readSqlFiles(sqlDir()));
+  await session.script(`
+    CREATE TABLE public.item (id text PRIMARY KEY, v text, big text);
+    INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
+  const providerOrigin = await ensureOrigin(session, 'provider');
+  const other = await ensureOrigin(session, 'other');
+  await setUpOrigin(session, 'provider');
+  tables = new TableMap(session);
+  const common = { session, provider: PROVIDER.id, providerOrigin };
+  writer = new ChangeWriter({
+    ...common,
+    tables,
+    provider: PROVIDER,
+    origins: () => ({
+      local: LOCAL,
+      providers: new Map([
+        [providerOrigin, PROVIDER],
+        [other, OTHER],
+      ]),
+      copies: new Set(),
+    }),
+    otherNodes: () => [LOCAL.id, OTHER.id],
+    readFromProvider: () => Promise.resolve(undefined),
+    groupLimit: () => LONG_AGO,
+    counts: {
+      inserts: 0,
+      insertConflicts: 0,
+      updates: 0,
+      updateConflicts: 0,
+      deletes: 0,
+      deleteConflicts: 0,
+    },
+  });
+  const sets = new SetWriter({ ...common, writer });
+  const options = {
+    signal: new AbortController().signal,
+    random: Math.random,
+    applyDelayMs: 0,
+    maxClockSkewMs: 1000,
+    onBegin: () => undefined,
+    onCommit: () => {
+      commits += 1;
+    },
+    onProgress: () => undefined,
+    onRollback: () => undefined,
+    difficult: new Set<Lsn>(),
+  };
+  const ahead = new AheadSender(
+    session,
+    tables,
+    writer,
+    new Ahead({ ...common, tables, writer }),
+    options,
+  );
+  worker = new ApplyWorker(session, tables, writer, sets, ahead, options);
+});
+afterAll(async () => {
+  await session?.close();
+  await server?.[Symbol.asyncDispose]();
+});
+beforeEach(async () => {
+  commits = 0;
+  await session.script('TRUNCATE public.item, bdr.tombstone, bdr.bdr_conflict_history');
+});
+
+const insert = (id: string, v: string, relation = ITEM): RowChange => ({
+  kind: 'insert',
+  relation,
+  newTuple: tupleOf([id, v, 'b']),
+});
+const update = (id: string, v: string): RowChange => ({
+  kind: 'update',
+  relation: ITEM,
+  oldTuple: null,
+  oldTupleIsKey: false,
+  newTuple: tupleOf([id, v, 'b']),
+});
+const remove = (id: string): RowChange => ({
+  kind: 'delete',
+  relation: ITEM,
+  oldTuple: tupleOf([id, null, null]),
+  oldTupleIsKey: true,
+});
+
+/** A whole transaction of the provider. */
+function transaction(time: PgTime, changes: readonly RowChange[]): TransactionPart {
+  lsn += 100;
+  const builder = new PartBuilder({
+    xid: lsn,
+    commitTime: time,
+    commitLsn: lsn as Lsn,
+    seen: new Seen(new Map()),
+  });
+  for (const change of changes) builder.add(change, 10);
+  return builder.end((lsn + 50) as Lsn);
+}
+
+/** Another node has deleted a row. */
+async function deletedElsewhere(time: PgTime, id: string): Promise<void> {
+  const table = await tables.find(ITEM);
+  const keys = { times: timeArray([time]), columns: [columnArray([tupleOf([id])], 0)] };
+  await writer.tombstones.add(table, keys, OTHER.id);
+}
+
+async function rows(): Promise<(string | null)[][]> {
+  const found = await session.query<{ id: string; v: string | null }>(
+    `SELECT id, v FROM public.item WHERE id NOT LIKE 'filler%' ORDER BY id`,
+  );
+  return found.map(({ id, v }) => [id, v]);
+}
+
+/** So many that they are written as sets. */
+const filler = (prefix: string): RowChange[] =>
+  Array.from({ length: 30 }, (_, n) => insert(`filler ${prefix} ${n}`, 'x'));
+
+// Its two transactions were one local one, and what they inserted was held against the tombstone with the older's time.
+test('a row that a later transaction of the group brings back stays, though the insert before was too old', async () => {
+  await deletedElsewhere(at(150), '1');
+  await worker.apply([
+    transaction(at(100), [insert('1', 'old')]),
+    transaction(at(200), [update('1', 'new')]),
+  ]);
+  expect(await rows()).toEqual([['1', 'new']]);
+  expect(commits).toBe(2);
+});
+
+test('the same as sets', async () => {
+  await deletedElsewhere(at(150), '1');
+  await worker.apply([
+    transaction(at(100), [insert('1', 'old'), ...filler('a')]),
+    transaction(at(200), [update('1', 'new')]),
+  ]);
+  expect(await rows()).toEqual([['1', 'new']]);
+});
+
+// Each description of a table had a batch of its own, and what the sets of both had not taken was written last: the delete too.
+test('a table that is described anew within a group keeps the order of its changes', async () => {
+  const described: Relation = { ...ITEM };
+  await tables.find(ITEM);
+  await tables.find(described);
+  await worker.apply([
+    transaction(at(100), [remove('1'), ...filler('b')]),
+    transaction(at(200), [insert('1', 'after the delete', described)]),
+  ]);
+  expect(await rows()).toEqual([['1', 'after the delete']]);
+});
