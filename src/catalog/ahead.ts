@@ -12,10 +12,14 @@ export const LOOK_AGAIN = {
   tombstones: 'tombstones',
   turn: 'turn',
   gate: 'gate',
+  definitions: 'definitions',
 } as const;
 
-/** The first statement behind BEGIN: from here on nobody can begin to pause apply until the commit. */
-export const enterSql = 'LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE';
+/**
+ * The first statement behind BEGIN: from here on nobody can begin to pause apply until the commit. It fails where definitions have
+ * changed; parameters: `holdParams`.
+ */
+export const enterSql = 'SELECT bdr.internal_enter_ahead($1::oid[], $2::boolean, $3)';
 
 /** Fails unless this session's origin stands where the transaction before has left it. Parameter: that position. */
 export const followsSql = /* sql */ `
