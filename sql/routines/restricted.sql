@@ -95,10 +95,13 @@ BEGIN
     END IF;
     -- One at a time: they replace the same functions.
     LOCK TABLE bdr.bdr_schema_migrations IN SHARE ROW EXCLUSIVE MODE;
-    EXECUTE format('DROP TABLE IF EXISTS %s', name);
+    IF to_regclass(name) IS NOT NULL THEN
+        EXECUTE format('DROP TABLE %s', name);
+    END IF;
     EXECUTE $make$
-        -- What waits, taken once. A temporary table of that name counts only where a superuser has made it.
-        CREATE OR REPLACE FUNCTION bdr_guard.pending()
+        -- What waits, taken once. A temporary table of that name counts only where a superuser has made it. The parameter keeps the
+        -- server from computing it beforehand.
+        CREATE OR REPLACE FUNCTION bdr_guard.pending(owner oid)
         RETURNS text
         LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
         SET search_path = pg_catalog, pg_temp
@@ -161,11 +164,11 @@ BEGIN
     EXECUTE format('CREATE TABLE %s (owner oid NOT NULL)', name);
     EXECUTE format('INSERT INTO %s VALUES (%s)', name, owner);
     EXECUTE format(
-        'CREATE INDEX %I ON %s USING brin (bdr_guard.answer(bdr_guard.run(bdr_guard.pending(), owner)))',
+        'CREATE INDEX %I ON %s USING brin (bdr_guard.answer(bdr_guard.run(bdr_guard.pending(owner), owner)))',
         format('role_%s_run', owner), name
     );
     -- An index takes only functions that call themselves immutable; as such they could not write.
-    ALTER FUNCTION bdr_guard.pending() VOLATILE;
+    ALTER FUNCTION bdr_guard.pending(oid) VOLATILE;
     ALTER FUNCTION bdr_guard.run(text, oid) VOLATILE;
     ALTER FUNCTION bdr_guard.answer(text) VOLATILE;
     EXECUTE format('ALTER TABLE %s OWNER TO %I', name, pg_get_userbyid(owner));

@@ -1,17 +1,15 @@
 import type { Lsn } from '../base/lsn.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import {
-  enterSql,
+  enterStatements,
   followsParams,
   followsSql,
   leaveParams,
   leaveSql,
   LOOK_AGAIN,
 } from '../catalog/ahead.ts';
-import { holdParams } from '../catalog/restricted.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Change, RowChange } from '../pgoutput/transaction.ts';
-import type { Param } from '../postgres/session.ts';
 import type { ChangeContext } from './change-context.ts';
 import { fastDelete, fastUpdate, strictInsert } from './fast-statements.ts';
 import { KeyJournal, keysOf } from './key-journal.ts';
@@ -71,8 +69,7 @@ export class Ahead {
     const last = parts.at(-1);
     if (last?.endLsn === undefined || parts.some(({ isAlone }) => isAlone)) return undefined;
     const journal = new KeyJournal();
-    const entering: { sql: string; params: readonly Param[] } = { sql: enterSql, params: [] };
-    const statements: Statement[] = [BEGIN, entering];
+    const statements: Statement[] = [];
     const tables = new Set<Table>();
     for (const { changes, context } of parts) {
       for (const change of changes) {
@@ -96,14 +93,14 @@ export class Ahead {
       } else unremembered.push(table.local.oid);
     }
     this.#asksForKeys = Math.max(this.#asksForKeys - 1, 0);
-    entering.params = holdParams(await this.#tables.heldFor([...tables]));
+    const entering = enterStatements(await this.#tables.heldFor([...tables]));
     const params = leaveParams({
       due: formatPgTime(due),
       tables: unremembered,
       position: last.endLsn,
       time: formatPgTime(latest(parts)),
     });
-    return [...statements, { sql: leaveSql, params }, COMMIT];
+    return [BEGIN, ...entering, ...statements, { sql: leaveSql, params }, COMMIT];
   }
 
   /** Fails unless the transaction that ends at `position` is the last that was committed. */
