@@ -1,6 +1,8 @@
-import type { QualifiedName } from '../base/names.ts';
+import { BdrError } from '../base/errors.ts';
+import { displayName, type QualifiedName } from '../base/names.ts';
 import { readRestricted } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
+import { SQLSTATE } from '../postgres/sqlstate.ts';
 import { inlined } from './inlined.ts';
 import { keyParams } from './local-rows.ts';
 import { isComplete, UNSENT, type RowValues } from './row-values.ts';
@@ -26,7 +28,15 @@ export async function readFromProvider(
 ): Promise<Record<string, string | null> | undefined> {
   const statement = `SELECT row_to_json(r.*)::text FROM (${inlined(sql, key)}) AS r`;
   const answer = await readRestricted(session, table, statement);
-  return answer ? (JSON.parse(answer) as Record<string, string | null>) : undefined;
+  if (answer === undefined) {
+    throw new BdrError('apply_failed', {
+      message: `table ${displayName(table)} does not exist on the provider any more`,
+      detail: 'Its stream has left out long values that did not change, and they are read there.',
+      hint: 'Make it again there, or skip the transaction.',
+      sqlstate: SQLSTATE.undefinedTable,
+    });
+  }
+  return answer === '' ? undefined : (JSON.parse(answer) as Record<string, string | null>);
 }
 
 /**

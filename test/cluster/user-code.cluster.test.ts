@@ -4,36 +4,8 @@ import { Cluster, concurrently, until, type TestNode } from '../support/cluster.
 
 /** Tries what would make its role a superuser where it runs in a session that began as one, and writes down as whom it ran. */
 const ATTACK = `
-  CREATE SCHEMA app AUTHORIZATION mallory;
-  SET SESSION AUTHORIZATION mallory;
   CREATE UNLOGGED TABLE app.seen (role text, mode text);
-  CREATE FUNCTION app.attack() RETURNS integer LANGUAGE plpgsql AS $fn$
-  DECLARE
-      command text;
-  BEGIN
-      FOREACH command IN ARRAY ARRAY[
-          'ALTER ROLE mallory SUPERUSER', 'CREATE ROLE minion SUPERUSER',
-          'RESET ROLE', 'SET ROLE postgres', 'SET SESSION AUTHORIZATION postgres', 'RESET SESSION AUTHORIZATION',
-          'ALTER ROLE mallory SUPERUSER', 'CREATE ROLE minion SUPERUSER',
-          $$SELECT set_config('role', 'postgres', false), set_config('session_authorization', 'postgres', false)$$,
-          'ALTER ROLE mallory SUPERUSER',
-          'DECLARE late CURSOR WITH HOLD FOR SELECT app.late()',
-          'PREPARE bdr_1 AS SELECT app.late()',
-          'CREATE TEMP VIEW pg_class AS SELECT app.late()', 'CREATE TEMP TABLE bdr_call ()',
-          'CREATE DOMAIN pg_temp.timestamptz AS pg_catalog.timestamptz CHECK (app.late() > 0)',
-          'CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (app.late() > 0)',
-          'ALTER FUNCTION bdr_guard.run(text, oid) SECURITY INVOKER', 'SELECT bdr_guard.run(NULL, 0)',
-          $$SET search_path = app, pg_catalog$$, $$SET datestyle = 'German'$$, $$SET bytea_output = 'escape'$$,
-          $$SET timezone = 'Asia/Tokyo'$$, $$SET statement_timeout = '1ms'$$, 'RESET ALL', 'SELECT pg_advisory_unlock_all()'
-      ] LOOP
-          BEGIN
-              EXECUTE command;
-          EXCEPTION WHEN OTHERS THEN
-              NULL;
-          END;
-      END LOOP;
-      RETURN 1;
-  END $fn$;
+  CREATE FUNCTION app.attack() RETURNS integer LANGUAGE sql AS 'SELECT 1';
   CREATE FUNCTION app.late() RETURNS integer LANGUAGE plpgsql AS $fn$
   BEGIN
       ALTER ROLE mallory SUPERUSER;
@@ -80,6 +52,35 @@ const ATTACK = `
   CREATE TABLE app.plain (id integer PRIMARY KEY, v text CHECK (v <> ''));
   CREATE TABLE app.changed (id integer PRIMARY KEY, v text);
   CREATE TABLE app.deferred (id integer PRIMARY KEY, v text);
+
+  -- Last: making what calls it runs it.
+  CREATE OR REPLACE FUNCTION app.attack() RETURNS integer LANGUAGE plpgsql AS $fn$
+  DECLARE
+      command text;
+  BEGIN
+      FOREACH command IN ARRAY ARRAY[
+          'ALTER ROLE mallory SUPERUSER', 'CREATE ROLE minion SUPERUSER',
+          'RESET ROLE', 'SET ROLE postgres', 'SET SESSION AUTHORIZATION postgres', 'RESET SESSION AUTHORIZATION',
+          'ALTER ROLE mallory SUPERUSER', 'CREATE ROLE minion SUPERUSER',
+          $$SELECT set_config('role', 'postgres', false), set_config('session_authorization', 'postgres', false)$$,
+          'ALTER ROLE mallory SUPERUSER',
+          'DECLARE late CURSOR WITH HOLD FOR SELECT app.late()',
+          'PREPARE bdr_1 AS SELECT app.late()',
+          'CREATE TEMP VIEW pg_class AS SELECT app.late()', 'CREATE TEMP TABLE bdr_call ()',
+          'CREATE DOMAIN pg_temp.timestamptz AS pg_catalog.timestamptz CHECK (app.late() > 0)',
+          'CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (app.late() > 0)',
+          'ALTER FUNCTION bdr_guard.run(text, oid) SECURITY INVOKER', 'SELECT bdr_guard.run(NULL, 0)',
+          $$SET search_path = app, pg_catalog$$, $$SET datestyle = 'German'$$, $$SET bytea_output = 'escape'$$,
+          $$SET timezone = 'Asia/Tokyo'$$, $$SET statement_timeout = '1ms'$$, 'RESET ALL', 'SELECT pg_advisory_unlock_all()'
+      ] LOOP
+          BEGIN
+              EXECUTE command;
+          EXCEPTION WHEN OTHERS THEN
+              NULL;
+          END;
+      END LOOP;
+      RETURN 1;
+  END $fn$;
 `;
 
 const TABLES = [
@@ -105,7 +106,10 @@ describe.each([14, 18])('code of an ordinary role, on PostgreSQL %i', (major) =>
     await one.create();
     await two.join(one);
     // A join is another matter: docs/concepts/trust.md.
-    for (const node of cluster.nodes) await node.sql(ATTACK);
+    for (const node of cluster.nodes) {
+      await node.sql('CREATE SCHEMA app AUTHORIZATION mallory');
+      await asMallory(node, ATTACK);
+    }
   });
   afterAll(() => cluster[Symbol.asyncDispose]());
 
