@@ -87,21 +87,28 @@ AS $$
 DECLARE
     name text := format('bdr_guard.role_%s', owner);
     index regclass := to_regclass(name || '_run');
+    old regprocedure;
 BEGIN
     IF index IS NOT NULL AND EXISTS (
         SELECT FROM pg_class AS c WHERE c.oid = to_regclass(name) AND c.relowner = owner
     ) THEN
         RETURN index;
     END IF;
-    -- One at a time: they replace the same functions.
+    -- One at a time, and anew: the functions of an index must call themselves immutable when it is made, and no more after that.
     LOCK TABLE bdr.bdr_schema_migrations IN SHARE ROW EXCLUSIVE MODE;
     IF to_regclass(name) IS NOT NULL THEN
         EXECUTE format('DROP TABLE %s', name);
     END IF;
-    EXECUTE $make$
+    FOR old IN
+        SELECT p.oid::regprocedure FROM pg_proc AS p
+        WHERE p.pronamespace = 'bdr_guard'::regnamespace AND starts_with(p.proname, format('role_%s_', owner))
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', old);
+    END LOOP;
+    EXECUTE replace($make$
         -- What waits, taken once. A temporary table of that name counts only where a superuser has made it. The parameter keeps the
         -- server from computing it beforehand.
-        CREATE OR REPLACE FUNCTION bdr_guard.pending(owner oid)
+        CREATE FUNCTION @_pending(owner oid)
         RETURNS text
         LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
         SET search_path = pg_catalog, pg_temp
@@ -118,7 +125,7 @@ BEGIN
             RETURN waiting;
         END
         $fn$;
-        CREATE OR REPLACE FUNCTION bdr_guard.run(statement text, owner oid)
+        CREATE FUNCTION @_run(statement text, owner oid)
         RETURNS text
         LANGUAGE plpgsql IMMUTABLE
         SET search_path = pg_catalog, pg_temp
@@ -147,7 +154,7 @@ BEGIN
             RETURN coalesce(answer, '');
         END
         $fn$;
-        CREATE OR REPLACE FUNCTION bdr_guard.answer(answer text)
+        CREATE FUNCTION @_answer(answer text)
         RETURNS integer
         LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
         SET search_path = pg_catalog, pg_temp
@@ -160,17 +167,17 @@ BEGIN
             RETURN 0;
         END
         $fn$
-    $make$;
+    $make$, '@', name);
     EXECUTE format('CREATE TABLE %s (owner oid NOT NULL)', name);
-    EXECUTE format('INSERT INTO %s VALUES (%s)', name, owner);
     EXECUTE format(
-        'CREATE INDEX %I ON %s USING brin (bdr_guard.answer(bdr_guard.run(bdr_guard.pending(owner), owner)))',
-        format('role_%s_run', owner), name
+        'CREATE INDEX role_%2$s_run ON %1$s USING brin (%1$s_answer(%1$s_run(%1$s_pending(owner), owner)))', name, owner
     );
-    -- An index takes only functions that call themselves immutable; as such they could not write.
-    ALTER FUNCTION bdr_guard.pending(oid) VOLATILE;
-    ALTER FUNCTION bdr_guard.run(text, oid) VOLATILE;
-    ALTER FUNCTION bdr_guard.answer(text) VOLATILE;
+    -- As immutable ones they could not write.
+    EXECUTE format('ALTER FUNCTION %s_pending(oid) VOLATILE', name);
+    EXECUTE format('ALTER FUNCTION %s_run(text, oid) VOLATILE', name);
+    EXECUTE format('ALTER FUNCTION %s_answer(text) VOLATILE', name);
+    -- Only now: what an index computes when it is made is computed by immutable functions.
+    EXECUTE format('INSERT INTO %s VALUES (%s)', name, owner);
     EXECUTE format('ALTER TABLE %s OWNER TO %I', name, pg_get_userbyid(owner));
     RETURN (name || '_run')::regclass;
 END
