@@ -262,5 +262,12 @@ CREATE TABLE bdr.bdr_schema_migrations (
 );
 COMMENT ON TABLE bdr.bdr_schema_migrations IS 'Which numbered migrations of schema bdr have run here';
 
+CREATE TABLE bdr.definition_change (
+    change bigint GENERATED ALWAYS AS IDENTITY,
+    CONSTRAINT definition_change_pkey PRIMARY KEY (change)
+);
+COMMENT ON TABLE bdr.definition_change IS
+    'Last changes of definitions in this database: what an agent knows of tables it reads again when there is another; local to the node';
+
 -- DSNs hold passwords, and the history holds rows of every table: for the owner and superusers only.
 REVOKE ALL ON ALL TABLES IN SCHEMA bdr FROM PUBLIC;

@@ -14,3 +14,19 @@ END
 $$;
 COMMENT ON FUNCTION bdr.internal_look_again(text) IS 'Always fails: what was sent ahead ends here, and the agent goes on step by step';
 REVOKE ALL ON FUNCTION bdr.internal_look_again(text) FROM PUBLIC;
+
+-- Where a transaction that is sent ahead begins: from here on nobody can begin to pause apply until the commit, and the tables
+-- named stay what they are.
+CREATE OR REPLACE FUNCTION bdr.internal_enter_ahead(tables oid[], and_casts boolean, definitions text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE;
+    IF NOT bdr.internal_hold_definitions(tables, and_casts, definitions) THEN
+        PERFORM bdr.internal_look_again('definitions');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_enter_ahead(oid[], boolean, text) FROM PUBLIC;

@@ -69,6 +69,7 @@ BEGIN
     DELETE FROM bdr.bdr_links;
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.definition_change;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -409,6 +410,7 @@ BEGIN
     DELETE FROM bdr.row_version;
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_skipped_transactions;
     NOTIFY bdr;

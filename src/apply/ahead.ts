@@ -1,7 +1,7 @@
 import type { Lsn } from '../base/lsn.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import {
-  enterSql,
+  enterStatements,
   followsParams,
   followsSql,
   leaveParams,
@@ -22,7 +22,6 @@ import { latest, type TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
 
 const BEGIN: Statement = { sql: 'BEGIN', params: [] };
-const ENTER: Statement = { sql: enterSql, params: [] };
 const COMMIT: Statement = { sql: 'COMMIT', params: [] };
 /** Tables in which something is remembered are asked about it key by key; in the others it is enough to know that nothing is. */
 const ASK_AGAIN_AFTER = 1000;
@@ -70,11 +69,12 @@ export class Ahead {
     const last = parts.at(-1);
     if (last?.endLsn === undefined || parts.some(({ isAlone }) => isAlone)) return undefined;
     const journal = new KeyJournal();
-    const statements = [BEGIN, ENTER];
+    const statements: Statement[] = [];
+    const tables = new Set<Table>();
     for (const { changes, context } of parts) {
       for (const change of changes) {
         if (change.kind === 'message') continue;
-        const statement = await this.#noted(change, context, journal);
+        const statement = await this.#noted(change, context, journal, tables);
         if (!statement) return undefined;
         statements.push(statement);
       }
@@ -86,20 +86,21 @@ export class Ahead {
       }
     }
     // In statements behind the inserts, with newer snapshots: see src/apply/tombstones.ts.
-    const tables: string[] = [];
+    const unremembered: string[] = [];
     for (const [table, keys] of journal.all('inserted')) {
       if (this.#asksForKeys > 0 || journal.all('deleted').has(table)) {
         statements.push(Tombstones.refusing(table, keysOf(table, keys), this.#provider));
-      } else tables.push(table.local.oid);
+      } else unremembered.push(table.local.oid);
     }
     this.#asksForKeys = Math.max(this.#asksForKeys - 1, 0);
+    const entering = enterStatements(await this.#tables.heldFor([...tables]));
     const params = leaveParams({
       due: formatPgTime(due),
-      tables,
+      tables: unremembered,
       position: last.endLsn,
       time: formatPgTime(latest(parts)),
     });
-    return [...statements, { sql: leaveSql, params }, COMMIT];
+    return [BEGIN, ...entering, ...statements, { sql: leaveSql, params }, COMMIT];
   }
 
   /** Fails unless the transaction that ends at `position` is the last that was committed. */
@@ -118,10 +119,12 @@ export class Ahead {
     change: Exclude<Change, { kind: 'message' }>,
     context: ChangeContext,
     journal: KeyJournal,
+    tables: Set<Table>,
   ): Promise<Statement | undefined> {
     if (change.kind === 'truncate') return undefined;
     const table = await this.#tables.seek(change.relation);
     if (!table) return undefined;
+    tables.add(table);
     const values = valuesOf(change);
     if (change.kind === 'insert') journal.add('inserted', table, values, context);
     else if (change.kind === 'delete') journal.add('deleted', table, values, context);
@@ -134,7 +137,7 @@ export class Ahead {
     values: RowValues,
     context: ChangeContext,
   ): Statement | undefined {
-    if (isOwn(table.relation) || table.key.deferrable) return undefined;
+    if (isOwn(table.relation) || table.key.deferrable || table.role !== undefined) return undefined;
     if (table.columns.some(({ missing }) => missing)) return undefined;
     if (!Tombstones.byKey(table)) {
       // Without a key nothing can be in the row's way.

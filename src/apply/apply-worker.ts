@@ -322,7 +322,10 @@ export class ApplyWorker {
         throw new BdrError('invalid_membership', { message: 'BDR was removed from this node' });
       }
       const { earlyMs } = gate;
-      if (!gate.paused && earlyMs === 0) return;
+      if (!gate.paused && earlyMs === 0) {
+        this.#tables.defined(gate.definitions);
+        return;
+      }
       await this.#session.script('ROLLBACK');
       if (gate.paused) throw new ApplyPaused();
       if (earlyMs > applyDelayMs + maxClockSkewMs) {

@@ -8,11 +8,13 @@ import { columnParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
 import { rowJsonSql, writable } from './statements.ts';
 import { isOwn, type Table } from './table.ts';
+import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
 
 /** Counts conflicts and keeps them in the history, with both rows as they were before the conflict was resolved. */
 export class ConflictLog {
   readonly #session: Session;
+  readonly #statements: TableStatements;
   readonly #rows: LocalRows;
   readonly #provider: Writer;
   readonly #origins: () => OriginMap;
@@ -20,12 +22,14 @@ export class ConflictLog {
 
   constructor(
     session: Session,
+    statements: TableStatements,
     rows: LocalRows,
     provider: Writer,
     origins: () => OriginMap,
     counts: TransactionCounts,
   ) {
     this.#session = session;
+    this.#statements = statements;
     this.#rows = rows;
     this.#provider = provider;
     this.#origins = origins;
@@ -69,7 +73,8 @@ export class ConflictLog {
     const columns =
       kind === 'delete' ? sent.filter(({ position }) => values[position] !== null) : sent;
     if (columns.length === 0) return null;
-    const [row] = await this.#session.query<{ row: string }>(
+    const [row] = await this.#statements.rowsOnce<{ row: string }>(
+      table,
       rowJsonSql(columns),
       columnParams(columns, values),
     );

@@ -3,10 +3,10 @@ import type { PgTime } from '../base/pg-time.ts';
 import { findRowVersion } from '../catalog/row-versions.ts';
 import type { LocalRow } from '../conflict/decide.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import type { PreparedStatements } from './prepared.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
 import { fetchAllSql, fetchSql } from './statements.ts';
 import type { Table, TableColumn } from './table.ts';
+import type { TableStatements } from './table-statements.ts';
 import { writerOf, writerWithId, type OriginMap } from './writers.ts';
 
 /** A local row, locked, with what decides about it. */
@@ -28,10 +28,10 @@ interface FetchedRow {
 /** Finds and locks the local rows that changes meet, and tells who wrote them when. */
 export class LocalRows {
   readonly #session: Session;
-  readonly #statements: PreparedStatements;
+  readonly #statements: TableStatements;
   readonly #origins: () => OriginMap;
 
-  constructor(session: Session, statements: PreparedStatements, origins: () => OriginMap) {
+  constructor(session: Session, statements: TableStatements, origins: () => OriginMap) {
     this.#session = session;
     this.#statements = statements;
     this.#origins = origins;
@@ -41,7 +41,7 @@ export class LocalRows {
   async find(table: Table, values: RowValues, remoteTime: PgTime): Promise<FoundRow | undefined> {
     const params = keyParams(table, values);
     if (table.key.deferrable) params.push(...columnParams(table.key.alike, values));
-    const [row] = await this.#statements.rows<FetchedRow>(fetchSql(table), params);
+    const [row] = await this.#statements.rows<FetchedRow>(table, fetchSql(table), params);
     return row && (await this.#found(table, row, remoteTime));
   }
 
@@ -49,6 +49,7 @@ export class LocalRows {
   async findAll(table: Table, values: RowValues, remoteTime: PgTime): Promise<FoundRow[]> {
     const found: FoundRow[] = [];
     const rows = await this.#statements.rows<FetchedRow>(
+      table,
       fetchAllSql(table),
       keyParams(table, values),
     );
@@ -58,7 +59,8 @@ export class LocalRows {
 
   /** A row that was found, as JSON text: read apart, because only a conflict asks for it. */
   async json(table: Table, found: FoundRow): Promise<string | null> {
-    const [row] = await this.#session.query<{ row: string }>(
+    const [row] = await this.#statements.rowsOnce<{ row: string }>(
+      table,
       `SELECT row_to_json(t.*)::text AS row FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`,
       [found.ctid],
     );

@@ -26,6 +26,7 @@ import {
 } from './statements.ts';
 import { isOwn, sameKey, type Table } from './table.ts';
 import { TableMap } from './table-map.ts';
+import { TableStatements } from './table-statements.ts';
 import { keyArrays, Tombstones } from './tombstones.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
 
@@ -64,6 +65,7 @@ export class OwnWriter {
   readonly #peersLimit: () => PgTime;
   readonly #tables: TableMap;
   readonly #statements: PreparedStatements;
+  readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
   readonly #tombstones: Tombstones;
 
@@ -87,7 +89,8 @@ export class OwnWriter {
     this.#peersLimit = options.peersLimit;
     this.#tables = new TableMap(session);
     this.#statements = new PreparedStatements(session);
-    this.#rows = new LocalRows(session, this.#statements, origins);
+    this.#onTable = new TableStatements(session, this.#statements);
+    this.#rows = new LocalRows(session, this.#onTable, origins);
     this.#tombstones = new Tombstones(this.#statements, origins);
   }
 
@@ -97,9 +100,8 @@ export class OwnWriter {
     for (let failures = 1; ; failures++) {
       try {
         const work = await this.#prepare(batch);
-        if (!remembered) await this.#remember(work);
-        remembered = true;
-        if (await this.#lookAndMove(work, batch.makers, end)) return;
+        remembered ||= await this.#remember(work);
+        if (remembered && (await this.#lookAndMove(work, batch.makers, end))) return;
       } catch (error) {
         await this.#rollback(error);
       }
@@ -141,22 +143,28 @@ export class OwnWriter {
     };
   }
 
-  async #remember(work: readonly TableWork[]): Promise<void> {
+  /** False when the tables have to be looked at again first. */
+  async #remember(work: readonly TableWork[]): Promise<boolean> {
     const limit = this.#peersLimit();
     const some = work
       .map((one) => ({ ...one, deleted: one.deleted.filter(({ time }) => time > limit) }))
       .filter(({ deleted, truncatedAt }) => deleted.length > 0 || truncatedAt !== undefined);
-    if (some.length === 0) return;
+    if (some.length === 0) return true;
     const { id } = this.#origins().local;
     await this.#session.script(
       `BEGIN; SELECT pg_replication_origin_xact_setup('0/0', clock_timestamp())`,
     );
     for (const { table, deleted, truncatedAt } of some) {
+      if (!(await this.#tables.hold(table))) {
+        await rollBack(this.#session);
+        return false;
+      }
       if (deleted.length > 0) await this.#tombstones.add(table, arraysOf(table, deleted), id);
       if (truncatedAt !== undefined) await this.#tombstones.addTable(table, truncatedAt, id);
     }
     await this.#session.script('COMMIT');
     await this.#othersEnded();
+    return true;
   }
 
   async #othersEnded(): Promise<void> {
@@ -169,7 +177,7 @@ export class OwnWriter {
     }
   }
 
-  /** Returns whether it could be done: not while a transaction is on the log and not yet seen. */
+  /** Returns whether it could be done: not while a transaction is on the log and not yet seen, or a table has changed. */
   async #lookAndMove(
     work: readonly TableWork[],
     makers: ReadonlySet<number>,
@@ -185,7 +193,12 @@ export class OwnWriter {
       await this.#session.script('ROLLBACK');
       return false;
     }
+    this.#tables.defined(gate.definitions);
     for (const { table, deleted, made, truncatedAt } of work) {
+      if (!(await this.#tables.hold(table))) {
+        await rollBack(this.#session);
+        return false;
+      }
       if (deleted.length > 0) await this.#removeSlippedIn(table, deleted);
       if (truncatedAt !== undefined) await this.#removeTruncated(table, truncatedAt);
       if (makers.size > 0 && (await this.#tombstones.any(table))) {
@@ -213,7 +226,7 @@ export class OwnWriter {
     const columns = table.key.columns.map((_, index) =>
       textArray(keys.map((key) => key[index]?.toString() ?? null)),
     );
-    const found = await this.#statements.rows<{ n: string }>(foundAmongSql(table), columns);
+    const found = await this.#onTable.rows<{ n: string }>(table, foundAmongSql(table), columns);
     for (const { n } of found) {
       const key = deleted[Number(n) - 1];
       if (!key) continue;
@@ -237,10 +250,14 @@ export class OwnWriter {
   async #removeTruncated(table: Table, time: PgTime): Promise<void> {
     const origins = this.#origins();
     const params = [formatPgTime(time), `{${originsBelow(origins, origins.local).join(',')}}`];
-    const [row] = await this.#session.query<{ any: string }>(hasTruncatedRestSql(table), params);
+    const [row] = await this.#onTable.rowsOnce<{ any: string }>(
+      table,
+      hasTruncatedRestSql(table),
+      params,
+    );
     if (row?.any !== 't') return;
     await withReplicaIdentity(this.#session, table, () =>
-      this.#session.run(truncatedRestSql(table), params),
+      this.#onTable.runOnce(table, truncatedRestSql(table), params),
     );
   }
 
@@ -253,7 +270,7 @@ export class OwnWriter {
       if (sameNode(version.writer.id, tombstone.writer.id)) continue;
       if (compareVersions(version, tombstone) > 0) continue;
       await this.#record(table, found, version, tombstone);
-      await this.#statements.run(lockedDeleteSql(table), [found.ctid]);
+      await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
   }
 

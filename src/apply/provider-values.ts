@@ -1,4 +1,9 @@
-import type { Param } from '../postgres/session.ts';
+import { BdrError } from '../base/errors.ts';
+import { displayName, type QualifiedName } from '../base/names.ts';
+import { readRestricted } from '../catalog/restricted.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import { SQLSTATE } from '../postgres/sqlstate.ts';
+import { inlined } from './inlined.ts';
 import { keyParams } from './local-rows.ts';
 import { isComplete, UNSENT, type RowValues } from './row-values.ts';
 import { readColumnsSql } from './statements.ts';
@@ -6,9 +11,33 @@ import type { Table } from './table.ts';
 
 /** Reads columns of a row from the provider, as text by column name; undefined when it has no such row (any more). */
 export type ReadFromProvider = (
+  table: QualifiedName,
   sql: string,
   key: readonly Param[],
 ) => Promise<Record<string, string | null> | undefined>;
+
+/**
+ * Reads them in a session of the provider. The table may run code of its owner there when it is looked at, whatever it is here: so
+ * it is read with the owner's rights.
+ */
+export async function readFromProvider(
+  session: Session,
+  table: QualifiedName,
+  sql: string,
+  key: readonly Param[],
+): Promise<Record<string, string | null> | undefined> {
+  const statement = `SELECT row_to_json(r.*)::text FROM (${inlined(sql, key)}) AS r`;
+  const answer = await readRestricted(session, table, statement);
+  if (answer === undefined) {
+    throw new BdrError('apply_failed', {
+      message: `table ${displayName(table)} does not exist on the provider any more`,
+      detail: 'Its stream has left out long values that did not change, and they are read there.',
+      hint: 'Make it again there, or skip the transaction.',
+      sqlstate: SQLSTATE.undefinedTable,
+    });
+  }
+  return answer === '' ? undefined : (JSON.parse(answer) as Record<string, string | null>);
+}
 
 /**
  * The row with the TOASTed values that the stream left out, read from the provider as they are by now (DESIGN 4.2, rule 9).
@@ -25,7 +54,11 @@ export async function completed(
   );
   // What was left out belongs to columns that do not exist here.
   if (columns.length === 0) return values;
-  const found = await read(readColumnsSql(table, columns), keyParams(table, values));
+  const found = await read(
+    { schema: table.relation.schema, name: table.relation.name },
+    readColumnsSql(table, columns),
+    keyParams(table, values),
+  );
   if (!found) return undefined;
   const row = [...values];
   for (const { name, position } of columns) row[position] = found[name] ?? null;

@@ -311,6 +311,7 @@ function keysOf(table: Table, changes: readonly FoldedChange[]): KeyArrays {
 function suitsSets(table: Table): boolean {
   const { kind, deferrable } = table.key;
   if (kind === 'whole-row' || deferrable || isOwn(table.relation)) return false;
+  if (table.role !== undefined) return false;
   if (table.local.hasReplicaTriggers || hasFixedColumn(table)) return false;
   const columns = writable(table);
   return (

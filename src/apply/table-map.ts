@@ -1,19 +1,31 @@
 import { BdrError } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
+import { holdDefinitions, readDefinitions, type Held } from '../catalog/restricted.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { readRelation } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
-import { joinTable, type Table } from './table.ts';
+import { readUserCode, type UserCode } from '../postgres/user-code.ts';
+import { isOwn, joinTable, type Table, type TableTrust } from './table.ts';
+
+/** So often is read again what is changing all the time. */
+const MOST_READS = 20;
 
 /**
  * The provider's relations joined to local tables, each read once. A relation is described anew when it changes over there, and
  * `forget` throws all away after an error, so that a table that was mended here is seen. A table that lacks a column is read again
  * in each transaction: nulls for that column are let pass without an error that would tell when it has been added.
+ *
+ * Whether a table runs code of its owner, who is an ordinary role, must be known for certain before a row is written: what is known
+ * counts while definitions are those that it was read with, and they are looked at when the table is locked.
  */
 export class TableMap {
   readonly #session: Session;
   #tables = new WeakMap<Relation, Table>();
   #lacking: Relation[] = [];
+  /** What is known was read when definitions were these, or later. */
+  #definitions: string | undefined;
+  /** Locked in the transaction that is open. */
+  #held = new WeakSet<Table>();
 
   constructor(session: Session) {
     this.#session = session;
@@ -21,41 +33,111 @@ export class TableMap {
 
   begin(): void {
     for (const relation of this.#lacking.splice(0)) this.#tables.delete(relation);
+    this.#held = new WeakSet();
   }
 
-  /** The table, if it has been read. */
+  /** Call it where a transaction begins, the second try of one too, with the definitions that it sees. */
+  defined(definitions: string): void {
+    this.#held = new WeakSet();
+    if (this.#definitions === definitions) return;
+    this.forget();
+    this.#definitions = definitions;
+  }
+
+  /** The table, if it has been read and is held as far as it must be. */
   known(relation: Relation): Table | undefined {
-    return this.#tables.get(relation);
+    const table = this.#tables.get(relation);
+    return table && this.#isHeld(table) ? table : undefined;
   }
 
-  /** Throws BdrError when there is no such table here. */
+  /** Call it inside a transaction. Throws BdrError when there is no such table here. */
   async find(relation: Relation): Promise<Table> {
-    const table = await this.seek(relation);
-    if (!table) {
-      const name = displayName(relation);
-      throw new BdrError('apply_failed', {
-        message: `table ${name} does not exist on this node`,
-        detail: 'A peer has sent a change of it.',
-        hint: 'Create it here with the same columns; the link goes on by itself.',
-        sqlstate: '42P01',
-      });
+    for (let reads = 0; reads < MOST_READS; reads++) {
+      const table = await this.seek(relation);
+      if (!table) throw missing(relation);
+      if (await this.hold(table)) return table;
     }
-    return table;
+    throw new BdrError('apply_failed', {
+      message: `table ${displayName(relation)} could not be looked at, because definitions change all the time`,
+    });
   }
 
-  /** As `find`; undefined when there is no such table here. */
+  /** As `find`, outside of a transaction too: what is to be held is not held yet. Undefined when there is no such table here. */
   async seek(relation: Relation): Promise<Table | undefined> {
     const known = this.#tables.get(relation);
     if (known) return known;
+    this.#definitions ??= await readDefinitions(this.#session);
     const local = await readRelation(this.#session, relation);
     if (!local) return undefined;
-    const table = joinTable(relation, local);
+    const [code] = isOwn(relation) ? [] : await readUserCode(this.#session, [local.name]);
+    const table = joinTable(relation, local, code && trustOf(code));
+    if (code && table.role !== undefined) refuseOpaqueKey(table, code);
     this.#tables.set(relation, table);
     if (table.columns.some((column) => column.missing)) this.#lacking.push(relation);
     return table;
   }
 
+  /** Keeps a table as it is until the end of the open transaction; false when it may be another one by now, to be sought anew. */
+  async hold(table: Table): Promise<boolean> {
+    if (this.#tables.get(table.relation) !== table) return false;
+    if (this.#isHeld(table)) return true;
+    if (!(await holdDefinitions(this.#session, await this.heldFor([table])))) {
+      this.forget();
+      return false;
+    }
+    this.#held.add(table);
+    return true;
+  }
+
+  /** What a transaction that uses these tables has to hold. */
+  async heldFor(tables: readonly Table[]): Promise<Held> {
+    this.#definitions ??= await readDefinitions(this.#session);
+    const held = tables.filter(({ hold }) => hold !== 'nothing');
+    return {
+      tables: held.map(({ local }) => local.oid),
+      casts: held.some(({ hold }) => hold === 'table and casts'),
+      definitions: this.#definitions,
+    };
+  }
+
   forget(): void {
     this.#tables = new WeakMap();
+    this.#held = new WeakSet();
+    this.#definitions = undefined;
   }
+
+  #isHeld(table: Table): boolean {
+    return table.hold === 'nothing' || this.#held.has(table);
+  }
+}
+
+/** A superuser's table may run what it likes. */
+function trustOf({ isOwnersTrusted, owner, places, hasUsersTypes }: UserCode): TableTrust {
+  if (isOwnersTrusted) return { role: undefined, hold: 'nothing' };
+  return {
+    role: places.length > 0 ? owner : undefined,
+    hold: hasUsersTypes ? 'table and casts' : 'table',
+  };
+}
+
+/** What is remembered of deletions is compared by key, apart from the table, and with the rights of apply. */
+function refuseOpaqueKey(table: Table, { opaqueColumns }: UserCode): void {
+  const column = table.key.columns.find(({ local }) => local && opaqueColumns.includes(local.name));
+  if (!column || table.key.kind !== 'unique') return;
+  const name = displayName(table.local.name);
+  throw new BdrError('apply_failed', {
+    message: `column "${column.name}" of the key of table ${name} is of a type that runs code of a role that is no superuser`,
+    detail: 'Keys are compared with the rights of apply, which that code must not get.',
+    hint: 'Let a superuser own the type, and what it is made of, or make the key of another type.',
+  });
+}
+
+function missing(relation: Relation): BdrError {
+  const name = displayName(relation);
+  return new BdrError('apply_failed', {
+    message: `table ${name} does not exist on this node`,
+    detail: 'A peer has sent a change of it.',
+    hint: 'Create it here with the same columns; the link goes on by itself.',
+    sqlstate: '42P01',
+  });
 }

@@ -30,13 +30,29 @@ export interface Table {
   readonly local: LocalRelation;
   readonly columns: readonly TableColumn[];
   readonly key: TableKey;
+  /**
+   * OID of the owner, where the table runs his code when its rows are read or written: that is done with his rights. Undefined
+   * where it runs none, or where he is a superuser.
+   */
+  readonly role: string | undefined;
+  /** What must stay as it is while the table is used, because an ordinary role could change it so that it runs code. */
+  readonly hold: 'nothing' | 'table' | 'table and casts';
 }
+
+/** How far the local table's owner is trusted; see `Table`. */
+export type TableTrust = Pick<Table, 'role' | 'hold'>;
+
+const TRUSTED: TableTrust = { role: undefined, hold: 'nothing' };
 
 /**
  * Joins the provider's relation to the local table, column by name: dropped columns and column order do not matter. Columns
  * that only the local table has keep their value, or take their default.
  */
-export function joinTable(relation: Relation, local: LocalRelation): Table {
+export function joinTable(
+  relation: Relation,
+  local: LocalRelation,
+  trust: TableTrust = TRUSTED,
+): Table {
   const columns = relation.columns.map((column, position): TableColumn => {
     const found = local.columns.get(column.name);
     return {
@@ -46,7 +62,7 @@ export function joinTable(relation: Relation, local: LocalRelation): Table {
       missing: found === undefined,
     };
   });
-  return { relation, local, columns, key: keyOf(relation, local, columns) };
+  return { relation, local, columns, key: keyOf(relation, local, columns), ...trust };
 }
 
 function keyOf(

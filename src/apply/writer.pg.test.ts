@@ -74,7 +74,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
         copies: new Set(),
       }),
       otherNodes: () => [LOCAL.id, OTHER.id],
-      readFromProvider: (sql) => {
+      readFromProvider: (_table, sql) => {
         asked.push(sql);
         return Promise.resolve({ big: 'asked for' });
       },

@@ -30,6 +30,7 @@ import {
   type TableColumn,
 } from './table.ts';
 import type { TableMap } from './table-map.ts';
+import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
 
@@ -48,6 +49,7 @@ export class ChangeWriter {
   readonly #otherNodes: () => readonly NodeId[];
   readonly #readFromProvider: ReadFromProvider;
   readonly statements: PreparedStatements;
+  readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
   readonly #counts: TransactionCounts;
   readonly #conflicts: ConflictLog;
@@ -84,9 +86,17 @@ export class ChangeWriter {
     this.#otherNodes = options.otherNodes;
     this.#readFromProvider = options.readFromProvider;
     this.statements = new PreparedStatements(session);
-    this.#rows = new LocalRows(session, this.statements, origins);
+    this.#onTable = new TableStatements(session, this.statements);
+    this.#rows = new LocalRows(session, this.#onTable, origins);
     this.#counts = new TransactionCounts(options.counts);
-    this.#conflicts = new ConflictLog(session, this.#rows, provider, origins, this.#counts);
+    this.#conflicts = new ConflictLog(
+      session,
+      this.#onTable,
+      this.#rows,
+      provider,
+      origins,
+      this.#counts,
+    );
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
     this.groupLimit = options.groupLimit;
@@ -145,12 +155,13 @@ export class ChangeWriter {
   /** Removes the rows that lose to a TRUNCATE of the provider; writers are held back while it looks. */
   async truncate(change: TruncateChange, context: ChangeContext): Promise<void> {
     for (const relation of change.relations) {
-      const table = await this.#tables.find(relation);
+      const { local } = (await this.#tables.seek(relation)) ?? (await this.#tables.find(relation));
       await this.#session.script(
-        `LOCK TABLE ONLY ${quoteQualified(table.local.name)} IN SHARE ROW EXCLUSIVE MODE`,
+        `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
       );
+      const table = await this.#tables.find(relation);
       await withReplicaIdentity(this.#session, table, () =>
-        this.#session.run(sql.truncateSql(table), [
+        this.#onTable.runOnce(table, sql.truncateSql(table), [
           this.#providerOrigin,
           formatPgTime(context.commitTime),
           `{${originsBelow(this.#origins(), this.#provider).join(',')}}`,
@@ -207,7 +218,7 @@ export class ChangeWriter {
   /** Inserts the row unless one is in its way; says whether it did. */
   #fastInsert(table: Table, row: RowValues): Promise<boolean> {
     const { sql: text, params } = fastInsert(table, row);
-    return this.statements.takes(text, params);
+    return this.#onTable.takes(table, text, params);
   }
 
   async #insertOrFail(
@@ -216,7 +227,7 @@ export class ChangeWriter {
     params: ReturnType<typeof columnParams>,
   ): Promise<void> {
     try {
-      await this.statements.run(sql.insertSql(table, columns, false), params);
+      await this.#onTable.run(table, sql.insertSql(table, columns, false), params);
     } catch (error) {
       if (!hasSqlstate(error, SQLSTATE.uniqueViolation)) throw error;
       throw new BdrError('apply_failed', {
@@ -250,13 +261,13 @@ export class ChangeWriter {
   async #fastUpdate(table: Table, values: RowValues, context: ChangeContext): Promise<boolean> {
     const limit = this.fastLimit(context);
     const statement = fastUpdate(table, values, this.#providerOrigin, limit);
-    return statement !== undefined && this.statements.takes(statement.sql, statement.params);
+    return statement !== undefined && this.#onTable.takes(table, statement.sql, statement.params);
   }
 
   #fastDelete(table: Table, old: RowValues, context: ChangeContext): Promise<boolean> {
     const limit = this.fastLimit(context);
     const { sql: text, params } = fastDelete(table, old, this.#providerOrigin, limit);
-    return this.statements.takes(text, params);
+    return this.#onTable.takes(table, text, params);
   }
 
   async #delete(
@@ -302,7 +313,7 @@ export class ChangeWriter {
       case 'apply':
         if (!found) return;
         if (values) return this.#overwrite(table, old, values, found);
-        await this.statements.run(sql.lockedDeleteSql(table), [found.ctid]);
+        await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
     }
   }
 
@@ -344,7 +355,7 @@ export class ChangeWriter {
   async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
     if (!this.#isDeleted(await this.#tombstoneOf(table, key), context)) return;
     for (const { ctid, row } of await this.#rows.findAll(table, key, context.commitTime)) {
-      if (row.kind === 'own') await this.statements.run(sql.lockedDeleteSql(table), [ctid]);
+      if (row.kind === 'own') await this.#onTable.run(table, sql.lockedDeleteSql(table), [ctid]);
     }
   }
 
@@ -431,10 +442,10 @@ export class ChangeWriter {
     const isFixed = hasFixedColumn(table) && isComplete(row);
     if (settable.length === 0 || (moves && keyIsFixed) || isFixed) {
       // No UPDATE can do that.
-      await this.statements.run(sql.lockedDeleteSql(table), [found.ctid]);
+      await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
       await this.#insertOrFail(table, columns, columnParams(columns, row));
     } else {
-      await this.statements.run(sql.lockedUpdateSql(table, settable), [
+      await this.#onTable.run(table, sql.lockedUpdateSql(table, settable), [
         ...columnParams(settable, row),
         found.ctid,
       ]);
@@ -461,7 +472,7 @@ export class ChangeWriter {
     const decision = this.#decide('insert', other, undefined, context);
     await this.#conflicts.add('insert', table, decision, values, other, context);
     for (const loser of decision.action === 'skip' ? own : [other]) {
-      await this.statements.run(sql.lockedDeleteSql(table), [loser.ctid]);
+      await this.#onTable.run(table, sql.lockedDeleteSql(table), [loser.ctid]);
     }
   }
 

@@ -2,6 +2,7 @@ import { BdrError } from '../base/errors.ts';
 import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import type { Session } from '../postgres/session.ts';
+import { DEFINITIONS } from './restricted.ts';
 
 /**
  * Every apply transaction holds ROW SHARE on bdr.bdr_local_node: who has that table EXCLUSIVE knows that no apply transaction is
@@ -12,6 +13,8 @@ export interface GateAnswer {
   readonly paused: boolean;
   /** How long, in milliseconds, until the server's clock has passed the moment asked for; 0 when it has. */
   readonly earlyMs: number;
+  /** As readDefinitions() reads them. */
+  readonly definitions: string;
 }
 
 /**
@@ -24,15 +27,21 @@ export async function enterApplyGate(
   alone = false,
 ): Promise<GateAnswer | undefined> {
   const moment = quoteLiteral(formatPgTime(due));
-  const [gate] = await session.script<{ paused: string; early_ms: string }>(
+  const [gate] = await session.script<{ paused: string; early_ms: string; definitions: string }>(
     `BEGIN; ${alone ? LOCK_ALONE : 'LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE'};` +
-      ` SELECT apply_paused AS paused,` +
+      ` SELECT apply_paused AS paused, ${DEFINITIONS} AS definitions,` +
       // Strictly later: at the same microsecond a local write could get an equal time.
       ` CASE WHEN clock_timestamp() > ${moment} THEN 0` +
       ` ELSE ceil(extract(epoch FROM ${moment}::timestamptz - clock_timestamp()) * 1000) + 1 END AS early_ms` +
       ` FROM bdr.bdr_local_node`,
   );
-  return gate && { paused: gate.paused === 't', earlyMs: Number(gate.early_ms) };
+  return (
+    gate && {
+      paused: gate.paused === 't',
+      earlyMs: Number(gate.early_ms),
+      definitions: gate.definitions,
+    }
+  );
 }
 
 /** Waits longer than for anything else, because it holds nothing that a user could wait for. */

@@ -36,23 +36,25 @@ test('an empty database gives no finding', () => {
   expect(checkTables(NONE, { nodes: 1, sequence: 1 })).toEqual([]);
 });
 
-test('code that a table runs is told of, unless its owner is a superuser', () => {
+test('code that a table runs is told of, and warned of where it runs with the rights of a superuser', () => {
   const code = {
     table: TABLE.name,
+    owner: '20000',
     isOwnersTrusted: false,
     places: ['CHECK constraint c: public.f(integer)'],
+    untrusted: ['CHECK constraint c: public.f(integer)'],
+    hasUsersTypes: false,
+    opaqueColumns: [],
   };
   const check = (more: Partial<typeof code>) =>
     checkTables({ ...NONE, userCode: [{ ...code, ...more }] }, { nodes: 1, sequence: 1 });
-  expect(check({})).toMatchObject([
-    {
-      level: 'warning',
-      check: 'user_code',
-      message: expect.stringContaining('CHECK constraint c: public.f(integer)') as string,
-    },
+  const told = expect.stringContaining('CHECK constraint c: public.f(integer)') as string;
+  expect(check({})).toMatchObject([{ level: 'note', check: 'user_code', message: told }]);
+  expect(check({ isOwnersTrusted: true })).toMatchObject([
+    { level: 'warning', check: 'user_code', message: told },
   ]);
-  expect(check({ isOwnersTrusted: true })).toEqual([]);
-  expect(check({ places: [] })).toEqual([]);
+  expect(check({ isOwnersTrusted: true, untrusted: [] })).toEqual([]);
+  expect(check({ places: [], untrusted: [] })).toEqual([]);
 });
 
 describe('keys', () => {

@@ -113,16 +113,24 @@ function checkExclusions({ name, exclusions }: DoctorTable, say: Say): void {
   }
 }
 
-/** What a superuser's table runs, a superuser has allowed. */
-function checkUserCode({ table, isOwnersTrusted, places }: UserCode, say: Say): void {
-  if (isOwnersTrusted || places.length === 0) return;
+/** An ordinary role's table runs its code with that role's rights; a superuser's with those of a superuser. */
+function checkUserCode({ table, isOwnersTrusted, places, untrusted }: UserCode, say: Say): void {
   const name = displayName(table);
-  say(
-    'warning',
-    'user_code',
-    `writing to table ${name} runs code, on other nodes with the rights of a superuser: ${someOf(places)}. Its owner could make himself one`,
-    `ALTER TABLE ${quoteQualified(table)} OWNER TO …;  -- a role that you trust with every node; or do without that code`,
-  );
+  if (isOwnersTrusted && untrusted.length > 0) {
+    say(
+      'warning',
+      'user_code',
+      `table ${name} of a superuser runs code of ordinary roles, on other nodes with the rights of a superuser: ${someOf(untrusted)}. They could make themselves one`,
+      `ALTER TABLE ${quoteQualified(table)} OWNER TO …;  -- a role that is no superuser; or let a superuser own that code`,
+    );
+  }
+  if (!isOwnersTrusted && places.length > 0) {
+    say(
+      'note',
+      'user_code',
+      `table ${name} runs code when it is written: ${someOf(places)}. Peers' rows are written one by one for that, with the rights of its owner, which is slow`,
+    );
+  }
 }
 
 function checkSequence(

@@ -3,6 +3,7 @@ import { AheadSender } from '../apply/ahead-sender.ts';
 import type { ApplyOptions } from '../apply/apply-options.ts';
 import { ApplyWorker } from '../apply/apply-worker.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
+import { readFromProvider } from '../apply/provider-values.ts';
 import { SetWriter } from '../apply/set-writer.ts';
 import { isOwn } from '../apply/table.ts';
 import { TableMap } from '../apply/table-map.ts';
@@ -322,8 +323,7 @@ export class LinkStream {
         nodes()
           .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
           .map(({ id }) => id),
-      readFromProvider: async (sql, key) =>
-        (await peer.query<Record<string, string | null>>(sql, key))[0],
+      readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
       groupLimit,
       counts: this.#state.applyCounts,
     });

@@ -5,8 +5,9 @@ import type { Session } from './session.ts';
 export interface LocalColumn {
   readonly name: string;
   /**
-   * The type's full SQL name without modifiers, from format_type() under an empty search_path: a cast to varchar(5) would cut
-   * a longer value off in silence, where assigning it is an error.
+   * The type's SQL name without modifiers, with its schema unless that is pg_catalog: a cast to varchar(5) would cut a longer
+   * value off in silence, where assigning it is an error. Of a domain the type that it is made of: what a value is compared with
+   * need not be of the domain, and what is written becomes so when it is assigned.
    */
   readonly type: string;
   /** The equality of the unique index that the column is in, as an operator with its schema; undefined without such an index. */
@@ -95,14 +96,14 @@ export async function readRelation(
     'bdr_relation_columns',
     /* sql */ `
       SELECT a.attname AS name,
-             format_type(a.atttypid, -1) AS type,
+             format_type(b.oid, -1) AS type,
              CASE WHEN e.name IS NOT NULL THEN format('OPERATOR(%I.%s)', e.schema, e.name) END AS equals,
              e.hashes AND bdr.internal_is_hashable(a.atttypid) AS hashable,
              coalesce((
                  SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
                  FROM pg_collation AS c
                  JOIN pg_namespace AS n ON n.oid = c.collnamespace
-                 WHERE c.oid = a.attcollation AND c.oid <> t.typcollation
+                 WHERE c.oid = a.attcollation AND c.oid <> (SELECT p.typcollation FROM pg_type AS p WHERE p.oid = b.oid)
              ), '') AS collate,
              a.attgenerated <> '' AS generated,
              a.attidentity = 'a' AS always,

@@ -28,7 +28,6 @@ export interface SessionOptions {
  * (text formats), names must resolve to nothing by accident, and a session must not outlive the process that holds it.
  */
 const COMMON_SETTINGS: Readonly<Record<string, string>> = {
-  search_path: '',
   datestyle: 'ISO, YMD',
   intervalstyle: 'postgres',
   extra_float_digits: '3',
@@ -45,6 +44,12 @@ const COMMON_SETTINGS: Readonly<Record<string, string>> = {
   default_transaction_read_only: 'off',
   client_min_messages: 'warning',
 };
+
+/**
+ * Unless it is named last, the schema of temporary objects is searched first for tables and types: there users' code that a
+ * session has run may have put some.
+ */
+const SEARCH_PATH = /* sql */ `SET search_path = pg_catalog, pg_temp`;
 
 /** Where the server has it: transaction_timeout came with 17. */
 const SETTINGS_OF_NEWER_SERVERS = /* sql */ `
@@ -104,6 +109,7 @@ export class Session implements AsyncDisposable {
       const settings = { ...COMMON_SETTINGS, ...options.settings };
       await client.query(
         [
+          SEARCH_PATH,
           ...Object.entries(settings).map(
             ([name, value]) => `SET ${quoteSetting(name)} = ${quoteLiteral(value)}`,
           ),

@@ -25,6 +25,12 @@ describe.each([14, 18])('users’ code that writing to a table runs, on PostgreS
       CREATE TYPE app.mood AS ENUM ('good', 'bad');
       CREATE FUNCTION app.mood_json(app.mood) RETURNS json LANGUAGE sql AS $$ SELECT '1'::json $$;
       CREATE CAST (app.mood AS json) WITH FUNCTION app.mood_json(app.mood);
+      CREATE TYPE app.grade AS ENUM ('a', 'b');
+      CREATE TYPE app.rank AS ENUM ('x', 'y');
+      CREATE FUNCTION app.to_rank(text) RETURNS app.rank LANGUAGE sql AS $$ SELECT NULL::app.rank $$;
+      CREATE CAST (text AS app.rank) WITH FUNCTION app.to_rank(text);
+      RESET SESSION AUTHORIZATION;
+      CREATE DOMAIN app.trusted AS integer CHECK (VALUE > 0);
     `);
   });
   afterAll(async () => {
@@ -47,7 +53,8 @@ describe.each([14, 18])('users’ code that writing to a table runs, on PostgreS
     '(id integer PRIMARY KEY, v text CHECK (v <> $$$$ AND length(lower(v)) < 9))',
     '(id serial PRIMARY KEY, made timestamptz DEFAULT now(), u uuid DEFAULT gen_random_uuid())',
     '(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a integer, b integer GENERATED ALWAYS AS (a * 2) STORED)',
-    '(id app.plain, many app.plain[], r int4range, j jsonb CHECK (j ? $$a$$), UNIQUE (id))',
+    '(id app.trusted, many app.trusted[], r int4range, j jsonb CHECK (j ? $$a$$), UNIQUE (id))',
+    '(g app.grade, gs app.grade[])',
   ])('is none in: %s', async (definition) => {
     expect(await placesOf(definition)).toEqual([]);
   });
@@ -71,18 +78,36 @@ describe.each([14, 18])('users’ code that writing to a table runs, on PostgreS
       'generated column g: app.f(integer)',
     ],
     ['(id integer DEFAULT app.f(1))', 'default of column id: app.f(integer)'],
-    ['(id app.odd)', 'domain app.odd: app.f(integer)'],
-    ['(ids app.odd[])', 'domain app.odd: app.f(integer)'],
-    ['(p app.pair)', 'domain app.odd: app.f(integer)'],
-    ['(ps app.pair[])', 'domain app.odd: app.f(integer)'],
     ['(m app.mood)', 'cast of app.mood to json: app.mood_json(app.mood)'],
+    ['(r app.rank)', 'cast of text to app.rank: app.to_rank(text)'],
+    [
+      '(v integer CONSTRAINT c CHECK (v::app.plain IS NOT NULL))',
+      'CHECK constraint c: type app.plain',
+    ],
   ])('is found in: %s', async (definition, place) => {
     expect(await placesOf(definition)).toEqual([place]);
+  });
+
+  const odd = ['domain app.odd: app.f(integer)', 'type app.odd of role mallory'];
+  const pair = [...odd, 'type app.pair of role mallory'];
+  test.each([
+    ['(id app.odd)', odd, []],
+    ['(ids app.odd[])', odd, ['ids']],
+    ['(p app.pair)', pair, ['p']],
+    ['(ps app.pair[])', pair, ['ps']],
+    // Its owner may add a CHECK constraint without a lock on any table.
+    ['(id app.plain)', ['type app.plain of role mallory'], []],
+  ])('is found in the types of: %s', async (definition, places, opaqueColumns) => {
+    await session.script(`CREATE TABLE app.t ${definition}`);
+    const found = await readUserCode(session, [{ schema: 'app', name: 't' }]);
+    await session.script('DROP TABLE app.t');
+    expect(found).toMatchObject([{ places, opaqueColumns, hasUsersTypes: true }]);
   });
 
   test.each([
     ['CREATE INDEX x ON app.t (app.f(id))', 'index x: app.f(integer)'],
     ['CREATE INDEX x ON app.t (id) WHERE app.f(id) > 0', 'index x: app.f(integer)'],
+    ['CREATE STATISTICS app.x ON (app.f(id)) FROM app.t', 'statistics x: app.f(integer)'],
     [
       'CREATE TRIGGER x BEFORE INSERT ON app.t FOR EACH ROW EXECUTE FUNCTION app.fire(); ALTER TABLE app.t ENABLE ALWAYS TRIGGER x',
       'trigger x: app.fire()',
@@ -106,11 +131,13 @@ describe.each([14, 18])('users’ code that writing to a table runs, on PostgreS
     await session.script(`
       CREATE TABLE app.p (id integer) PARTITION BY LIST (app.f(id));
       CREATE TABLE app.p1 PARTITION OF app.p FOR VALUES IN (1)`);
-    expect(await readUserCode(session, [{ schema: 'app', name: 'p1' }])).toEqual([
+    const places = ['partition key of app.p: app.f(integer)'];
+    expect(await readUserCode(session, [{ schema: 'app', name: 'p1' }])).toMatchObject([
       {
         table: { schema: 'app', name: 'p1' },
-        isOwnersTrusted: false,
-        places: ['partition key of app.p: app.f(integer)'],
+        isOwnersTrusted: true,
+        places,
+        untrusted: places,
       },
     ]);
   });
