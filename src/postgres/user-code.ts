@@ -34,7 +34,8 @@ export async function readUserCode(
   session: Session,
   tables: readonly QualifiedName[],
 ): Promise<UserCode[]> {
-  const rows = await session.query<{
+  // Prepared: to plan it takes longer than to run it.
+  const { rows } = await session.execute<{
     schema: string;
     name: string;
     owner: string;
@@ -43,7 +44,7 @@ export async function readUserCode(
     untrusted: string;
     types: string;
     opaque: string;
-  }>(USER_CODE, [JSON.stringify(tables)]);
+  }>('bdr_user_code', USER_CODE, [JSON.stringify(tables)]);
   return rows.map((row) => ({
     table: { schema: row.schema, name: row.name },
     owner: row.owner,
