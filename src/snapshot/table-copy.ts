@@ -1,9 +1,7 @@
-import { pipeline } from 'node:stream/promises';
-import { Transform } from 'node:stream';
 import { quoteIdent, quoteLiteral, quoteQualified, type QualifiedName } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
-import { copyFrom, copyTo } from '../postgres/copy.ts';
+import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
 
@@ -91,7 +89,7 @@ export async function copyRows(
   options: {
     readonly where?: string;
     readonly onBytes: (bytes: number) => void;
-    signal: AbortSignal;
+    readonly signal: AbortSignal;
   },
 ): Promise<number> {
   const name = quoteQualified(table.name);
@@ -99,25 +97,13 @@ export async function copyRows(
   const where = options.where ? ` WHERE ${options.where}` : '';
   // A table without a column has rows all the same; COPY knows no empty list.
   const list = columns === '' ? '' : ` (${columns})`;
-  const counted = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      options.onBytes(chunk.length);
-      done(null, chunk);
-    },
-  });
-  // A COPY that has begun on the target, and gets neither data nor an end, would hold its session for ever.
-  source.lost.throwIfAborted();
-  const into = copyFrom(target, `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`);
-  await pipeline(
-    copyTo(
-      source,
-      `COPY (SELECT ${columns} FROM ONLY ${name}${where}) TO STDOUT WITH (FORMAT ${table.format})`,
-    ),
-    counted,
-    into,
-    { signal: options.signal },
+  return relayCopy(
+    source,
+    `COPY (SELECT ${columns} FROM ONLY ${name}${where}) TO STDOUT WITH (FORMAT ${table.format})`,
+    target,
+    `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`,
+    options,
   );
-  return into.rowCount;
 }
 
 /**
