@@ -19,6 +19,7 @@ const table: CopyTable = {
   format: 'binary',
   rows: 0,
   bytes: 0,
+  blocks: 0,
 };
 
 const connect = () =>
@@ -36,7 +37,9 @@ test('a source that was lost before a table begins leaves the target able to rol
 
   const signal = new AbortController().signal;
   await expect(
-    target.transaction(() => copyRows(source, target, table, { onBytes: () => undefined, signal })),
+    target.transaction(() =>
+      copyRows(source, target, { table }, { onBytes: () => undefined, signal }),
+    ),
   ).rejects.toThrow('connection to the server was lost');
   expect(await target.query('SELECT 1 AS answer')).toEqual([{ answer: '1' }]);
 });
