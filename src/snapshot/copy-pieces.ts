@@ -7,8 +7,8 @@ export interface CopyPiece {
   readonly where?: string;
 }
 
-/** A transaction and a COPY more cost a few milliseconds, so many bytes some hundred. */
-const PIECE_BYTES = 32 * 1024 * 1024;
+/** Takes some tenths of a second; a transaction and a COPY more take milliseconds. */
+const PIECE_BYTES = 16 * 1024 * 1024;
 const MOST_PIECES = 1000;
 
 /**

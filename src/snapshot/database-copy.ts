@@ -153,8 +153,19 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   await restorePostData(target, forTarget(dump.postData, placeOf), options);
   await resetSettings(target);
   await target.query('SELECT bdr.internal_sync_publication()');
-  await target.script('ANALYZE');
+  await analyze(target);
   return position;
+}
+
+/** Before the node is ready, because plans need it at once. The server's own catalogs can wait for autovacuum. */
+async function analyze(target: Session): Promise<void> {
+  const tables = await target.query<{ schema: string; name: string }>(/* sql */ `
+    SELECT n.nspname AS schema, c.relname AS name
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    ORDER BY 1, 2
+  `);
+  await target.script(`ANALYZE ${tables.map(quoteQualified).join(', ')}`);
 }
 
 const RESTORE_SETTINGS: Readonly<Record<string, string>> = {
