@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { copyPieces } from './copy-pieces.ts';
-import type { CopyTable } from './table-copy.ts';
+import type { CopyTable } from './copy-table.ts';
 
 const MB = 1024 * 1024;
 

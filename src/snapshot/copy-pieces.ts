@@ -1,4 +1,4 @@
-import type { CopyTable } from './table-copy.ts';
+import type { CopyTable } from './copy-table.ts';
 
 /** What one lane copies in one transaction: a table, or a range of its blocks. */
 export interface CopyPiece {

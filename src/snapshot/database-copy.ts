@@ -14,13 +14,14 @@ import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres
 import { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import { copyPieces } from './copy-pieces.ts';
+import type { CopyTable } from './copy-table.ts';
 import { CopyProgress } from './copy-progress.ts';
 import type { DumpEntry } from './dump-archive.ts';
 import { forTarget, incompatibilities } from './dump-target.ts';
 import type { Environment } from './pg-dump-system.ts';
 import { dumpSchema } from './schema-dump.ts';
 import { takeSourceSnapshot, type CopyPosition } from './source-snapshot.ts';
-import { copyRows, copyRowVersions, listTables, type CopyTable } from './table-copy.ts';
+import { copyRows, copyRowVersions, listTables } from './table-copy.ts';
 
 export type { CopyPosition } from './source-snapshot.ts';
 export { objectsBefore, wipeDatabase, type Before } from './wipe.ts';

@@ -5,7 +5,8 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import { resolveConninfo } from '../postgres/conninfo.ts';
 import { Session } from '../postgres/session.ts';
 import { copyPieces } from './copy-pieces.ts';
-import { copyRows, type CopyTable } from './table-copy.ts';
+import type { CopyTable } from './copy-table.ts';
+import { copyRows } from './table-copy.ts';
 
 let server: EmbeddedServer;
 beforeAll(async () => {

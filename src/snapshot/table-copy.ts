@@ -1,26 +1,11 @@
-import { quoteIdent, quoteLiteral, quoteQualified, type QualifiedName } from '../base/names.ts';
+import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
 import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
 import type { CopyPiece } from './copy-pieces.ts';
-
-/** A table of the source that is to be copied. */
-export interface CopyTable {
-  readonly name: QualifiedName;
-  /** Columns with a stored value of their own. */
-  readonly columns: readonly string[];
-  /** Columns that identify a row to peers: of the replica identity's index, else of the primary key; empty when there is none. */
-  readonly key: readonly string[];
-  /** The binary format of some types holds OIDs that differ between servers: those tables travel as text. */
-  readonly format: 'binary' | 'text';
-  /** The planner's guess, for progress. */
-  readonly rows: number;
-  readonly bytes: number;
-  /** Of the table itself, where its rows can be told apart by block; else 0. */
-  readonly blocks: number;
-}
+import type { CopyTable } from './copy-table.ts';
 
 /** The tables that a node replicates, largest first, so that the last ones to finish are small. */
 export async function listTables(source: Session): Promise<CopyTable[]> {
