@@ -32,7 +32,6 @@ const LAYERS: Readonly<Record<string, number>> = {
 /** What only certain files may do: a pattern in the code, and the paths where it is allowed. */
 const ONLY_HERE: readonly { what: string; pattern: RegExp; where: RegExp }[] = [
   { what: 'the driver', pattern: /from 'pg'/, where: /^src\/postgres\// },
-  { what: 'COPY streams', pattern: /from 'pg-copy-streams'/, where: /^src\/postgres\/copy\.ts$/ },
   { what: 'process.env', pattern: /process\.env/, where: /^src\/config\// },
   {
     what: 'the console',

@@ -43,10 +43,12 @@ export async function moveSlots(system: System): Promise<void> {
       for (const { database, other, lsn } of marks) {
         await database.query(`SELECT pg_log_standby_snapshot()`);
         const marker = await writeMarker(database);
-        await until('a marker arrives', async () => {
+        // Behind all that was written to either server since, the other system's rows included.
+        const arrived = async () => {
           system.check();
           return seeMarker(other, marker);
-        });
+        };
+        await until('a marker arrives', arrived, { deadlineMs: 300_000 });
         if (!(await slotsPast(database, lsn))) return false;
       }
       return true;

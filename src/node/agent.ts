@@ -16,7 +16,8 @@ import { Session } from '../postgres/session.ts';
 import { describeError } from './describe-error.ts';
 import { NodeService } from './node-service.ts';
 
-const LOOK_INTERVAL_MS = 1000;
+/** How soon a database that has become a node is noticed: nothing but a look tells of one. The look is a query on two small catalogs. */
+const LOOK_INTERVAL_MS = 250;
 const STANDBY_POLL_MS = 500;
 const RETRY = { firstMs: 500, mostMs: 10_000 };
 

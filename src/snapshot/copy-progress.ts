@@ -32,9 +32,10 @@ export class CopyProgress {
     this.#maybeTell();
   }
 
-  tableDone(rows: number): void {
+  /** A table or a piece of one has been copied; the last piece ends its table. */
+  rowsDone(rows: number, endsTable: boolean): void {
     this.#rows += rows;
-    this.#tablesDone += 1;
+    if (endsTable) this.#tablesDone += 1;
     this.#maybeTell();
   }
 

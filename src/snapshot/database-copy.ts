@@ -13,13 +13,15 @@ import { serverMajor } from '../postgres/server-facts.ts';
 import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { copyPieces } from './copy-pieces.ts';
+import type { CopyTable } from './copy-table.ts';
 import { CopyProgress } from './copy-progress.ts';
 import type { DumpEntry } from './dump-archive.ts';
 import { forTarget, incompatibilities } from './dump-target.ts';
 import type { Environment } from './pg-dump-system.ts';
 import { dumpSchema } from './schema-dump.ts';
 import { takeSourceSnapshot, type CopyPosition } from './source-snapshot.ts';
-import { copyRows, copyRowVersions, listTables, type CopyTable } from './table-copy.ts';
+import { copyRows, copyRowVersions, listTables } from './table-copy.ts';
 
 export type { CopyPosition } from './source-snapshot.ts';
 export { objectsBefore, wipeDatabase, type Before } from './wipe.ts';
@@ -148,11 +150,23 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   await copySequences(snapshotSession, target);
 
   await onStep('building indexes and constraints');
+  await target.script(MORE_SORT_MEMORY);
   await restorePostData(target, forTarget(dump.postData, placeOf), options);
   await resetSettings(target);
   await target.query('SELECT bdr.internal_sync_publication()');
-  await target.script('ANALYZE');
+  await analyze(target);
   return position;
+}
+
+/** Before the node is ready, because plans need it at once. The server's own catalogs can wait for autovacuum. */
+async function analyze(target: Session): Promise<void> {
+  const tables = await target.query<{ schema: string; name: string }>(/* sql */ `
+    SELECT n.nspname AS schema, c.relname AS name
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    ORDER BY 1, 2
+  `);
+  await target.script(`ANALYZE ${tables.map(quoteQualified).join(', ')}`);
 }
 
 const RESTORE_SETTINGS: Readonly<Record<string, string>> = {
@@ -160,6 +174,15 @@ const RESTORE_SETTINGS: Readonly<Record<string, string>> = {
   check_function_bodies: 'off',
   synchronous_commit: 'off',
 };
+
+/**
+ * One index is built at a time, and this session ends with the copy: so it may sort more in memory than a server grants to all
+ * who might run VACUUM. With the default of 64 MB an index on some millions of rows is sorted by way of files.
+ */
+const MORE_SORT_MEMORY = /* sql */ `
+  SELECT set_config('maintenance_work_mem', '256MB', false)
+  WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')
+`;
 
 async function restore(target: Session, entry: DumpEntry): Promise<void> {
   try {
@@ -219,7 +242,9 @@ async function copyTables(
   const origins = await readOrigins(snapshotSession);
   const writerOfOrigin = (origin: number) =>
     origin === 0 ? options.sourceNode : providerByNumber(origins, origin, options.sourceNode.dboid);
-  const queue = [...tables];
+  const queue = copyPieces(tables);
+  const piecesLeft = new Map(tables.map((table) => [table, 0]));
+  for (const { table } of queue) piecesLeft.set(table, (piecesLeft.get(table) ?? 0) + 1);
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
   const lane = async (number: number) => {
@@ -243,15 +268,17 @@ async function copyTables(
         await work();
       });
     if (number === 1) await copyGroup(from, stamped, into, options, writerOfOrigin);
-    for (let table = queue.shift(); table && !signal.aborted; table = queue.shift()) {
-      const current = table;
+    for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
+      const piece = next;
       await stamped(async () => {
-        const rows = await copyRows(from, into, current, {
+        const rows = await copyRows(from, into, piece, {
           onBytes: (bytes) => progress.moved(bytes),
           signal,
         });
-        await copyRowVersions(from, into, current, options.watermark, writerOfOrigin);
-        progress.tableDone(rows);
+        await copyRowVersions(from, into, piece, options.watermark, writerOfOrigin);
+        const left = (piecesLeft.get(piece.table) ?? 0) - 1;
+        piecesLeft.set(piece.table, left);
+        progress.rowsDone(rows, left === 0);
       });
     }
   };
@@ -297,6 +324,7 @@ async function copyGroup(
       format: 'text',
       rows: 0,
       bytes: 0,
+      blocks: 0,
     };
     return [table, others];
   };
@@ -308,8 +336,8 @@ async function copyGroup(
     ] as const) {
       const [table, others] = await groupTable(name, prefix);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${others}`);
-      await copyRows(from, into, table, { where: others, onBytes: () => undefined, signal });
-      await copyRowVersions(from, into, table, watermark, writerOfOrigin);
+      await copyRows(from, into, { table, where: others }, { onBytes: () => undefined, signal });
+      await copyRowVersions(from, into, { table }, watermark, writerOfOrigin);
     }
   });
 }

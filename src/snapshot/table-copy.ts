@@ -1,25 +1,11 @@
-import { pipeline } from 'node:stream/promises';
-import { Transform } from 'node:stream';
-import { quoteIdent, quoteLiteral, quoteQualified, type QualifiedName } from '../base/names.ts';
+import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
-import { copyFrom, copyTo } from '../postgres/copy.ts';
+import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
-
-/** A table of the source that is to be copied. */
-export interface CopyTable {
-  readonly name: QualifiedName;
-  /** Columns with a stored value of their own. */
-  readonly columns: readonly string[];
-  /** Columns that identify a row to peers: of the replica identity's index, else of the primary key; empty when there is none. */
-  readonly key: readonly string[];
-  /** The binary format of some types holds OIDs that differ between servers: those tables travel as text. */
-  readonly format: 'binary' | 'text';
-  /** The planner's guess, for progress. */
-  readonly rows: number;
-  readonly bytes: number;
-}
+import type { CopyPiece } from './copy-pieces.ts';
+import type { CopyTable } from './copy-table.ts';
 
 /** The tables that a node replicates, largest first, so that the last ones to finish are small. */
 export async function listTables(source: Session): Promise<CopyTable[]> {
@@ -31,6 +17,7 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
     portable: string;
     rows: string;
     bytes: string;
+    blocks: string;
   }>(/* sql */ `
     WITH RECURSIVE tables AS (
         SELECT t::oid AS oid FROM bdr.internal_replicated_tables() AS t
@@ -67,10 +54,13 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
                WHERE p.relation = c.oid AND ((p.inside AND p.type >= 16384) OR y.typsend = 0 OR y.typreceive = 0)
            ) AS portable,
            greatest(c.reltuples, 0)::bigint AS rows,
-           pg_table_size(c.oid) AS bytes
+           pg_table_size(c.oid) AS bytes,
+           CASE WHEN m.amname = 'heap'
+                THEN pg_relation_size(c.oid) / current_setting('block_size')::integer ELSE 0 END AS blocks
     FROM tables AS t
     JOIN pg_class AS c ON c.oid = t.oid
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    LEFT JOIN pg_am AS m ON m.oid = c.relam
     ORDER BY pg_table_size(c.oid) DESC, 1, 2
   `);
   return rows.map((row) => ({
@@ -80,44 +70,32 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
     format: row.portable === 't' ? 'binary' : 'text',
     rows: Number(row.rows),
     bytes: Number(row.bytes),
+    blocks: Number(row.blocks),
   }));
 }
 
-/** Streams one table from the source's snapshot into the target's open transaction. Returns how many rows there were. */
+/** Streams a table, or a piece of one, from the source's snapshot into the target's open transaction. Returns how many rows there were. */
 export async function copyRows(
   source: Session,
   target: Session,
-  table: CopyTable,
+  { table, where }: CopyPiece,
   options: {
-    readonly where?: string;
     readonly onBytes: (bytes: number) => void;
-    signal: AbortSignal;
+    readonly signal: AbortSignal;
   },
 ): Promise<number> {
   const name = quoteQualified(table.name);
   const columns = table.columns.map(quoteIdent).join(', ');
-  const where = options.where ? ` WHERE ${options.where}` : '';
+  const condition = where === undefined ? '' : ` WHERE ${where}`;
   // A table without a column has rows all the same; COPY knows no empty list.
   const list = columns === '' ? '' : ` (${columns})`;
-  const counted = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      options.onBytes(chunk.length);
-      done(null, chunk);
-    },
-  });
-  // A COPY that has begun on the target, and gets neither data nor an end, would hold its session for ever.
-  source.lost.throwIfAborted();
-  const into = copyFrom(target, `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`);
-  await pipeline(
-    copyTo(
-      source,
-      `COPY (SELECT ${columns} FROM ONLY ${name}${where}) TO STDOUT WITH (FORMAT ${table.format})`,
-    ),
-    counted,
-    into,
-    { signal: options.signal },
+  return relayCopy(
+    source,
+    `COPY (SELECT ${columns} FROM ONLY ${name}${condition}) TO STDOUT WITH (FORMAT ${table.format})`,
+    target,
+    `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`,
+    options,
   );
-  return into.rowCount;
 }
 
 /**
@@ -127,7 +105,7 @@ export async function copyRows(
 export async function copyRowVersions(
   source: Session,
   target: Session,
-  table: CopyTable,
+  { table, where }: CopyPiece,
   watermark: PgTime,
   writerOfOrigin: (origin: number) => NodeId | undefined,
 ): Promise<void> {
@@ -140,7 +118,8 @@ export async function copyRowVersions(
       ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
       ` (pg_xact_commit_timestamp_origin(t.xmin)).roident AS origin` +
       ` FROM ONLY ${quoteQualified(table.name)} AS t` +
-      ` WHERE pg_xact_commit_timestamp(t.xmin) > $1::timestamptz`,
+      ` WHERE pg_xact_commit_timestamp(t.xmin) > $1::timestamptz` +
+      (where === undefined ? '' : ` AND ${where}`),
     [formatPgTime(watermark)],
   );
   const versions = rows.flatMap((row): RowVersion[] => {

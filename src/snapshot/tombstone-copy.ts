@@ -1,11 +1,10 @@
-import { pipeline } from 'node:stream/promises';
 import {
   adoptTombstonesSql,
   beginAdoptingSql,
   exportTombstonesSql,
   importTombstonesSql,
 } from '../catalog/tombstones.ts';
-import { copyFrom, copyTo } from '../postgres/copy.ts';
+import { relayCopy } from '../postgres/copy-relay.ts';
 import { readRelation } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
 import { listTables } from './table-copy.ts';
@@ -22,8 +21,7 @@ export async function copyTombstones(
   const tables = await listTables(source);
   await target.transaction(async () => {
     await target.script(beginAdoptingSql);
-    const into = copyFrom(target, importTombstonesSql);
-    await pipeline(copyTo(source, exportTombstonesSql), into, { signal });
+    await relayCopy(source, exportTombstonesSql, target, importTombstonesSql, { signal });
     for (const { name, key } of tables) {
       const local = await readRelation(target, name);
       if (!local) continue;

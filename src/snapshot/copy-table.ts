@@ -1,0 +1,17 @@
+import type { QualifiedName } from '../base/names.ts';
+
+/** A table of the source that is to be copied. */
+export interface CopyTable {
+  readonly name: QualifiedName;
+  /** Columns with a stored value of their own. */
+  readonly columns: readonly string[];
+  /** Columns that identify a row to peers: of the replica identity's index, else of the primary key; empty when there is none. */
+  readonly key: readonly string[];
+  /** The binary format of some types holds OIDs that differ between servers: those tables travel as text. */
+  readonly format: 'binary' | 'text';
+  /** The planner's guess, for progress. */
+  readonly rows: number;
+  readonly bytes: number;
+  /** Of the table itself, where its rows can be told apart by block; else 0. */
+  readonly blocks: number;
+}
