@@ -57,7 +57,7 @@ const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 const LEAST_FOR_SETS = 20;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
-const ENOUGH_FOR_SET = 2500;
+const ENOUGH_FOR_SET = 5000;
 
 /**
  * Applies a link's transactions in commit order, exactly once, one or a group of them in each local transaction: the origin's

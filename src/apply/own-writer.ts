@@ -240,7 +240,7 @@ export class OwnWriter {
   /** Rows that users of this node made while another node's deletion of their key was applied and could not see them. */
   async #removeDeletedElsewhere(table: Table, made: readonly TimedKey[]): Promise<void> {
     const { id } = this.#origins().local;
-    for (const index of await this.#tombstones.contested(table, arraysOf(table, made), id)) {
+    for (const index of await this.#tombstones.contested(table, () => arraysOf(table, made), id)) {
       const values = made[index]?.values ?? [];
       const tombstone = await this.#tombstones.find(table, keyParams(table, values));
       if (tombstone) await this.#removeBelow(table, values, tombstone);

@@ -271,7 +271,7 @@ export class SetWriter {
   /** Rule 4: asked after the insert, by a newer snapshot, so that a deletion that committed meanwhile is seen. */
   async #takeBackDeleted(table: Table, changes: readonly FoldedChange[]): Promise<void> {
     const { tombstones } = this.#writer;
-    const keys = keysOf(table, changes);
+    const keys = () => keysOf(table, changes);
     for (const index of await tombstones.contested(table, keys, this.#provider)) {
       const folded = changes[index];
       if (!folded) continue;

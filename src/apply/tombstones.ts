@@ -85,11 +85,13 @@ export class Tombstones {
 
   /**
    * Which keys may lose to a tombstone of another writer than `writer`, whose rows of these times they are: positions in the
-   * arrays, from 0. Cheap where nothing of the table is remembered. What is returned is to be looked at with `find`.
+   * arrays, from 0. Cheap where nothing of the table is remembered: then they are not even made. What is returned is to be looked
+   * at with `find`.
    */
-  async contested(table: Table, keys: KeyArrays, writer: NodeId): Promise<number[]> {
+  async contested(table: Table, made: () => KeyArrays, writer: NodeId): Promise<number[]> {
     if (!(await this.any(table))) return [];
     const of = tombstoneTable(table);
+    const keys = made();
     const rows = await this.#statements.rows<{ n: string }>(contestedSql(of), [
       ...ownership(of, writer),
       keys.times,

@@ -337,7 +337,11 @@ export class ChangeWriter {
     const asked = [...this.#journal.all('inserted')].map(async ([table, keys]) => ({
       table,
       keys,
-      contested: await this.tombstones.contested(table, keysOf(table, keys), this.#provider.id),
+      contested: await this.tombstones.contested(
+        table,
+        () => keysOf(table, keys),
+        this.#provider.id,
+      ),
     }));
     for (const { table, keys, contested } of await Promise.all(asked)) {
       for (const index of contested) {
