@@ -42,12 +42,15 @@ export class PreparedStatements {
    * different ones than can be kept, the server stops at one that was given up.
    */
   async send(statements: readonly Statement[]): Promise<{ readonly answer: Promise<BatchAnswer> }> {
-    const batch: BatchStatement[] = [];
-    for (const { sql, params } of statements) {
+    const preparing = new Map<string, Promise<void>>();
+    const batch = statements.map(({ sql, params }): BatchStatement => {
       const name = this.#nameOf(sql);
-      if (!this.#session.isPrepared(name)) await this.#session.prepare(name, sql);
-      batch.push({ name, params });
-    }
+      if (!this.#session.isPrepared(name) && !preparing.has(name)) {
+        preparing.set(name, this.#session.prepare(name, sql));
+      }
+      return { name, params };
+    });
+    await Promise.all(preparing.values());
     return { answer: sendBatch(this.#session, batch) };
   }
 

@@ -28,6 +28,15 @@ test('the writer waits while what is queued weighs too much, and goes on when en
   expect([...queue.items()]).toEqual([7]);
 });
 
+test('a queue that is widened takes more at once', async () => {
+  const queue = new BoundedQueue<number>(5, (weight) => weight);
+  queue.push(6);
+  const room = queue.room(never);
+  expect(await isDone(room)).toBe(false);
+  queue.widen(10);
+  expect(await isDone(room)).toBe(true);
+});
+
 test('the reader waits for an item', async () => {
   const queue = new BoundedQueue<string>(10, () => 1);
   const filled = queue.filled(never);

@@ -8,7 +8,7 @@ const LONG_WAIT_MS = 60_000;
  * there and takes as much of it as it can use. When the writer has closed it, the reader first gets what is left.
  */
 export class BoundedQueue<Item> {
-  readonly #mostWeight: number;
+  #mostWeight: number;
   readonly #weigh: (item: Item) => number;
   readonly #filled = new Wakeup();
   readonly #emptied = new Wakeup();
@@ -39,6 +39,12 @@ export class BoundedQueue<Item> {
 
   get isFull(): boolean {
     return this.#weight >= this.#mostWeight;
+  }
+
+  /** From now on so much may be queued. */
+  widen(mostWeight: number): void {
+    this.#mostWeight = mostWeight;
+    this.#emptied.raise();
   }
 
   push(item: Item): void {

@@ -1,3 +1,4 @@
+import { prepareLooks } from '../apply/table-map.ts';
 import { ApplyPaused } from '../apply/apply-worker.ts';
 import { BdrError, messageOf } from '../base/errors.ts';
 import { formatLsn } from '../base/lsn.ts';
@@ -167,6 +168,9 @@ export class LinkService {
     const origin = originName(this.#link);
     await whileNode(apply, () => setUpOrigin(apply, origin));
     this.#state.applyPid = apply.pid;
+    // While the provider is asked.
+    const prepared = prepareLooks(apply);
+    prepared.catch(() => undefined);
     // Only now: what a dead agent's session still had in flight is in it.
     const progress = await originProgress(bookkeeping, origin, true);
     await using peer = await Session.connect(remote, {
@@ -177,6 +181,7 @@ export class LinkService {
     const providerMajor = await checkProvider(peer, this.#link, provider, progress);
     await checkSkipRequest(peer, provider, this.#context.record.skipRequest);
     const key = new MessageKey(await readMessageSecret(peer), provider.id);
+    await prepared;
     await using stream = await ReplicationSession.start(
       remote,
       { slot: slotName(this.#link), publications: ['bdr'], start: progress, providerMajor },

@@ -54,6 +54,8 @@ type Arrival =
 
 /** So many bytes of changes may wait while others are applied. */
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
+/** Until something is applied: what is decoded before then keeps the first tables from being looked up, and pays nothing. */
+const FIRST_WAITING_BYTES = 512 * 1024;
 /** So many arrivals make a backlog, for which waiting for other links may pay. */
 const LEAST_BACKLOG = 20;
 const PATIENCE_MS = 100;
@@ -73,7 +75,7 @@ export class LinkStream {
   readonly #worker: ApplyWorker;
   readonly #receiver: Receiver;
   readonly #skips: SkipFilter;
-  readonly #arrivals = new BoundedQueue<Arrival>(MOST_WAITING_BYTES, (arrival) =>
+  readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, (arrival) =>
     arrival.kind === 'part' ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
   );
   /** The transaction that is being received. */
@@ -187,8 +189,10 @@ export class LinkStream {
       await this.#arrivals.filled(signal);
       state.progressAt = performance.now();
       state.isApplying = true;
-      if (this.#arrivals.first?.kind === 'part') await this.#applyParts(signal);
-      else await this.#handle(this.#arrivals.take(1)[0]);
+      if (this.#arrivals.first?.kind === 'part') {
+        await this.#applyParts(signal);
+        this.#arrivals.widen(MOST_WAITING_BYTES);
+      } else await this.#handle(this.#arrivals.take(1)[0]);
       signal.throwIfAborted();
       state.isApplying = false;
       // Silence counts from here: until now nothing was asked for.
