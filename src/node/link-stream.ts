@@ -189,9 +189,10 @@ export class LinkStream {
       await this.#arrivals.filled(signal);
       state.progressAt = performance.now();
       state.isApplying = true;
-      if (this.#arrivals.first?.kind === 'part') {
+      const { first } = this.#arrivals;
+      if (first?.kind === 'part') {
         await this.#applyParts(signal);
-        this.#arrivals.widen(MOST_WAITING_BYTES);
+        if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
       } else await this.#handle(this.#arrivals.take(1)[0]);
       signal.throwIfAborted();
       state.isApplying = false;
