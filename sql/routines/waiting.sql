@@ -78,6 +78,39 @@ $$;
 COMMENT ON FUNCTION bdr.bdr_wait_for_apply(interval) IS
     'Returns when every ready peer has applied, durably, all that was committed on this node before the call; raises after timeout (NULL: never)';
 
+-- The oldest transaction id of a snapshot, taken in the transaction `own`, that may still write to this node's stream. Left out is
+-- what is seen to write elsewhere: in another database, or in a session of the agent that applies what other nodes wrote, because
+-- such a commit carries an origin and is not sent. An id that a session is seen with after the snapshot is that session's since
+-- before. What is not seen counts: prepared transactions do. Names of sessions are anybody's choice, so a session is the agent's
+-- only if it has the agent's mark and a superuser's rights.
+CREATE OR REPLACE FUNCTION bdr.internal_oldest_writer(snapshot pg_snapshot, own xid8)
+RETURNS xid8
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Ids from xmax on are not in the snapshot, running or not; xid8 has no least().
+    SELECT x.id
+    FROM (
+        SELECT pg_snapshot_xmax(snapshot)
+        UNION ALL SELECT own
+        UNION ALL SELECT r.id
+        FROM pg_snapshot_xip(snapshot) AS r (id)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_stat_activity AS a
+            WHERE a.backend_xid = r.id::xid
+              AND (a.datid <> (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+                   OR (a.application_name LIKE '%:apply' OR a.application_name = 'bdr:own:write')
+                      AND (SELECT s.rolsuper FROM pg_roles AS s WHERE s.oid = a.usesysid)
+                      AND EXISTS (SELECT FROM pg_locks AS l
+                                  WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted
+                                    AND l.classid = 1650749952 AND l.objid = 2 AND l.objsubid = 2))
+        )
+    ) AS x (id)
+    ORDER BY x.id
+    LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_oldest_writer(pg_snapshot, xid8) FROM PUBLIC;
+
 -- Emits the heartbeat of DESIGN 4.5: the clock first, then a transaction id, then the oldest one still running. What took a
 -- commit time up to that clock had its id before; once the oldest running id has passed ours, all of it lies before in the stream.
 -- SECURITY DEFINER, so that an agent's role need not be able to read the secret.
@@ -89,6 +122,8 @@ AS $$
 DECLARE
     clock timestamptz := clock_timestamp();
     xid xid8 := pg_current_xact_id();
+    -- Before sessions are looked at.
+    snapshot pg_snapshot := pg_current_snapshot();
 BEGIN
     PERFORM pg_logical_emit_message(
         true, 'bdr', bdr.internal_sign_message(jsonb_build_object(
@@ -96,7 +131,7 @@ BEGIN
                 'clock', (extract(epoch FROM clock - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint,
                 -- Peers compare it with the transaction in which the message arrives: a copy in another one does not count.
                 'xid', xid::text::bigint,
-                'xmin', pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                'xmin', bdr.internal_oldest_writer(snapshot, xid)::text::bigint,
                 'applied', applied
             )
         ))
