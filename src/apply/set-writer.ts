@@ -195,7 +195,7 @@ export class SetWriter {
     const rows = changes.map(tupleOf);
     const arrays = columns.map(({ position }) => columnArray(rows, position));
     return async () => {
-      // Not prepared: planned for this many rows, and for the table as large as it is now.
+      // Not prepared: there are many of them, and planning is little beside so many rows.
       const [answer] = await this.#session.query<{ count: string; list: string | null }>(sql, [
         ...arrays,
         changes.length,
