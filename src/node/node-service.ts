@@ -133,8 +133,29 @@ export class NodeService {
       await this.#join;
       this.#join = undefined;
       await heartbeats.stop();
-      await this.#stopOwnStream(session.lost.aborted ? undefined : session);
-      await this.#stopLinks(session.lost.aborted ? undefined : session);
+      // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
+      // beside its successor, and keep its origin, for ever.
+      const [own, links] = [this.#own, [...this.#links.values()]];
+      await this.#stopOwnStream();
+      await this.#stopLinks();
+      await this.#reportLast(session, own, links);
+    }
+  }
+
+  /** What happened until the end, where that can still be told. */
+  async #reportLast(
+    session: Session,
+    own: OwnStream | undefined,
+    links: readonly RunningLink[],
+  ): Promise<void> {
+    if (session.lost.aborted) return;
+    try {
+      for (const { service, provider } of links) {
+        await reportLink(session, provider.id, service.takeReport());
+      }
+      if (own) await reportOwnStream(session, own.report);
+    } catch (error) {
+      this.#log.debug(describeError(error), 'what happened last could not be reported');
     }
   }
 
@@ -391,9 +412,9 @@ export class NodeService {
     if (session) await reportLink(session, running.provider.id, running.service.takeReport());
   }
 
-  async #stopLinks(session?: Session): Promise<void> {
+  async #stopLinks(): Promise<void> {
     for (const { service } of this.#links.values()) void service.stop();
-    for (const key of this.#links.keys()) await this.#stopLink(key, session);
+    for (const key of this.#links.keys()) await this.#stopLink(key);
   }
 
   async #report(session: Session): Promise<void> {
@@ -418,12 +439,10 @@ export class NodeService {
     this.#own.start();
   }
 
-  async #stopOwnStream(session?: Session): Promise<void> {
+  async #stopOwnStream(): Promise<void> {
     const running = this.#own;
     this.#own = undefined;
-    if (!running) return;
-    await running.stop();
-    if (session) await reportOwnStream(session, running.report);
+    await running?.stop();
   }
 
   #ownWatermark(): PgTime {
