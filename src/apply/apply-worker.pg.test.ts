@@ -16,6 +16,7 @@ import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { Ahead } from './ahead.ts';
 import { AheadSender } from './ahead-sender.ts';
+import { noCounts } from './apply-counts.ts';
 import { ApplyWorker } from './apply-worker.ts';
 import { columnArray, timeArray } from './arrays.ts';
 import { SetWriter } from './set-writer.ts';
@@ -71,14 +72,7 @@ beforeAll(async () => {
     otherNodes: () => [LOCAL.id, OTHER.id],
     readFromProvider: () => Promise.resolve(undefined),
     groupLimit: () => LONG_AGO,
-    counts: {
-      inserts: 0,
-      insertConflicts: 0,
-      updates: 0,
-      updateConflicts: 0,
-      deletes: 0,
-      deleteConflicts: 0,
-    },
+    counts: noCounts(),
   });
   const sets = new SetWriter({ ...common, writer });
   const options = {

@@ -18,6 +18,7 @@ import { ensureOrigin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { Ahead } from './ahead.ts';
+import { noCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
@@ -79,14 +80,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
         return Promise.resolve({ big: 'asked for' });
       },
       groupLimit: () => LONG_AGO,
-      counts: {
-        inserts: 0,
-        insertConflicts: 0,
-        updates: 0,
-        updateConflicts: 0,
-        deletes: 0,
-        deleteConflicts: 0,
-      },
+      counts: noCounts(),
     });
     sets = new SetWriter({
       session,

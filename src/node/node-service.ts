@@ -135,27 +135,14 @@ export class NodeService {
       await heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
       // beside its successor, and keep its origin, for ever.
-      const [own, links] = [this.#own, [...this.#links.values()]];
+      const last = { own: this.#own, links: [...this.#links.values()] };
       await this.#stopOwnStream();
       await this.#stopLinks();
-      await this.#reportLast(session, own, links);
-    }
-  }
-
-  /** What happened until the end, where that can still be told. */
-  async #reportLast(
-    session: Session,
-    own: OwnStream | undefined,
-    links: readonly RunningLink[],
-  ): Promise<void> {
-    if (session.lost.aborted) return;
-    try {
-      for (const { service, provider } of links) {
-        await reportLink(session, provider.id, service.takeReport());
+      if (!session.lost.aborted) {
+        await this.#report(session, last).catch((error: unknown) =>
+          this.#log.debug(describeError(error), 'what happened last could not be reported'),
+        );
       }
-      if (own) await reportOwnStream(session, own.report);
-    } catch (error) {
-      this.#log.debug(describeError(error), 'what happened last could not be reported');
     }
   }
 
@@ -207,7 +194,7 @@ export class NodeService {
     heartbeats.start();
     this.#startOwnStream(me);
     await this.#reconcileLinks(session, me, local);
-    await this.#report(session);
+    await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#purge(session, me);
   }
 
@@ -417,11 +404,15 @@ export class NodeService {
     for (const key of this.#links.keys()) await this.#stopLink(key);
   }
 
-  async #report(session: Session): Promise<void> {
-    for (const { service, provider } of this.#links.values()) {
+  /** Tells what has happened: of what runs now, or of what ran until now. */
+  async #report(
+    session: Session,
+    { own, links }: { own: OwnStream | undefined; links: Iterable<RunningLink> },
+  ): Promise<void> {
+    for (const { service, provider } of links) {
       await reportLink(session, provider.id, service.takeReport());
     }
-    if (this.#own) await reportOwnStream(session, this.#own.report);
+    if (own) await reportOwnStream(session, own.report);
   }
 
   // The own stream -----------------------------------------------------------------------------------------------------
