@@ -23,8 +23,7 @@ import { originName, ownOriginName, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
 import { originProgress } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
-import { createSlot, dropSlot, readSlot } from '../postgres/slots.ts';
-import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { createSlot, dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import {
   copyDatabase,
   objectsBefore,
@@ -241,14 +240,8 @@ export class Join {
   }
 
   async #ensureLocalSlot(peer: NodeId): Promise<void> {
-    const name = slotName({ provider: this.#node.id, subscriber: peer });
-    if (await readSlot(this.#session, name)) return;
-    try {
-      await createSlot(this.#session, name);
-    } catch (error) {
-      // The peer, which knows of this node by now, makes it at the same moment: whose it is does not matter.
-      if (!hasSqlstate(error, SQLSTATE.duplicateObject)) throw error;
-    }
+    // The peer, which knows of this node by now, may make it at the same moment: whose it is does not matter.
+    await ensureSlot(this.#session, slotName({ provider: this.#node.id, subscriber: peer }));
   }
 
   /** Makes this node's slot on a peer, once that peer knows this life of the node; reads the peer's clock first. */

@@ -38,7 +38,7 @@ import { endLeftOverSessions, markAgentSession } from '../postgres/advisory.ts';
 import { readOrigins } from '../postgres/origins.ts';
 import { readServerFacts } from '../postgres/server-facts.ts';
 import { Session } from '../postgres/session.ts';
-import { createSlot, dropSlot, readSlot } from '../postgres/slots.ts';
+import { dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { describeError } from './describe-error.ts';
 import { Heartbeats } from './heartbeats.ts';
@@ -539,16 +539,13 @@ async function readLocalNodeIfThere(session: Session): Promise<LocalNode | undef
 
 /** The start of a slot for this node on a provider, made if it is not there: a joining provider makes it itself beforehand. */
 async function slotStart(peer: Session, name: string): Promise<Lsn> {
-  const existing = await readSlot(peer, name);
-  if (existing?.confirmed) return existing.confirmed;
-  try {
-    return await createSlot(peer, name);
-  } catch (error) {
-    if (!hasSqlstate(error, SQLSTATE.duplicateObject)) throw error;
-    const made = await readSlot(peer, name);
-    if (!made?.confirmed) throw error;
-    return made.confirmed;
+  const start = await ensureSlot(peer, name);
+  if (start === null) {
+    throw new BdrError('join_in_progress', {
+      message: `replication slot "${name}" is still being made`,
+    });
   }
+  return start;
 }
 
 function later(a: Lsn, b: Lsn): Lsn {

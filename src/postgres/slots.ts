@@ -1,5 +1,6 @@
 import { parseLsn, type Lsn } from '../base/lsn.ts';
 import type { Session } from './session.ts';
+import { hasSqlstate, SQLSTATE } from './sqlstate.ts';
 
 export interface Slot {
   readonly name: string;
@@ -46,6 +47,21 @@ export async function createSlot(session: Session, name: string): Promise<Lsn> {
     [name],
   );
   return parseLsn(row?.lsn ?? '0/0');
+}
+
+/**
+ * Makes a slot unless it is there, or another session makes it at the same moment. Returns its start; null while that other one has
+ * not come to the end of it.
+ */
+export async function ensureSlot(session: Session, name: string): Promise<Lsn | null> {
+  const existing = await readSlot(session, name);
+  if (existing) return existing.confirmed;
+  try {
+    return await createSlot(session, name);
+  } catch (error) {
+    if (!hasSqlstate(error, SQLSTATE.duplicateObject)) throw error;
+    return (await readSlot(session, name))?.confirmed ?? null;
+  }
 }
 
 export async function dropSlot(session: Session, name: string): Promise<void> {
