@@ -68,9 +68,13 @@ const text = new Map(
 const code = (path: string) => text.get(path) ?? '';
 
 function importsOf(path: string): string[] {
-  return [...code(path).matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map((match) =>
-    relative(ROOT, resolve(ROOT, dirname(path), match[1] ?? '')),
-  );
+  const imports = /(?:from|import)\s*\(?\s*'(\.[^']+)'/g;
+  // The program of a thread, by the name that it has once it is built.
+  const programs = /new URL\('(\.[^']+)\.js', import\.meta\.url\)/g;
+  return [
+    ...[...code(path).matchAll(imports)].map((match) => match[1] ?? ''),
+    ...[...code(path).matchAll(programs)].map((match) => `${match[1]}.ts`),
+  ].map((target) => relative(ROOT, resolve(ROOT, dirname(path), target)));
 }
 
 function folderOf(path: string): string {

@@ -4,6 +4,8 @@ import type { Conninfo, ConninfoEnvironment, ConninfoValues } from '../postgres/
 export interface Endpoints {
   /** This node's database. */
   readonly local: Conninfo;
+  /** The DSN that says so, for another thread. */
+  readonly localDsn: string;
   readonly environment: ConninfoEnvironment;
   /** Reads a DSN of the catalog. Throws BdrError `invalid_dsn`. */
   conninfo(dsn: string): Conninfo;

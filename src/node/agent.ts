@@ -94,7 +94,8 @@ export class Agent {
     const meeting = await readMeetingDatabase(first);
     if (meeting.isCurrent) return first;
     await first.close();
-    return Session.connect(this.#conninfo(meeting.name), options);
+    const dsn = withConninfo(this.#dsn, { dbname: meeting.name });
+    return Session.connect(resolveConninfo(dsn, this.#environment), options);
   }
 
   async #becomeAgent(session: Session, signal: AbortSignal): Promise<boolean> {
@@ -129,7 +130,7 @@ export class Agent {
       if (this.#nodes.has(database.oid)) continue;
       this.#log.info({ database: database.name }, 'serving database');
       const service = new NodeService(
-        this.#endpoints(database.name),
+        this.#endpoints(withConninfo(this.#dsn, { dbname: database.name })),
         this.#log.child({ database: database.name }),
       );
       this.#nodes.set(database.oid, { service, database });
@@ -137,13 +138,10 @@ export class Agent {
     }
   }
 
-  #conninfo(database: string) {
-    return resolveConninfo(withConninfo(this.#dsn, { dbname: database }), this.#environment);
-  }
-
-  #endpoints(database: string): Endpoints {
+  #endpoints(localDsn: string): Endpoints {
     return {
-      local: this.#conninfo(database),
+      local: resolveConninfo(localDsn, this.#environment),
+      localDsn,
       environment: this.#environment,
       conninfo: (dsn) => resolveConninfo(dsn, this.#environment),
       parameters: (dsn) => conninfoParameters(parseConninfo(dsn), this.#environment),

@@ -1,6 +1,7 @@
 import type { OriginMap } from '../apply/writers.ts';
 import type { Logger } from '../base/logger.ts';
 import type { PgTime } from '../base/pg-time.ts';
+import type { SharedTime } from '../base/shared-time.ts';
 import type { LinkRecord } from '../catalog/links.ts';
 import type { Node } from '../model/node.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
@@ -20,11 +21,18 @@ export interface LinkContext {
    * the provider is still on its way (DESIGN 4.6). LONG_AGO while one of them is not known.
    */
   readonly groupLimit: () => PgTime;
+  /** Where the link publishes its own. */
+  readonly watermark: SharedTime;
   readonly applyDelayMs: number;
   readonly log: Logger;
   readonly random: () => number;
   /** Something arrived that changes who the nodes are or how they are reached. */
   readonly onMembershipChange: () => void;
+  /**
+   * A session that applies is open. Until the node was looked at again groupLimit is LONG_AGO: other links may not know yet that
+   * the server has crashed since, and what they had handled may be undone.
+   */
+  readonly onApplySession: () => void;
   /** The provider has nothing for this node any more, perhaps because this node was parted. */
   readonly onSlotLost: () => void;
 }

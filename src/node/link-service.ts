@@ -3,11 +3,10 @@ import { ApplyPaused } from '../apply/apply-worker.ts';
 import { BdrError, messageOf } from '../base/errors.ts';
 import { formatLsn } from '../base/lsn.ts';
 import type { Logger } from '../base/logger.ts';
-import type { PgTime } from '../base/pg-time.ts';
 import { restartOnFailure, type Failure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
 import { readApplyPaused, whileNode } from '../catalog/apply-gate.ts';
-import type { LinkReport, LinkStatus } from '../catalog/links.ts';
+import type { LinkReport } from '../catalog/links.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
@@ -19,7 +18,6 @@ import { readMilliseconds } from '../postgres/settings.ts';
 import { AckLedger } from '../receive/ack-ledger.ts';
 import { MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
-import { Watermark } from '../receive/watermark.ts';
 import { APPLY_SETTINGS } from './apply-settings.ts';
 import { describeError } from './describe-error.ts';
 import { isFaultOfTransaction, withSkipHint } from './failed-transaction.ts';
@@ -41,7 +39,7 @@ export class LinkService {
   readonly #context: LinkContext;
   readonly #link: Link;
   readonly #stop = new AbortController();
-  readonly #state = new LinkState();
+  readonly #state: LinkState;
   readonly #log: Logger;
   readonly #ignored: IgnoredMessages;
   #done: Promise<void> = Promise.resolve();
@@ -51,16 +49,8 @@ export class LinkService {
     this.#link = { provider: context.provider.id, subscriber: context.localNode.id };
     this.#log = context.log.child({ link: `${context.provider.name}->${context.localNode.name}` });
     this.#ignored = new IgnoredMessages(this.#log);
+    this.#state = new LinkState(context.watermark);
     this.#state.failed = context.record.failed;
-  }
-
-  /** The commit time up to which everything of this link is applied here. */
-  get watermark(): PgTime {
-    return this.#state.watermark.time;
-  }
-
-  get status(): LinkStatus {
-    return this.#state.status;
   }
 
   start(): void {
@@ -114,8 +104,7 @@ export class LinkService {
     this.#state.error = described;
     this.#state.applyPid = null;
     this.#state.caughtUp = false;
-    // What a crash of the local server undid is not handled.
-    this.#state.watermark = new Watermark();
+    this.#state.forgetWatermark();
     this.#state.disconnects += 1;
     this.#log.warn({ ...described, failures, retryInMs }, 'link failed');
     if (error instanceof BdrError && error.code === 'slot_lost') this.#context.onSlotLost();
@@ -164,6 +153,7 @@ export class LinkService {
       pipeline: true,
     });
     await markAgentSession(apply);
+    this.#context.onApplySession();
     const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
     const origin = originName(this.#link);
     await whileNode(apply, () => setUpOrigin(apply, origin));
@@ -195,7 +185,7 @@ export class LinkService {
     this.#log.info({ from: formatLsn(progress), node: localNode.name }, 'link is streaming');
     this.#state.status = 'streaming';
     this.#state.error = null;
-    this.#state.watermark = new Watermark();
+    this.#state.forgetWatermark();
 
     const told = sendFeedback({
       ...connections,

@@ -1,13 +1,12 @@
 import { noCounts, type ApplyCounts } from '../apply/apply-counts.ts';
 import type { Lsn } from '../base/lsn.ts';
-import type { PgTime } from '../base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { SharedTime } from '../base/shared-time.ts';
 import type { FailedTransaction, LinkReport, LinkStatus } from '../catalog/links.ts';
-import { Watermark } from '../receive/watermark.ts';
+import { Watermark, type Heartbeat } from '../receive/watermark.ts';
 
 /** How a link goes: written by its parts as they work, read when it reports. */
 export class LinkState {
-  /** Begun anew with each life of the connections: a crash of the local server may have undone what was handled before. */
-  watermark = new Watermark();
   status: LinkStatus = 'down';
   error: object | null = null;
   /** The transaction that is being applied. */
@@ -32,6 +31,31 @@ export class LinkState {
   disconnects = 0;
   /** The same object for the link's life: the writer counts on it. */
   readonly applyCounts: ApplyCounts = noCounts();
+  #watermark = new Watermark();
+  readonly #published: SharedTime;
+
+  /** `published`: where others read the watermark. */
+  constructor(published: SharedTime) {
+    this.#published = published;
+    this.forgetWatermark();
+  }
+
+  /** The commit time up to which everything is handled. */
+  get watermark(): PgTime {
+    return this.#watermark.time;
+  }
+
+  /** Call it only when everything before the heartbeat is committed here. */
+  handled(heartbeat: Heartbeat): void {
+    this.#watermark.handled(heartbeat);
+    this.#published.set(this.#watermark.time);
+  }
+
+  /** With each life of the connections: a crash of the local server may have undone what was handled before. */
+  forgetWatermark(): void {
+    this.#watermark = new Watermark();
+    this.#published.set(LONG_AGO);
+  }
 
   /** What happened since the last report. */
   takeReport(): LinkReport {
@@ -64,4 +88,11 @@ export class LinkState {
     Object.assign(counts, noCounts());
     return report;
   }
+}
+
+/** The report of a link that has not begun, with the transaction that it could not pass before. */
+export function reportOfNothing(failed: FailedTransaction | null): LinkReport {
+  const state = new LinkState(new SharedTime());
+  state.failed = failed;
+  return state.takeReport();
 }

@@ -224,7 +224,7 @@ export class LinkStream {
     const end = performance.now() + PATIENCE_MS;
     const head = this.#arrivals.first;
     while (head?.kind === 'part' && head.part.isFirst && !this.#mayGroup(head.part)) {
-      if (this.#context.groupLimit() >= this.#state.watermark.time) return;
+      if (this.#context.groupLimit() >= this.#state.watermark) return;
       if (performance.now() > end) {
         this.#impatientUntil = performance.now() + IMPATIENCE_MS;
         return;
@@ -307,7 +307,7 @@ export class LinkStream {
 
   #heard(content: Buffer): void {
     const heartbeat = parseHeartbeat(content);
-    if (heartbeat) this.#state.watermark.handled(heartbeat);
+    if (heartbeat) this.#state.handled(heartbeat);
   }
 
   #createWorker(): ApplyWorker {

@@ -5,6 +5,7 @@ import type { Logger } from '../base/logger.ts';
 import { parseLsn, type Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { restartOnFailure } from '../base/restart.ts';
+import { SharedTime } from '../base/shared-time.ts';
 import { pause, Wakeup } from '../base/wait.ts';
 import {
   createLink,
@@ -41,8 +42,10 @@ import { Session } from '../postgres/session.ts';
 import { dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { describeError } from './describe-error.ts';
+import { Edition } from './edition.ts';
+import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
-import { LinkService } from './link-service.ts';
+import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
 
 const LOOK_INTERVAL_MS = 1000;
@@ -68,9 +71,13 @@ export class NodeService {
   #nodes: readonly Node[] = [];
   #origins: OriginMap | undefined;
   #own: OwnStream | undefined;
+  /** What the links were told last, and the edition in which; see #tellLinks(). */
+  #told = { facts: '', number: -1 };
+  readonly #edition = new Edition();
+  readonly #ownWatermark = new SharedTime();
+  /** Of the links, by nodeKey() of their providers, whether they run or not. */
+  readonly #watermarks = new Map<string, SharedTime>();
   #purgedAt = -Infinity;
-  /** A link has brought a change of the nodes that was not looked at yet. */
-  #areNodesStale = false;
   #partedCheckDue = false;
   #released = false;
   /** The call of create or join that all of this belongs to. */
@@ -114,10 +121,14 @@ export class NodeService {
     if (ended > 0)
       this.#log.warn({ sessions: ended }, 'ended sessions that a dead agent left behind');
     await markAgentSession(session);
-    const onLost = () => this.#wakeup.raise();
+    const onLost = () => {
+      // What links had handled may be undone.
+      this.#edition.outdate();
+      this.#wakeup.raise();
+    };
     session.lost.addEventListener('abort', onLost, { once: true });
     await session.listen('bdr', () => this.#wakeup.raise());
-    const heartbeats = new Heartbeats(this.#endpoints.local, this.#log, () => this.#watermarks());
+    const heartbeats = new Heartbeats(this.#endpoints.local, this.#log, () => this.#appliedUpTo());
     try {
       while (!signal.aborted) {
         session.lost.throwIfAborted();
@@ -161,8 +172,7 @@ export class NodeService {
   }
 
   async #look(session: Session, local: LocalNode, heartbeats: Heartbeats): Promise<void> {
-    // In this order: what comes while they are read makes them stale again.
-    this.#areNodesStale = false;
+    const edition = this.#edition.number;
     this.#nodes = await readNodes(session);
     const me = this.#nodes.find(({ id }) => sameNode(id, local.id));
     if (!me)
@@ -170,6 +180,7 @@ export class NodeService {
         message: 'bdr.bdr_nodes has no row for this node',
       });
     this.#origins = await this.#readOrigins(session, me);
+    await this.#tellLinks(edition, me, this.#origins);
     if (this.#partedCheckDue && me.status !== 'k') await this.#askWhetherParted(session, me);
 
     switch (me.status) {
@@ -204,7 +215,7 @@ export class NodeService {
     this.#purgedAt = performance.now();
     const ofPeers = this.#leastWatermark([me.id]);
     if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
-    const ofAll = Math.min(ofPeers, this.#ownWatermark()) as PgTime;
+    const ofAll = Math.min(ofPeers, this.#ownWatermark.get()) as PgTime;
     if (ofAll > LONG_AGO) await vacuumTombstones(session, await purgeTombstones(session, ofAll));
   }
 
@@ -364,23 +375,17 @@ export class NodeService {
     const known = [...this.#origins.providers.values()].some(({ id }) => sameNode(id, provider.id));
     // Made since the origins were read: the next look has it.
     if (!known) return this.#wakeup.raise();
-    const service = new LinkService({
+    const service = new LinkThread({
       localNode: me,
       provider,
       record,
-      local: this.#endpoints.local,
-      remote: () => this.#endpoints.conninfo(provider.dsn ?? ''),
-      origins: () => this.#origins as OriginMap,
-      nodes: () => this.#nodes,
-      groupLimit: () =>
-        Math.min(this.#ownWatermark(), this.#leastWatermark([me.id, provider.id])) as PgTime,
-      applyDelayMs: provider.applyDelayMs ?? 0,
+      endpoints: this.#endpoints,
+      edition: this.#edition,
+      watermark: this.#watermarkOf(provider.id),
+      group: this.#viewFor(provider, me, this.#origins),
       log: this.#log,
       random: this.#random,
-      onMembershipChange: () => {
-        this.#areNodesStale = true;
-        this.#wakeup.raise();
-      },
+      onOutdated: () => this.#wakeup.raise(),
       onSlotLost: () => {
         this.#partedCheckDue = true;
         this.#wakeup.raise();
@@ -396,7 +401,7 @@ export class NodeService {
     if (!running) return;
     this.#links.delete(key);
     await running.service.stop();
-    if (session) await reportLink(session, running.provider.id, running.service.takeReport());
+    if (session) await reportLink(session, running.provider.id, await running.service.takeReport());
   }
 
   async #stopLinks(): Promise<void> {
@@ -410,7 +415,7 @@ export class NodeService {
     { own, links }: { own: OwnStream | undefined; links: Iterable<RunningLink> },
   ): Promise<void> {
     for (const { service, provider } of links) {
-      await reportLink(session, provider.id, service.takeReport());
+      await reportLink(session, provider.id, await service.takeReport());
     }
     if (own) await reportOwnStream(session, own.report);
   }
@@ -426,6 +431,7 @@ export class NodeService {
       log: this.#log,
       random: this.#random,
       peersLimit: () => this.#leastWatermark([me.id]),
+      watermark: this.#ownWatermark,
     });
     this.#own.start();
   }
@@ -434,10 +440,7 @@ export class NodeService {
     const running = this.#own;
     this.#own = undefined;
     await running?.stop();
-  }
-
-  #ownWatermark(): PgTime {
-    return this.#own?.watermark ?? LONG_AGO;
+    this.#ownWatermark.set(LONG_AGO);
   }
 
   // Being parted -------------------------------------------------------------------------------------------------------
@@ -496,26 +499,63 @@ export class NodeService {
     return { local: { id: me.id, sequence: me.sequence }, providers, copies };
   }
 
-  #watermarks(): Record<string, PgTime> {
-    const entries = [...this.#links.values()]
-      .map(({ service, provider }) => [nodeKey(provider.id), service.watermark] as const)
+  /**
+   * Tells the links who the nodes are, read since `begun` was the edition's number. Returns when all of them go by it: no link is
+   * started before, so that rows of a new origin are never taken for the node's own.
+   */
+  async #tellLinks(begun: number, me: Node, origins: OriginMap): Promise<void> {
+    const { local, providers, copies } = origins;
+    const facts = JSON.stringify([this.#nodes, local, [...providers], [...copies]]);
+    const isNew = facts !== this.#told.facts;
+    if (!isNew && begun === this.#told.number) return;
+    this.#told = { facts, number: isNew ? this.#edition.replace(begun) : begun };
+    const telling = [...this.#links.values()].map(({ service, provider }) =>
+      service.tell(this.#viewFor(provider, me, origins)),
+    );
+    await Promise.all(telling);
+  }
+
+  #viewFor(provider: Node, me: Node, origins: OriginMap): GroupView {
+    const others = this.#nodes
+      .filter(
+        ({ id, status }) => status !== 'k' && !sameNode(id, me.id) && !sameNode(id, provider.id),
+      )
+      .map(({ id }) => this.#watermarkOf(id));
+    return {
+      number: this.#told.number,
+      nodes: this.#nodes,
+      origins,
+      others: [this.#ownWatermark, ...others].map(({ shared }) => shared),
+    };
+  }
+
+  #watermarkOf(id: NodeId): SharedTime {
+    const known = this.#watermarks.get(nodeKey(id)) ?? new SharedTime();
+    this.#watermarks.set(nodeKey(id), known);
+    return known;
+  }
+
+  /** By nodeKey(): up to which commit time this node has applied each other node. */
+  #appliedUpTo(): Record<string, PgTime> {
+    const entries = [...this.#watermarks]
+      .map(([key, time]) => [key, time.get()] as const)
       .filter(([, time]) => time > LONG_AGO);
     return Object.fromEntries(entries);
   }
 
   /** Up to here everything of every node but `except` is applied: infinity without any, LONG_AGO while one is unknown. */
   #leastWatermark(except: readonly NodeId[]): PgTime {
-    // There may be one more.
-    if (this.#areNodesStale) return LONG_AGO;
     const times = this.#nodes
       .filter(({ id, status }) => status !== 'k' && !except.some((one) => sameNode(one, id)))
-      .map(({ id }) => this.#links.get(nodeKey(id))?.service.watermark ?? LONG_AGO);
+      .map(({ id }) => this.#watermarkOf(id).get());
+    // There may be one more.
+    if (this.#told.number !== this.#edition.number) return LONG_AGO;
     return Math.min(...times) as PgTime;
   }
 }
 
 interface RunningLink {
-  readonly service: LinkService;
+  readonly service: LinkThread;
   readonly provider: Node;
   readonly dsn: string;
   readonly skipRequest: SkipRequest | null;

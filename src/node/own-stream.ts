@@ -4,6 +4,7 @@ import type { OriginMap } from '../apply/writers.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Logger } from '../base/logger.ts';
 import type { PgTime } from '../base/pg-time.ts';
+import type { SharedTime } from '../base/shared-time.ts';
 import { restartOnFailure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
@@ -24,7 +25,7 @@ import { MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
 import { Receiver, type Received } from '../receive/receiver.ts';
 import { snapshotShows } from '../receive/snapshot-filter.ts';
-import { parseHeartbeat, Watermark, type Heartbeat } from '../receive/watermark.ts';
+import { parseHeartbeat, type Heartbeat } from '../receive/watermark.ts';
 import { APPLY_SETTINGS } from './apply-settings.ts';
 import { describeError } from './describe-error.ts';
 import { sendFeedback } from './link-feedback.ts';
@@ -67,7 +68,7 @@ export class OwnStream {
   readonly #random: () => number;
   readonly #peersLimit: () => PgTime;
   readonly #stop = new AbortController();
-  readonly #state = new LinkState();
+  readonly #state: LinkState;
   #status: OwnStreamStatus = 'down';
   #done: Promise<void> = Promise.resolve();
 
@@ -79,6 +80,8 @@ export class OwnStream {
     random: () => number;
     /** Up to here everything of every peer is applied: infinity without any. */
     peersLimit: () => PgTime;
+    /** Where the stream publishes the commit time up to which every deletion of this node's users is remembered. */
+    watermark: SharedTime;
   }) {
     this.#local = options.local;
     this.#node = options.node;
@@ -86,16 +89,12 @@ export class OwnStream {
     this.#log = options.log.child({ link: `${options.node.name}->itself` });
     this.#random = options.random;
     this.#peersLimit = options.peersLimit;
-  }
-
-  /** The commit time up to which every deletion of this node's users is remembered. */
-  get watermark(): PgTime {
-    return this.#state.watermark.time;
+    this.#state = new LinkState(options.watermark);
   }
 
   get report(): OwnStreamReport {
     const { error, applied, watermark } = this.#state;
-    return { status: this.#status, error, applied, watermark: watermark.time };
+    return { status: this.#status, error, applied, watermark };
   }
 
   start(): void {
@@ -122,8 +121,7 @@ export class OwnStream {
           const described = describeError(error);
           this.#status = 'failed';
           this.#state.error = described;
-          // What a crash of the server undid is not handled.
-          this.#state.watermark = new Watermark();
+          this.#state.forgetWatermark();
           this.#log.warn({ ...described, failures, retryInMs }, 'own stream failed');
         },
       },
@@ -180,7 +178,7 @@ export class OwnStream {
     this.#log.info({ from: formatLsn(progress) }, 'own stream is read');
     this.#status = 'streaming';
     this.#state.error = null;
-    this.#state.watermark = new Watermark();
+    this.#state.forgetWatermark();
     const reader = new OwnReader({ stream, guard, ledger, feedback, state: this.#state, signal });
     const writer = new OwnWriter({
       session: writing,
@@ -290,7 +288,7 @@ class OwnReader {
       this.#state.applied = end;
       this.#feedback.raise();
       // Only here, where everything before them is committed.
-      for (const heartbeat of heartbeats) this.#state.watermark.handled(heartbeat);
+      for (const heartbeat of heartbeats) this.#state.handled(heartbeat);
     }
   }
 

@@ -1,25 +1,17 @@
+import path from 'node:path';
 import { install } from '../../src/catalog/install.ts';
 import { readSqlFiles } from '../../src/catalog/sql-files.ts';
 import { readEnvironment } from '../../src/config/environment.ts';
 import { sqlDir } from '../../src/config/paths.ts';
-import type { Logger } from '../../src/base/logger.ts';
+import { AgentProcess } from '../../src/demo/agent-process.ts';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
-import { Agent } from '../../src/node/agent.ts';
 import { resolveConninfo } from '../../src/postgres/conninfo.ts';
 import { Session } from '../../src/postgres/session.ts';
 
-const QUIET: Logger = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-  child: () => QUIET,
-};
-
-/** An agent in this process, from the sources, for `await using`. */
+/** The built agent, as a process of its own, for `await using`: Node 20 runs the threads of its links from dist/ alone. */
 export function startAgent(server: EmbeddedServer): AsyncDisposable {
-  const agent = new Agent(server.dsn(), readEnvironment(), QUIET);
-  agent.start();
+  const logPath = path.join(server.dir, 'agent.log');
+  const agent = new AgentProcess(server.dsn(), logPath, readEnvironment().env);
   return { [Symbol.asyncDispose]: () => agent.stop() };
 }
 
