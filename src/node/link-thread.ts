@@ -140,10 +140,10 @@ export class LinkThread {
       workerData: this.#input(),
       resourceLimits: this.#resourceLimits,
     });
-    let reason: unknown;
-    const ended = new Promise<void>((resolve) => {
+    const ended = new Promise<unknown>((resolve) => {
+      let reason: unknown;
       worker.once('error', (error) => (reason = error));
-      worker.once('exit', () => resolve());
+      worker.once('exit', (code) => resolve(reason ?? `exit code ${code}`));
     });
     worker.on('message', (message: FromLinkThread) => this.#take(message));
     this.#worker = worker;
@@ -156,7 +156,7 @@ export class LinkThread {
       }, STOP_MS);
     };
     signal.addEventListener('abort', stop, { once: true });
-    await ended;
+    const reason = await ended;
     signal.removeEventListener('abort', stop);
     clearTimeout(overdue);
     this.#worker = undefined;
@@ -164,7 +164,7 @@ export class LinkThread {
     this.#context.watermark.set(LONG_AGO);
     for (const answered of this.#asked.splice(0)) answered();
     if (signal.aborted) return;
-    throw new Error(`the thread of the link has ended: ${messageOf(reason ?? 'exit')}`, {
+    throw new Error(`the thread of the link has ended: ${messageOf(reason)}`, {
       cause: reason,
     });
   }

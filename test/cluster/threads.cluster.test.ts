@@ -1,0 +1,150 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Cluster, until, type Host } from '../support/cluster.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+
+/**
+ * Runs in every thread of the agent before the agent does: a thread that is not the first dies when there is the file that
+ * `FAULT` names, of an error that nothing catches.
+ */
+const FAULT = `data:text/javascript,${encodeURIComponent(`
+  import { existsSync } from 'node:fs';
+  import { isMainThread } from 'node:worker_threads';
+  if (!isMainThread) setInterval(() => {
+    if (existsSync(process.env.FAULT)) throw new Error('a fault in the program');
+  }, 10).unref();
+`)}`;
+
+const PASSWORD = 'geheim';
+
+interface Line {
+  readonly level: number;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+
+describe('the thread of a link', () => {
+  let cluster: Cluster;
+  let proxy: FaultProxy;
+  const dir = mkdtempSync(path.join(tmpdir(), 'bdr-threads-'));
+  const fault = path.join(dir, 'fault');
+  const restartAgent = async (host: Host) => {
+    await host.stopAgent();
+    host.agentLog = '';
+    host.startAgent(undefined, { NODE_OPTIONS: `--import ${FAULT}`, FAULT: fault });
+  };
+  const lines = (host: Host): Line[] =>
+    host.agentLog
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Line);
+  const saying = (host: Host, message: string) => lines(host).filter(({ msg }) => msg === message);
+
+  beforeAll(async () => {
+    cluster = await Cluster.bare(2);
+    const [one, two] = [cluster.node(1), cluster.node(2)];
+    proxy = await FaultProxy.before(one.host.server.port);
+    await one.sql('CREATE TABLE t (id integer PRIMARY KEY, v text)');
+    const dsn = `${one.dsn.replace(/port=\d+/, `port=${proxy.port}`)} password=${PASSWORD}`;
+    await one.sql('SELECT bdr.bdr_group_create($1, $2, $3)', [one.name, dsn, one.dsn]);
+    await one.ready();
+    await two.sql('SELECT bdr.bdr_group_join($1, $2, $3)', [two.name, two.dsn, dsn]);
+    await two.ready();
+    await restartAgent(two.host);
+    await cluster.settled();
+  });
+  afterAll(async () => {
+    await cluster[Symbol.asyncDispose]();
+    await proxy[Symbol.asyncDispose]();
+    rmSync(dir, { recursive: true });
+  });
+
+  test('writes to the log of the agent, line by line as the agent does', () => {
+    const { host } = cluster.node(2);
+    const [line] = saying(host, 'link is streaming');
+    expect(Object.keys(line ?? {})).toEqual('level time database link from node msg'.split(' '));
+    expect(line).toMatchObject({ level: 30, database: 'app', link: 'node1->node2' });
+  });
+
+  test('dies alone: the link fails for that reason, and goes on in another', async () => {
+    const [one, two] = [cluster.node(1), cluster.node(2)];
+    const { agentPid } = two.host;
+    writeFileSync(fault, '');
+    await until('the link to be reported as failed', async () => {
+      const [row] = await two.sql(
+        `SELECT status, status_error ->> 'message', apply_pid FROM bdr.bdr_links`,
+      );
+      if (row?.[0] !== 'failed') return false;
+      expect(row).toEqual([
+        'failed',
+        'the thread of the link has ended: a fault in the program',
+        null,
+      ]);
+      return true;
+    });
+    await one.sql(`INSERT INTO t VALUES (1, 'written while it was dead')`);
+    // Nothing is left of it on either server.
+    await until('its sessions to be gone', async () => {
+      const left = await Promise.all([
+        two.sql(
+          `SELECT FROM pg_stat_activity WHERE application_name IN ('node1:link', 'node1:apply')`,
+        ),
+        one.sql(
+          `SELECT FROM pg_stat_activity WHERE application_name IN ('node2:read', 'node2:send')`,
+        ),
+      ]);
+      return left.flat().length === 0;
+    });
+    rmSync(fault);
+    expect(await cluster.equal('t')).toEqual(['(1,"written while it was dead")']);
+    expect(two.host.agentPid).toBe(agentPid);
+    const [failed] = saying(two.host, 'link failed');
+    expect(failed).toMatchObject({
+      level: 40,
+      link: 'node1->node2',
+      stack: expect.stringContaining('a fault in the program') as string,
+    });
+    const [row] = await two.sql('SELECT nr_disconnect >= 1 FROM bdr.bdr_links');
+    expect(row).toEqual([true]);
+  });
+
+  test('ends with its agent while it connects to a server that does not answer', async () => {
+    const { host } = cluster.node(2);
+    await host.stopAgent();
+    proxy.silence();
+    host.startAgent();
+    await until('the link to be connecting', async () => {
+      const [row] = await cluster.node(2).sql(
+        `SELECT status = 'connecting' AND EXISTS (
+           SELECT FROM pg_stat_activity WHERE application_name = 'node1:apply') FROM bdr.bdr_links`,
+      );
+      return row?.[0] === true;
+    });
+    host.agentLog = '';
+    const begun = performance.now();
+    await host.stopAgent();
+    // Well before a thread would be ended from outside.
+    expect(performance.now() - begun).toBeLessThan(4000);
+    expect(lines(host).map(({ msg }) => msg)).toEqual([
+      'stopping',
+      'no longer serving database',
+      'stopped',
+    ]);
+    proxy.heal();
+    await restartAgent(host);
+    await cluster.settled();
+  });
+
+  test('tells nobody the secrets it was given', async () => {
+    const { host } = cluster.node(2);
+    proxy.cut();
+    await until('the link to have failed', () =>
+      Promise.resolve(saying(host, 'link failed').length > 0),
+    );
+    proxy.heal();
+    await cluster.settled();
+    expect(host.agentLog).not.toContain(PASSWORD);
+  });
+});
