@@ -6,14 +6,15 @@ import { Cluster, until, type Host } from '../support/cluster.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 
 /**
- * Runs in every thread of the agent before the agent does: a thread that is not the first dies when there is the file that
- * `FAULT` names, of an error that nothing catches.
+ * Runs in every thread of the agent before the agent does: when there is the file that `FAULT` names, the threads of links die of
+ * an error that nothing catches; the first thread, when there is that of `FAULT_OF_MAIN`.
  */
 const FAULT = `data:text/javascript,${encodeURIComponent(`
   import { existsSync } from 'node:fs';
   import { isMainThread } from 'node:worker_threads';
-  if (!isMainThread) setInterval(() => {
-    if (existsSync(process.env.FAULT)) throw new Error('a fault in the program');
+  const file = isMainThread ? process.env.FAULT_OF_MAIN : process.env.FAULT;
+  setInterval(() => {
+    if (existsSync(file)) throw new Error('a mistake of ours');
   }, 10).unref();
 `)}`;
 
@@ -30,10 +31,15 @@ describe('the thread of a link', () => {
   let proxy: FaultProxy;
   const dir = mkdtempSync(path.join(tmpdir(), 'bdr-threads-'));
   const fault = path.join(dir, 'fault');
+  const faultOfMain = path.join(dir, 'fault-of-main');
   const restartAgent = async (host: Host) => {
     await host.stopAgent();
     host.agentLog = '';
-    host.startAgent(undefined, { NODE_OPTIONS: `--import ${FAULT}`, FAULT: fault });
+    host.startAgent(undefined, {
+      NODE_OPTIONS: `--import ${FAULT}`,
+      FAULT: fault,
+      FAULT_OF_MAIN: faultOfMain,
+    });
   };
   const lines = (host: Host): Line[] =>
     host.agentLog
@@ -77,11 +83,7 @@ describe('the thread of a link', () => {
         `SELECT status, status_error ->> 'message', apply_pid FROM bdr.bdr_links`,
       );
       if (row?.[0] !== 'failed') return false;
-      expect(row).toEqual([
-        'failed',
-        'the thread of the link has ended: a fault in the program',
-        null,
-      ]);
+      expect(row).toEqual(['failed', 'the thread of the link has ended: a mistake of ours', null]);
       return true;
     });
     await one.sql(`INSERT INTO t VALUES (1, 'written while it was dead')`);
@@ -104,7 +106,7 @@ describe('the thread of a link', () => {
     expect(failed).toMatchObject({
       level: 40,
       link: 'node1->node2',
-      stack: expect.stringContaining('a fault in the program') as string,
+      stack: expect.stringContaining('a mistake of ours') as string,
     });
     const [row] = await two.sql('SELECT nr_disconnect >= 1 FROM bdr.bdr_links');
     expect(row).toEqual([true]);
@@ -146,5 +148,20 @@ describe('the thread of a link', () => {
     proxy.heal();
     await cluster.settled();
     expect(host.agentLog).not.toContain(PASSWORD);
+  });
+
+  test('is not the agent: when that dies of a fault, it says so in the log', async () => {
+    const { host } = cluster.node(2);
+    writeFileSync(faultOfMain, '');
+    const message = 'a fault in the program ends the agent';
+    await until('the last line', () => Promise.resolve(saying(host, message).length > 0));
+    rmSync(faultOfMain);
+    expect(saying(host, message)[0]).toMatchObject({
+      level: 50,
+      message: 'a mistake of ours',
+      stack: expect.stringContaining('a mistake of ours') as string,
+    });
+    await restartAgent(host);
+    await cluster.settled();
   });
 });

@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import { readEnvironment } from '../../config/environment.ts';
 import { Agent } from '../../node/agent.ts';
+import { describeError } from '../../node/describe-error.ts';
 import { createLogger } from '../log.ts';
 
 /** How long an agent whose parent is gone may take to stop. */
@@ -27,6 +28,13 @@ Examples:
     )
     .action(async (options: { dsn: string; logLevel: string; withParent?: true }) => {
       const log = createLogger(options.logLevel);
+      // It ends the process all the same: for who reads the log alone.
+      process.on('uncaughtExceptionMonitor', (error) =>
+        log.error(
+          { ...describeError(error), stack: error.stack },
+          'a fault in the program ends the agent',
+        ),
+      );
       const agent = new Agent(options.dsn, readEnvironment(), log);
       agent.start();
       await new Promise<void>((resolve) => {
