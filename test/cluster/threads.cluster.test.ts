@@ -139,6 +139,33 @@ describe('the thread of a link', () => {
     await cluster.settled();
   });
 
+  test('ends with the service of its node, also when nothing can be reported', async () => {
+    const two = cluster.node(2);
+    const applyPids = async () => {
+      const rows = await two.sql(
+        `SELECT pid FROM pg_stat_activity WHERE application_name = 'node1:apply'`,
+      );
+      return rows.map(([pid]) => Number(pid));
+    };
+    const before = await applyPids();
+    expect(before).toHaveLength(1);
+    two.host.agentLog = '';
+    for (const table of ['bdr_links', 'own_stream']) {
+      await two.sql(
+        `ALTER TABLE bdr.${table} ADD CONSTRAINT no_report CHECK (status IS NULL) NOT VALID`,
+      );
+    }
+    await until('the node to fail', () =>
+      Promise.resolve(saying(two.host, 'node failed').length > 0),
+    );
+    expect(await applyPids()).not.toContain(before[0]);
+    for (const table of ['bdr_links', 'own_stream']) {
+      await two.sql(`ALTER TABLE bdr.${table} DROP CONSTRAINT no_report`);
+    }
+    await cluster.settled();
+    expect(await applyPids()).toHaveLength(1);
+  });
+
   test('tells nobody the secrets it was given', async () => {
     const { host } = cluster.node(2);
     proxy.cut();
