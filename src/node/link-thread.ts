@@ -16,7 +16,8 @@ import { writeLine } from './thread-log.ts';
 
 /** The program of a link's thread. Only built: Node 20 runs no TypeScript. */
 const PROGRAM = new URL('./link-thread-entry.js', import.meta.url);
-const RESOURCE_LIMITS: ResourceLimits = {};
+/** A quarter of the usual: what is young in a link is soon old or gone, and 30 MB of memory count for more than a tenth of its time. */
+const RESOURCE_LIMITS: ResourceLimits = { maxYoungGenerationSizeMb: 12 };
 /** A thread that takes longer to end, or to say anything, is ended from outside. */
 const STOP_MS = 5_000;
 const ANSWER_MS = 30_000;
