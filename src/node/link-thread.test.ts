@@ -205,6 +205,20 @@ test('a thread that does not end when it is told to is ended', async () => {
   expect((await thread.takeReport()).status).toBe('down');
 });
 
+test('a thread that says nothing any more is ended, and started again', async () => {
+  const { thread, line } = start(`
+    if (life === 1) { log({}, 'silent'); for (;;); } ${OBEDIENT}`);
+  await line('silent');
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const report = thread.takeReport();
+  vi.advanceTimersByTime(30_000);
+  vi.useRealTimers();
+  await report;
+  await line('the thread of a link does not answer and is ended');
+  expect((await line('link failed')).fields).toMatchObject({ failures: 1 });
+  expect((await line('ready')).fields).toMatchObject({ life: 2 });
+});
+
 test('a thread that is stopped while its program is loaded ends at once', async () => {
   const { thread, lines } = start(`await new Promise(setImmediate); ${OBEDIENT}`);
   await thread.stop();

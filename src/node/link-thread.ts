@@ -1,7 +1,7 @@
 import { Worker, type ResourceLimits } from 'node:worker_threads';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
 import { restartOnFailure, type Failure } from '../base/restart.ts';
 import type { SharedTime } from '../base/shared-time.ts';
 import type { LinkRecord, LinkReport, LinkStatus } from '../catalog/links.ts';
@@ -71,11 +71,6 @@ export class LinkThread {
     this.#group = context.group;
     this.#report = reportOfNothing(context.record.failed);
     this.#log = context.log.child({ link: `${context.provider.name}->${context.localNode.name}` });
-  }
-
-  /** The commit time up to which everything of this link is applied here. */
-  get watermark(): PgTime {
-    return this.#context.watermark.get();
   }
 
   /** As of the last report. */

@@ -121,11 +121,8 @@ export class NodeService {
     if (ended > 0)
       this.#log.warn({ sessions: ended }, 'ended sessions that a dead agent left behind');
     await markAgentSession(session);
-    const onLost = () => {
-      // What links had handled may be undone.
-      this.#edition.outdate();
-      this.#wakeup.raise();
-    };
+    // What links had handled may be undone.
+    const onLost = () => this.#outdate();
     session.lost.addEventListener('abort', onLost, { once: true });
     await session.listen('bdr', () => this.#wakeup.raise());
     const heartbeats = new Heartbeats(this.#endpoints.local, this.#log, () => this.#appliedUpTo());
@@ -432,6 +429,7 @@ export class NodeService {
       random: this.#random,
       peersLimit: () => this.#leastWatermark([me.id]),
       watermark: this.#ownWatermark,
+      onApplySession: () => this.#outdate(),
     });
     this.#own.start();
   }
@@ -516,17 +514,25 @@ export class NodeService {
   }
 
   #viewFor(provider: Node, me: Node, origins: OriginMap): GroupView {
-    const others = this.#nodes
-      .filter(
-        ({ id, status }) => status !== 'k' && !sameNode(id, me.id) && !sameNode(id, provider.id),
-      )
-      .map(({ id }) => this.#watermarkOf(id));
+    const others = [this.#ownWatermark, ...this.#watermarksWithout([me.id, provider.id])];
     return {
       number: this.#told.number,
       nodes: this.#nodes,
       origins,
-      others: [this.#ownWatermark, ...others].map(({ shared }) => shared),
+      others: others.map(({ shared }) => shared),
     };
+  }
+
+  /** Nobody goes by what he knows of the group before it was looked at again. */
+  #outdate(): void {
+    this.#edition.outdate();
+    this.#wakeup.raise();
+  }
+
+  #watermarksWithout(except: readonly NodeId[]): SharedTime[] {
+    return this.#nodes
+      .filter(({ id, status }) => status !== 'k' && !except.some((one) => sameNode(one, id)))
+      .map(({ id }) => this.#watermarkOf(id));
   }
 
   #watermarkOf(id: NodeId): SharedTime {
@@ -545,9 +551,7 @@ export class NodeService {
 
   /** Up to here everything of every node but `except` is applied: infinity without any, LONG_AGO while one is unknown. */
   #leastWatermark(except: readonly NodeId[]): PgTime {
-    const times = this.#nodes
-      .filter(({ id, status }) => status !== 'k' && !except.some((one) => sameNode(one, id)))
-      .map(({ id }) => this.#watermarkOf(id).get());
+    const times = this.#watermarksWithout(except).map((time) => time.get());
     // There may be one more.
     if (this.#told.number !== this.#edition.number) return LONG_AGO;
     return Math.min(...times) as PgTime;

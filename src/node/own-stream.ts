@@ -67,6 +67,7 @@ export class OwnStream {
   readonly #log: Logger;
   readonly #random: () => number;
   readonly #peersLimit: () => PgTime;
+  readonly #onApplySession: () => void;
   readonly #stop = new AbortController();
   readonly #state: LinkState;
   #status: OwnStreamStatus = 'down';
@@ -82,6 +83,8 @@ export class OwnStream {
     peersLimit: () => PgTime;
     /** Where the stream publishes the commit time up to which every deletion of this node's users is remembered. */
     watermark: SharedTime;
+    /** As LinkContext's, for peersLimit. */
+    onApplySession: () => void;
   }) {
     this.#local = options.local;
     this.#node = options.node;
@@ -90,6 +93,7 @@ export class OwnStream {
     this.#random = options.random;
     this.#peersLimit = options.peersLimit;
     this.#state = new LinkState(options.watermark);
+    this.#onApplySession = options.onApplySession;
   }
 
   get report(): OwnStreamReport {
@@ -157,6 +161,7 @@ export class OwnStream {
       settings: APPLY_SETTINGS,
     });
     await markAgentSession(writing);
+    this.#onApplySession();
     await whileNode(writing, () => setUpOrigin(writing, ownOriginName(id)));
     // Only now: what a dead agent's session still had in flight is in it.
     const progress = await originProgress(bookkeeping, ownOriginName(id), true);
