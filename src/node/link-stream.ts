@@ -15,6 +15,7 @@ import { BoundedQueue } from '../base/bounded-queue.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import { pause, type Wakeup } from '../base/wait.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
+import { temporaryDir } from '../config/paths.ts';
 import { sameNode } from '../model/node.ts';
 import { decodeFrame, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
@@ -25,6 +26,7 @@ import type { MessageGuard } from '../receive/message-guard.ts';
 import { Receiver, type Received } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { snapshotShows } from '../receive/snapshot-filter.ts';
+import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
 import type { LinkContext } from './link-context.ts';
 import type { LinkState } from './link-state.ts';
@@ -74,6 +76,7 @@ export class LinkStream {
   readonly #state: LinkState;
   readonly #worker: ApplyWorker;
   readonly #receiver: Receiver;
+  readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
   readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, (arrival) =>
     arrival.kind === 'part' ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
@@ -98,6 +101,7 @@ export class LinkStream {
     this.#receiver = new Receiver(
       ({ xid, finalLsn }) =>
         skip !== null && finalLsn < skip.until && snapshotShows(skip.snapshot, xid),
+      this.#streamed,
     );
   }
 
@@ -116,6 +120,7 @@ export class LinkStream {
       // Ends the wait for the next bytes as well.
       await this.#connections.stream[Symbol.asyncDispose]();
       await receiving;
+      await this.#streamed[Symbol.asyncDispose]();
     }
   }
 
@@ -139,8 +144,12 @@ export class LinkStream {
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
-        this.#receiver.receive(frame, take);
+        const committed = this.#receiver.receive(frame, take);
+        if (committed) {
+          await this.#receiver.replay(committed, take, () => this.#arrivals.room(signal));
+        }
       }
+      await this.#streamed.room();
       await this.#arrivals.room(signal);
       state.waitingSince = performance.now();
     }
