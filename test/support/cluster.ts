@@ -33,13 +33,15 @@ export class Host implements AsyncDisposable {
     return this.#agent?.pid;
   }
 
-  startAgent(dsn = this.server.dsn()): void {
+  /** `env`: variables of the environment that differ from this process's. */
+  startAgent(dsn = this.server.dsn(), env: Readonly<Record<string, string>> = {}): void {
     const child = spawn(
       process.execPath,
       [`${ROOT}bin/bdr.js`, 'agent', '--dsn', dsn, '--with-parent'],
       {
         // A pipe that ends with this process: an agent does not outlive a test run that is killed.
         stdio: ['pipe', 'pipe', 'pipe'],
+        env: { ...process.env, ...env },
       },
     );
     const keep = (chunk: Buffer) => {
