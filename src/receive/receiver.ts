@@ -34,6 +34,17 @@ export interface StreamedCommit {
   readonly commit: StreamCommitMessage;
 }
 
+/** Follows streamed transactions while they come, in order. What it is told may still be taken back. */
+export interface Watcher {
+  /** A chunk begins, the first of its transaction or a later one. Returns whether to tell what it brings. */
+  begins(xid: number, isFirst: boolean): boolean;
+  changes(change: Change, bytes: number): void;
+  /** The chunk ends. */
+  ends(): void;
+  /** All that the transaction, or a subtransaction of it, has brought is taken back, or not to be applied. */
+  takenBack(xid: number): void;
+}
+
 /** Hands on what was received, in order. */
 export type Take = (received: Received) => void;
 
@@ -46,6 +57,9 @@ export class Receiver {
   readonly #decoder = new Decoder();
   readonly #skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean;
   readonly #streamed: StreamedTransactions | undefined;
+  readonly #watcher: Watcher | undefined;
+  /** The watcher is told of the changes in the open chunk. */
+  #isWatched = false;
   #relations = new RelationScope();
   /** Counts descriptions of relations. */
   #arrivals = 0;
@@ -54,12 +68,14 @@ export class Receiver {
   /** Held back until the message after it, because that may be the one that tells of a foreign origin. */
   #begin: Extract<Received, { kind: 'begin' }> | undefined;
 
-  /** `streamed`: where to keep streamed transactions; without it none may come. */
+  /** `streamed`: where to keep streamed transactions; without it none may come. `watcher`: who is told of them meanwhile. */
   constructor(
     skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean,
     streamed?: StreamedTransactions,
+    watcher?: Watcher,
   ) {
     this.#skips = skips;
+    this.#watcher = watcher;
     this.#streamed = streamed;
   }
 
@@ -71,13 +87,19 @@ export class Receiver {
     const message = this.#decoder.decode(buffer, payloadStart, payloadEnd);
     const streamed = this.#streamed;
     if (streamed?.current) {
-      if (message.kind === 'streamStop') streamed.stopChunk();
+      if (message.kind === 'streamStop') this.#stopChunk(streamed);
       else this.#keep(streamed.current, message, { buffer, payloadStart, payloadEnd }, take);
       return undefined;
     }
     if (streamed && isBetweenChunks(message)) return this.#follow(streamed, message);
     this.#handle(message, payloadEnd - payloadStart, take);
     return undefined;
+  }
+
+  /** Passes over a streamed transaction that has been applied already. */
+  async passOver({ transaction }: StreamedCommit): Promise<void> {
+    await using ended = transaction;
+    this.#relations.adopt(ended.relations);
   }
 
   /** Hands on a streamed transaction as if it came now. `room` is waited for now and then: it may be larger than memory. */
@@ -108,13 +130,21 @@ export class Receiver {
     switch (message.kind) {
       case 'streamStart':
         streamed.startChunk(message, this.#relations);
+        this.#isWatched = this.#watcher?.begins(message.xid, message.firstChunk) ?? false;
         return undefined;
       case 'streamAbort':
         streamed.abort(message);
+        this.#watcher?.takenBack(message.xid);
         return undefined;
       case 'streamCommit':
         return { transaction: streamed.commit(message), commit: message };
     }
+  }
+
+  #stopChunk(streamed: StreamedTransactions): void {
+    streamed.stopChunk();
+    if (this.#isWatched) this.#watcher?.ends();
+    this.#isWatched = false;
   }
 
   /** Takes a message of the open chunk. */
@@ -128,9 +158,11 @@ export class Receiver {
       case 'origin':
         // In the first chunk only, before anything else.
         transaction.origin = message;
+        this.#isWatched = false;
         return;
       case 'message':
         if (!message.transactional) return take({ kind: 'message', message });
+        if (this.#isWatched) this.#watcher?.changes(message, payloadEnd - payloadStart);
         break;
       case 'relation':
         transaction.relations.describe(message.relation, ++this.#arrivals);
@@ -139,6 +171,11 @@ export class Receiver {
       case 'update':
       case 'delete':
       case 'truncate':
+        if (this.#isWatched) {
+          const change = changeOf(message, (id) => transaction.relations.find(id));
+          this.#watcher?.changes(change, payloadEnd - payloadStart);
+        }
+        break;
       case 'type':
         break;
       case 'begin':
