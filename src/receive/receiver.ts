@@ -58,6 +58,8 @@ export class Receiver {
   readonly #skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean;
   readonly #streamed: StreamedTransactions | undefined;
   readonly #watcher: Watcher | undefined;
+  /** The chunk has begun, and nothing of it has come yet: that may be what tells of a foreign origin. */
+  #startOfChunk: StreamStartMessage | undefined;
   /** The watcher is told of the changes in the open chunk. */
   #isWatched = false;
   #relations = new RelationScope();
@@ -130,7 +132,7 @@ export class Receiver {
     switch (message.kind) {
       case 'streamStart':
         streamed.startChunk(message, this.#relations);
-        this.#isWatched = this.#watcher?.begins(message.xid, message.firstChunk) ?? false;
+        this.#startOfChunk = message;
         return undefined;
       case 'streamAbort':
         streamed.abort(message);
@@ -145,6 +147,7 @@ export class Receiver {
     streamed.stopChunk();
     if (this.#isWatched) this.#watcher?.ends();
     this.#isWatched = false;
+    this.#startOfChunk = undefined;
   }
 
   /** Takes a message of the open chunk. */
@@ -154,11 +157,15 @@ export class Receiver {
     { buffer, payloadStart, payloadEnd }: Pick<XLogData, 'buffer' | 'payloadStart' | 'payloadEnd'>,
     take: Take,
   ): void {
+    const start = this.#startOfChunk;
+    this.#startOfChunk = undefined;
+    if (start && message.kind !== 'origin' && !transaction.origin) {
+      this.#isWatched = this.#watcher?.begins(start.xid, start.firstChunk) ?? false;
+    }
     switch (message.kind) {
       case 'origin':
         // In the first chunk only, before anything else.
         transaction.origin = message;
-        this.#isWatched = false;
         return;
       case 'message':
         if (!message.transactional) return take({ kind: 'message', message });

@@ -9,7 +9,7 @@ import { encodeMessage } from '../pgoutput/encode.ts';
 import type { Message } from '../pgoutput/message.ts';
 import type { Change, Relation } from '../pgoutput/transaction.ts';
 import { tupleOf, valuesOf } from '../pgoutput/tuple-value.ts';
-import { Receiver, type Received } from './receiver.ts';
+import { Receiver, type Received, type Watcher } from './receiver.ts';
 import { StreamedTransactions } from './streamed-transactions.ts';
 
 const lsn = (value: number) => value as Lsn;
@@ -95,8 +95,11 @@ class Link implements AsyncDisposable {
   readonly #receiver: Receiver;
   #open: { xid: number; did: string[] } | undefined;
 
-  constructor(skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean = () => false) {
-    this.#receiver = new Receiver(skips, this.#streamed);
+  constructor(
+    skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean = () => false,
+    watcher?: Watcher,
+  ) {
+    this.#receiver = new Receiver(skips, this.#streamed, watcher);
   }
 
   async receive(messages: readonly (Message | readonly Message[])[]): Promise<Got[]> {
@@ -280,6 +283,35 @@ describe('streamed transactions', () => {
     ]);
     expect(link.got).toEqual(['message', 'message']);
     expect(await link.receive([streamCommit(1)])).toHaveLength(3);
+  });
+
+  test('are told to who watches as they come, until that is taken back; of other origins nothing', async () => {
+    const told: string[] = [];
+    await using link = new Link(() => false, {
+      begins: (xid, isFirst) => {
+        told.push(`begins ${xid} ${isFirst}`);
+        return xid !== 2;
+      },
+      changes: (change) => told.push(textOf(change)),
+      ends: () => told.push('ends'),
+      takenBack: (xid) => told.push(`taken back ${xid}`),
+    });
+    await link.receive([
+      [start(1), relation(1), insert('a', 1), stop],
+      [start(2), relation(2), insert('b', 2), stop],
+      [start(3), origin, relation(3), insert('c', 3), stop, start(3, false), insert('d', 3), stop],
+      [start(1, false), message(true, 1), message(false, 1), insert('e', 10), stop],
+      [abort(1, 10), streamCommit(1), streamCommit(2), streamCommit(3)],
+    ]);
+    expect(told).toEqual([
+      ...['begins 1 true', 'item:a', 'ends', 'begins 2 true'],
+      ...['begins 1 false', 'message', 'item:e', 'ends', 'taken back 1'],
+    ]);
+    expect(link.got).toEqual([
+      'message',
+      { xid: 1, did: ['item:a', 'message'] },
+      { xid: 2, did: ['item:b'] },
+    ]);
   });
 
   test('larger than what is read at once wait for room in between', async () => {
