@@ -2,12 +2,10 @@ import { assert } from '../base/assert.ts';
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
-import { quoteLiteral } from '../base/names.ts';
-import { formatPgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
 import type { Change, RowChange } from '../pgoutput/transaction.ts';
-import { rollBack } from '../postgres/origins.ts';
+import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import { ENOUGH_FOR_BATCH, type AheadSender } from './ahead-sender.ts';
@@ -57,7 +55,7 @@ const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 const LEAST_FOR_SETS = 20;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
-const ENOUGH_FOR_SET = 5000;
+export const ENOUGH_FOR_SET = 5000;
 
 /**
  * Applies a link's transactions in commit order, exactly once, one or a group of them in each local transaction: the origin's
@@ -208,12 +206,7 @@ export class ApplyWorker {
     await this.#sets.settle();
     await this.#settle(current);
     await this.#writer.finish({ ...last.context, commitTime: latest(parts) });
-    // The origin's position is session state that outlives a rollback, so every transaction sets its own just before it
-    // commits. pg_current_xact_id() makes a transaction that wrote nothing count.
-    await this.#session.script(
-      `SELECT pg_replication_origin_xact_setup('${formatLsn(last.endLsn)}', ${quoteLiteral(formatPgTime(latest(parts)))}),` +
-        ` pg_current_xact_id(); COMMIT`,
-    );
+    await commitStamped(this.#session, last.endLsn, latest(parts));
     this.#unfinished = undefined;
     this.#options.difficult.delete(last.context.commitLsn);
     this.#writer.committed();

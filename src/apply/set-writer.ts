@@ -24,6 +24,18 @@ import { hasFixedColumn, isOwn, type Table } from './table.ts';
 import { Tombstones, type KeyArrays } from './tombstones.ts';
 import type { ChangeWriter } from './writer.ts';
 
+/** What a set writer asks of others, and what it leaves to them. */
+export type SlowWay = Pick<
+  ChangeWriter,
+  | 'fastLimit'
+  | 'groupLimit'
+  | 'isTruncated'
+  | 'settleDeletions'
+  | 'takeBack'
+  | 'tombstones'
+  | 'write'
+>;
+
 /** The changes that a statement did not take: for the slow way. */
 type Left = readonly FoldedChange[];
 
@@ -39,7 +51,7 @@ const COPY_SAVEPOINT = 'bdr_copy';
  */
 export class SetWriter {
   readonly #session: Session;
-  readonly #writer: ChangeWriter;
+  readonly #writer: SlowWay;
   readonly #provider: NodeId;
   readonly #providerOrigin: number;
   #batches = new Map<Table, TableBatch>();
@@ -50,7 +62,7 @@ export class SetWriter {
 
   constructor(options: {
     session: Session;
-    writer: ChangeWriter;
+    writer: SlowWay;
     provider: NodeId;
     providerOrigin: number;
   }) {
@@ -211,7 +223,9 @@ export class SetWriter {
   #insert(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {
     const rows = changes.map(tupleOf);
     const columns = writable(table);
-    const copies = changes.length >= LEAST_FOR_COPY && !this.#contended.has(table);
+    const isLarge = changes.length >= LEAST_FOR_COPY && !this.#contended.has(table);
+    // Without a key nothing can be in the way that COPY would have to be taken back for.
+    const copies = isLarge || table.key.kind === 'none';
     const data = copies
       ? copyText(
           rows,

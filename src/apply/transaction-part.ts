@@ -72,6 +72,11 @@ export class PartBuilder {
     return this.#part(endLsn);
   }
 
+  /** What has been taken and is not on its way yet, where the transaction has not ended. */
+  rest(): TransactionPart | undefined {
+    return this.#changes.length > 0 ? this.#part(undefined) : undefined;
+  }
+
   #part(endLsn: Lsn | undefined): TransactionPart {
     const part: TransactionPart = {
       context: this.#context,

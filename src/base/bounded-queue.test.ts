@@ -4,7 +4,7 @@ import { BoundedQueue } from './bounded-queue.ts';
 const never = new AbortController().signal;
 
 /** Whether a promise has been settled by the time all that can run has run. */
-async function isDone(promise: Promise<void>): Promise<boolean> {
+async function isDone(promise: Promise<unknown>): Promise<boolean> {
   let done = false;
   const settled = () => {
     done = true;
@@ -43,7 +43,14 @@ test('the reader waits for an item', async () => {
   expect(await isDone(filled)).toBe(false);
   queue.push('a');
   expect(await isDone(filled)).toBe(true);
-  await queue.filled(never);
+  expect(await queue.filled(never)).toBe(true);
+});
+
+test('the reader waits for no longer than it says', async () => {
+  const queue = new BoundedQueue<string>(10, () => 1);
+  expect(await queue.filled(never, 1)).toBe(false);
+  queue.push('a');
+  expect(await queue.filled(never, 0)).toBe(true);
 });
 
 test('what was queued before the end is read before the end is told', async () => {

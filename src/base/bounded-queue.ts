@@ -72,13 +72,20 @@ export class BoundedQueue<Item> {
     return taken;
   }
 
-  /** Resolves when there is an item to take. Throws what the queue was closed with, or the signal's reason. */
-  async filled(signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when there is an item to take, or after `mostMs`: to whether there is one. Throws what the queue was closed with, or
+   * the signal's reason.
+   */
+  async filled(signal: AbortSignal, mostMs = Infinity): Promise<boolean> {
+    const end = performance.now() + mostMs;
     while (this.#head === this.#items.length) {
       signal.throwIfAborted();
       if (this.#closed) throw this.#closed.error;
-      await this.#filled.wait(LONG_WAIT_MS, signal);
+      const leftMs = end - performance.now();
+      if (leftMs <= 0) return false;
+      await this.#filled.wait(Math.min(leftMs, LONG_WAIT_MS), signal);
     }
+    return true;
   }
 
   /** Resolves when there is room for more. Throws the signal's reason. */

@@ -26,9 +26,25 @@ export async function enterApplyGate(
   due: PgTime,
   alone = false,
 ): Promise<GateAnswer | undefined> {
+  return passGate(session, due, `BEGIN; ${alone ? LOCK_ALONE : LOCK}`);
+}
+
+/**
+ * As enterApplyGate(), for a transaction that is open already and has written: what it wrote counts from here on, and nobody who
+ * had the gate closed has seen any of it.
+ */
+export function enterApplyGateLate(session: Session, due: PgTime): Promise<GateAnswer | undefined> {
+  return passGate(session, due, LOCK);
+}
+
+async function passGate(
+  session: Session,
+  due: PgTime,
+  enter: string,
+): Promise<GateAnswer | undefined> {
   const moment = quoteLiteral(formatPgTime(due));
   const [gate] = await session.script<{ paused: string; early_ms: string; definitions: string }>(
-    `BEGIN; ${alone ? LOCK_ALONE : 'LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE'};` +
+    `${enter};` +
       ` SELECT apply_paused AS paused, ${DEFINITIONS} AS definitions,` +
       // Strictly later: at the same microsecond a local write could get an equal time.
       ` CASE WHEN clock_timestamp() > ${moment} THEN 0` +
@@ -43,6 +59,8 @@ export async function enterApplyGate(
     }
   );
 }
+
+const LOCK = /* sql */ `LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE`;
 
 /** Waits longer than for anything else, because it holds nothing that a user could wait for. */
 const LOCK_ALONE = /* sql */ `
@@ -88,6 +106,39 @@ export async function whileNode<T>(session: Session, work: () => Promise<T>): Pr
     }
     return work();
   });
+}
+
+/** What a transaction that applies early asks from time to time. */
+export interface GateLook {
+  readonly paused: boolean;
+  /** As readDefinitions() reads them. */
+  readonly definitions: string;
+  /** Another session waits for a lock that this one holds. */
+  readonly isWaitedFor: boolean;
+}
+
+/** Looks at the gate from inside a transaction without entering it: no lock on it is kept. Undefined when BDR was removed. */
+export async function lookAtApplyGate(session: Session): Promise<GateLook | undefined> {
+  // What a savepoint has locked is let go with it. Sent together.
+  const [, [look]] = await Promise.all([
+    session.script('SAVEPOINT bdr_look'),
+    session.query<{ paused: string; definitions: string; waited_for: string }>(/* sql */ `
+      SELECT apply_paused AS paused, ${DEFINITIONS} AS definitions,
+             EXISTS (
+                 SELECT FROM pg_locks AS waiting
+                 WHERE NOT waiting.granted AND pg_backend_pid() = ANY (pg_blocking_pids(waiting.pid))
+             ) AS waited_for
+      FROM bdr.bdr_local_node
+    `),
+    session.script('ROLLBACK TO SAVEPOINT bdr_look; RELEASE SAVEPOINT bdr_look'),
+  ]);
+  return (
+    look && {
+      paused: look.paused === 't',
+      definitions: look.definitions,
+      isWaitedFor: look.waited_for === 't',
+    }
+  );
 }
 
 /** Whether bdr_apply_pause() holds apply. */

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 /** A path beside this file: the same places are looked for from dist/, as it is shipped, and from the sources, as tests run them. */
@@ -16,6 +17,11 @@ export function sqlDir(): string {
 export function extensionDir(): string {
   const built = beside('../extension');
   return existsSync(built) ? built : beside('../../dist/extension');
+}
+
+/** For files that end with the process: `TMPDIR` or what the system says. */
+export function temporaryDir(): string {
+  return tmpdir();
 }
 
 /** The version of this program, from package.json. */

@@ -174,7 +174,13 @@ export class LinkService {
     await prepared;
     await using stream = await ReplicationSession.start(
       remote,
-      { slot: slotName(this.#link), publications: ['bdr'], start: progress, providerMajor },
+      {
+        slot: slotName(this.#link),
+        publications: ['bdr'],
+        start: progress,
+        providerMajor,
+        streaming: true,
+      },
       { applicationName: `${localNode.name}:send`, signal },
     );
     const ledger = new AckLedger(progress);

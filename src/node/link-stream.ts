@@ -2,19 +2,21 @@ import { Ahead } from '../apply/ahead.ts';
 import { AheadSender } from '../apply/ahead-sender.ts';
 import type { ApplyOptions } from '../apply/apply-options.ts';
 import { ApplyWorker } from '../apply/apply-worker.ts';
+import { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
 import { readFromProvider } from '../apply/provider-values.ts';
 import { SetWriter } from '../apply/set-writer.ts';
 import { isOwn } from '../apply/table.ts';
 import { TableMap } from '../apply/table-map.ts';
-import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
+import { isWhole, PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
 import { ChangeWriter } from '../apply/writer.ts';
 import { Seen } from '../apply/writers.ts';
 import { assert } from '../base/assert.ts';
 import { BoundedQueue } from '../base/bounded-queue.ts';
-import { formatLsn, type Lsn } from '../base/lsn.ts';
+import { formatLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { pause, type Wakeup } from '../base/wait.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
+import { temporaryDir } from '../config/paths.ts';
 import { sameNode } from '../model/node.ts';
 import { decodeFrame, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
@@ -22,10 +24,12 @@ import type { ReplicationSession } from '../postgres/replication-session.ts';
 import type { Session } from '../postgres/session.ts';
 import type { AckLedger } from '../receive/ack-ledger.ts';
 import type { MessageGuard } from '../receive/message-guard.ts';
-import { Receiver, type Received } from '../receive/receiver.ts';
+import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { snapshotShows } from '../receive/snapshot-filter.ts';
+import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
+import { EARLY_IDLE_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 import type { LinkContext } from './link-context.ts';
 import type { LinkState } from './link-state.ts';
 
@@ -50,6 +54,7 @@ type Arrival =
   | { readonly kind: 'part'; readonly part: TransactionPart }
   | { readonly kind: 'message'; readonly message: LogicalMessage }
   | { readonly kind: 'keepalive'; readonly keepalive: Keepalive }
+  | EarlyArrival
   | Skipped;
 
 /** So many bytes of changes may wait while others are applied. */
@@ -74,10 +79,12 @@ export class LinkStream {
   readonly #state: LinkState;
   readonly #worker: ApplyWorker;
   readonly #receiver: Receiver;
+  readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
   readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, (arrival) =>
-    arrival.kind === 'part' ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
+    'part' in arrival ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
   );
+  readonly #early: EarlyStream;
   /** The transaction that is being received. */
   #builder: PartBuilder | undefined;
   /** From the last heartbeat that was received. */
@@ -92,12 +99,25 @@ export class LinkStream {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
-    this.#worker = this.#createWorker();
+    const { worker, early } = this.#createWorkers();
+    this.#worker = worker;
     const { skip, skipRequest } = context.record;
     this.#skips = new SkipFilter(skipRequest?.upto);
+    this.#early = new EarlyStream(
+      early,
+      (arrival) => this.#arrivals.push(arrival),
+      // Not what may have to be left out, or must wait: that is known at the commit.
+      () =>
+        skipRequest === null &&
+        context.applyDelayMs === 0 &&
+        (skip === null || (state.received ?? ZERO_LSN) >= skip.until),
+      context.log.child({ link: `${context.provider.name}->${context.localNode.name}` }),
+    );
     this.#receiver = new Receiver(
       ({ xid, finalLsn }) =>
         skip !== null && finalLsn < skip.until && snapshotShows(skip.snapshot, xid),
+      this.#streamed,
+      this.#early,
     );
   }
 
@@ -116,6 +136,7 @@ export class LinkStream {
       // Ends the wait for the next bytes as well.
       await this.#connections.stream[Symbol.asyncDispose]();
       await receiving;
+      await this.#streamed[Symbol.asyncDispose]();
     }
   }
 
@@ -139,11 +160,19 @@ export class LinkStream {
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
-        this.#receiver.receive(frame, take);
+        const committed = this.#receiver.receive(frame, take);
+        if (committed) await this.#commitStreamed(committed, take, signal);
       }
+      await this.#streamed.room();
       await this.#arrivals.room(signal);
       state.waitingSince = performance.now();
     }
+  }
+
+  async #commitStreamed(committed: StreamedCommit, take: Take, signal: AbortSignal): Promise<void> {
+    if (await this.#early.committed(committed.commit, signal)) {
+      await this.#receiver.passOver(committed);
+    } else await this.#receiver.replay(committed, take, () => this.#arrivals.room(signal));
   }
 
   #arrive(received: Received | Skipped): void {
@@ -166,7 +195,10 @@ export class LinkStream {
         this.#builder = undefined;
         // What follows in the stream was written after the heartbeat told what its node had seen.
         const heartbeat = this.#heartbeat && parseHeartbeat(this.#heartbeat);
-        if (heartbeat) this.#seen = new Seen(heartbeat.applied);
+        if (heartbeat) {
+          this.#seen = new Seen(heartbeat.applied);
+          this.#early.heard(heartbeat);
+        }
         return;
       }
       case 'message':
@@ -186,12 +218,19 @@ export class LinkStream {
   async #apply(signal: AbortSignal): Promise<void> {
     const state = this.#state;
     for (;;) {
-      await this.#arrivals.filled(signal);
+      const isFilled = await this.#arrivals.filled(
+        signal,
+        this.#early.isOpen ? EARLY_IDLE_MS : Infinity,
+      );
       state.progressAt = performance.now();
       state.isApplying = true;
       const { first } = this.#arrivals;
-      if (first?.kind === 'part') {
-        await this.#applyParts(signal);
+      if (!isFilled) await this.#early.look();
+      else if (first?.kind === 'part') {
+        if (!(await this.#passBesideEarly(first.part))) {
+          await this.#early.giveUp('another transaction comes before it');
+          await this.#applyParts(signal);
+        }
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
       } else await this.#handle(this.#arrivals.take(1)[0]);
       signal.throwIfAborted();
@@ -238,17 +277,44 @@ export class LinkStream {
     return isAlone || context.commitTime <= this.#context.groupLimit();
   }
 
+  /**
+   * A transaction that writes nothing here, such as a heartbeat, may pass while the session applies another early: it needs no
+   * commit of its own. Its position is not acknowledged; that of the next commit will be.
+   */
+  async #passBesideEarly(part: TransactionPart): Promise<boolean> {
+    if (!this.#early.isOpen || !isWhole(part) || part.changes.some((c) => c.kind !== 'message')) {
+      return false;
+    }
+    await this.#early.look();
+    if (!this.#early.isOpen) return false;
+    this.#arrivals.take(1);
+    this.#hearAll(part.changes);
+    return true;
+  }
+
   async #handle(arrival: Arrival | undefined): Promise<void> {
-    if (arrival?.kind === 'keepalive') {
+    if (arrival === undefined || arrival.kind === 'part') return;
+    if (isEarly(arrival)) {
+      this.#arrivals.widen(MOST_WAITING_BYTES);
+      const commit = await this.#early.handle(arrival);
+      if (commit) {
+        this.#state.appliedCommitTime = commit.commitTime;
+        this.#state.commits += 1;
+        this.#committed(commit.endLsn);
+      }
+      return;
+    }
+    if (arrival.kind === 'keepalive') {
       // Arrivals are handled in order: all that the provider had by then is applied.
       this.#state.caughtUp = true;
       if (arrival.keepalive.replyRequested) await this.#answer(arrival.keepalive);
-    } else if (arrival?.kind === 'message' && arrival.message.prefix === 'bdr') {
+    } else if (arrival.kind === 'skipped') {
+      await this.#passOver(arrival);
+    } else if (arrival.message.prefix === 'bdr') {
       // Somebody over there waits for this position to be durable here.
+      await this.#early.giveUp('somebody waits for a position');
       await this.#worker.moveTo(arrival.message.lsn);
       this.#committed(arrival.message.lsn);
-    } else if (arrival?.kind === 'skipped') {
-      await this.#passOver(arrival);
     }
   }
 
@@ -257,7 +323,8 @@ export class LinkStream {
    * before it is confirmed, so that this node's own position never lies behind what the provider was told.
    */
   async #answer({ walEnd }: Keepalive): Promise<void> {
-    if (!this.#open && walEnd > this.#connections.ledger.applied) {
+    // While one is applied early nobody can be told of a position: it is asked for again.
+    if (!this.#open && !this.#early.isOpen && walEnd > this.#connections.ledger.applied) {
       await this.#worker.moveTo(walEnd);
       this.#committed(walEnd);
     }
@@ -272,10 +339,7 @@ export class LinkStream {
       this.#state.appliedCommitTime = context.commitTime;
       if (!isFirst || changes.some(isOfUser)) this.#state.commits += 1;
       if (isAlone && !changes.every(isOfUser)) this.#context.onMembershipChange();
-      for (const change of changes) {
-        // Only here, where everything before the heartbeat is committed.
-        if (change.kind === 'message' && change.prefix === 'bdr') this.#heard(change.content);
-      }
+      this.#hearAll(changes);
       this.#committed(endLsn);
     }
   }
@@ -305,12 +369,16 @@ export class LinkStream {
     this.#connections.feedback.raise();
   }
 
-  #heard(content: Buffer): void {
-    const heartbeat = parseHeartbeat(content);
-    if (heartbeat) this.#state.handled(heartbeat);
+  /** Takes note of a transaction's heartbeats. Only where everything before it is committed. */
+  #hearAll(changes: readonly Change[]): void {
+    for (const change of changes) {
+      if (change.kind !== 'message' || change.prefix !== 'bdr') continue;
+      const heartbeat = parseHeartbeat(change.content);
+      if (heartbeat) this.#state.handled(heartbeat);
+    }
   }
 
-  #createWorker(): ApplyWorker {
+  #createWorkers(): { worker: ApplyWorker; early: EarlyApply } {
     const { apply, peer, maxClockSkewMs, signal } = this.#connections;
     const { provider, origins, nodes, groupLimit, random, applyDelayMs } = this.#context;
     const providerOrigin = [...origins().providers].find(([, { id }]) =>
@@ -352,7 +420,17 @@ export class LinkStream {
       },
     };
     const ahead = new AheadSender(apply, tables, writer, statements, options);
-    return new ApplyWorker(apply, tables, writer, sets, ahead, options);
+    return {
+      worker: new ApplyWorker(apply, tables, writer, sets, ahead, options),
+      early: new EarlyApply({
+        session: apply,
+        tables,
+        writer,
+        provider: provider.id,
+        providerOrigin,
+        signal,
+      }),
+    };
   }
 }
 
@@ -360,6 +438,10 @@ export class LinkStream {
 function isOfUser(change: Change): boolean {
   if (change.kind === 'message') return false;
   return change.kind === 'truncate' || !isOwn(change.relation);
+}
+
+function isEarly(arrival: Arrival): arrival is EarlyArrival {
+  return arrival.kind.startsWith('early');
 }
 
 /** The parts up to the first arrival that is something else. */

@@ -175,6 +175,7 @@ export class OwnStream {
         publications: ['bdr_own'],
         start: progress,
         providerMajor: await serverMajor(bookkeeping),
+        streaming: false,
       },
       { applicationName: 'bdr:own:send', signal },
     );

@@ -1,12 +1,12 @@
 import { ProtocolError } from '../base/bytes.ts';
 import { formatLsn } from '../base/lsn.ts';
+import { changeOf, type ChangeMessage } from './change-of.ts';
 import type { BeginMessage, CommitMessage, Message, OriginMessage } from './message.ts';
 import type { LogicalDecodingMessage, StreamAbortMessage } from './message.ts';
-import type { StreamCommitMessage, StreamStartMessage, TruncateMessage } from './message.ts';
-import type { DeleteMessage, InsertMessage, UpdateMessage } from './message.ts';
+import type { StreamCommitMessage, StreamStartMessage } from './message.ts';
 import { PendingTransaction } from './pending-transaction.ts';
 import { RelationScope } from './relation-scope.ts';
-import type { Change, LogicalMessage, Relation, RemoteTransaction } from './transaction.ts';
+import type { Change, LogicalMessage, RemoteTransaction } from './transaction.ts';
 import type { Tuple } from './tuple.ts';
 
 /** What comes out of the assembler: a whole transaction, or a message that belongs to none. */
@@ -47,13 +47,10 @@ export class Assembler {
   push(message: Message): Assembled | null {
     switch (message.kind) {
       case 'insert':
-        this.#addInsert(message);
-        return null;
       case 'update':
-        this.#addUpdate(message);
-        return null;
       case 'delete':
-        this.#addDelete(message);
+      case 'truncate':
+        this.#addChange(message);
         return null;
       case 'begin':
         this.#requireNoneOpen(message.kind);
@@ -67,9 +64,6 @@ export class Assembler {
         return null;
       case 'type':
         // Types are matched by the columns they stand in, on the subscriber.
-        return null;
-      case 'truncate':
-        this.#addTruncate(message);
         return null;
       case 'message':
         return this.#addMessage(message);
@@ -98,41 +92,10 @@ export class Assembler {
     }
   }
 
-  #addInsert(message: InsertMessage): void {
+  #addChange(message: ChangeMessage): void {
     const pending = this.#require(message.kind);
-    const { newTuple } = message;
-    const relation = find(pending, message.relationId);
-    this.#add(
-      pending,
-      message.xid,
-      { kind: 'insert', relation, newTuple },
-      size(relation, newTuple),
-    );
-  }
-
-  #addUpdate(message: UpdateMessage): void {
-    const pending = this.#require(message.kind);
-    const { oldTuple, oldTupleIsKey, newTuple } = message;
-    const relation = find(pending, message.relationId);
-    const bytes = size(relation, newTuple) + (oldTuple === null ? 0 : size(relation, oldTuple));
-    const change: Change = { kind: 'update', relation, oldTuple, oldTupleIsKey, newTuple };
-    this.#add(pending, message.xid, change, bytes);
-  }
-
-  #addDelete(message: DeleteMessage): void {
-    const pending = this.#require(message.kind);
-    const { oldTuple, oldTupleIsKey } = message;
-    const relation = find(pending, message.relationId);
-    const change: Change = { kind: 'delete', relation, oldTuple, oldTupleIsKey };
-    this.#add(pending, message.xid, change, size(relation, oldTuple));
-  }
-
-  #addTruncate(message: TruncateMessage): void {
-    const pending = this.#require(message.kind);
-    const { cascade, restartIdentity } = message;
-    const relations = message.relationIds.map((id) => find(pending, id));
-    const change: Change = { kind: 'truncate', relations, cascade, restartIdentity };
-    this.#add(pending, message.xid, change, relations.length * 8);
+    const change = changeOf(message, (id) => pending.relations.find(id));
+    this.#add(pending, message.xid, change, bytesOf(message));
   }
 
   #addMessage(message: LogicalDecodingMessage): Assembled | null {
@@ -225,21 +188,14 @@ export class Assembler {
   }
 }
 
-function find(pending: PendingTransaction, id: number): Relation {
-  return (
-    pending.relations.find(id) ??
-    fail(new ProtocolError(`change of relation ${id}, which was not described`))
-  );
+function bytesOf(message: ChangeMessage): number {
+  if (message.kind === 'truncate') return message.relationIds.length * 8;
+  const { oldTuple, newTuple } = { oldTuple: null, newTuple: null, ...message };
+  return size(oldTuple) + size(newTuple);
 }
 
-/** The tuple's bytes. It must have a value for each column of the relation, in their order: nothing else names them. */
-function size(relation: Relation, tuple: Tuple): number {
-  if (tuple.columnCount !== relation.columns.length) {
-    throw new ProtocolError(
-      `tuple of ${tuple.columnCount} columns for ${relation.schema}.${relation.name}, which has ${relation.columns.length}`,
-    );
-  }
-  return tuple.end - tuple.start;
+function size(tuple: Tuple | null): number {
+  return tuple === null ? 0 : tuple.end - tuple.start;
 }
 
 function outOfOrder(kind: Message['kind']): ProtocolError {

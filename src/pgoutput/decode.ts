@@ -18,7 +18,12 @@ import { readTuple } from './tuple.ts';
  */
 export class Decoder {
   readonly #reader = new ByteReader(Buffer.alloc(0));
-  #inChunk = false;
+  #inChunk: boolean;
+
+  /** `inChunk`: what is decoded begins inside a chunk of a streamed transaction. */
+  constructor({ inChunk = false } = {}) {
+    this.#inChunk = inChunk;
+  }
 
   decode(buffer: Buffer, start = 0, end = buffer.length): Message {
     const reader = this.#reader;

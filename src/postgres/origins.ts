@@ -1,4 +1,6 @@
-import { parseLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
+import { formatLsn, parseLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
+import { quoteLiteral } from '../base/names.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import type { Session } from './session.ts';
 
 /** A replication origin of the server. */
@@ -53,6 +55,18 @@ export async function logPositions(session: Session): Promise<{ insert: Lsn; flu
 /** Makes an origin the session's own: what it commits from now on carries the origin's number. One session at a time can. */
 export async function setUpOrigin(session: Session, name: string): Promise<void> {
   await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
+}
+
+/**
+ * Commits with the stamp of a remote transaction: its end position and commit time. The origin's position is session state that
+ * outlives a rollback, so every transaction sets its own just before it commits; pg_current_xact_id() makes a transaction that
+ * wrote nothing count.
+ */
+export async function commitStamped(session: Session, endLsn: Lsn, time: PgTime): Promise<void> {
+  await session.script(
+    `SELECT pg_replication_origin_xact_setup('${formatLsn(endLsn)}', ${quoteLiteral(formatPgTime(time))}),` +
+      ` pg_current_xact_id(); COMMIT`,
+  );
 }
 
 /** Rolls a transaction back that may have set up a position for its origin: that would outlive it (DESIGN 3.2). */

@@ -48,6 +48,7 @@ test('what arrives before anybody reads is not lost', async () => {
       publications: ['items'],
       start: parseLsn(slot?.lsn ?? ''),
       providerMajor: 18,
+      streaming: false,
     },
     { applicationName: 'late', signal: stop.signal },
   );

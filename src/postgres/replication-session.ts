@@ -13,6 +13,8 @@ export interface StreamRequest {
   readonly start: Lsn;
   /** Major version of the provider; decides the protocol version and whether it filters origins itself. */
   readonly providerMajor: number;
+  /** Whether large transactions are sent in chunks before they have committed, and not as a whole afterwards. */
+  readonly streaming: boolean;
 }
 
 /**
@@ -151,6 +153,7 @@ function startCommand(request: StreamRequest): string {
     ['binary', 'false'],
     ['messages', 'true'],
   ];
+  if (request.streaming) options.push(['streaming', 'on']);
   if (major >= 16) options.push(['origin', 'none']);
   const list = options.map(([name, value]) => `${name} ${quoteLiteral(value)}`).join(', ');
   return `START_REPLICATION SLOT ${quoteIdent(request.slot)} LOGICAL ${formatLsn(request.start)} (${list})`;

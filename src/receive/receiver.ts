@@ -1,10 +1,19 @@
 import { ProtocolError } from '../base/bytes.ts';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
+import { changeOf } from '../pgoutput/change-of.ts';
 import { Decoder } from '../pgoutput/decode.ts';
 import type { XLogData } from '../pgoutput/frame.ts';
-import type { Message } from '../pgoutput/message.ts';
-import type { Change, LogicalMessage, Relation } from '../pgoutput/transaction.ts';
+import type {
+  Message,
+  StreamAbortMessage,
+  StreamCommitMessage,
+  StreamStartMessage,
+  StreamStopMessage,
+} from '../pgoutput/message.ts';
+import { RelationScope } from '../pgoutput/relation-scope.ts';
+import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
+import type { StreamedTransaction, StreamedTransactions } from './streamed-transactions.ts';
 
 /** What a link's stream holds, in order. Changes come between a begin and its commit, never outside. */
 export type Received =
@@ -19,40 +28,185 @@ export type Received =
   /** A message that belongs to no transaction. */
   | { readonly kind: 'message'; readonly message: LogicalMessage };
 
+/** A streamed transaction that has committed: it counts here, in the order of the stream. */
+export interface StreamedCommit {
+  readonly transaction: StreamedTransaction;
+  readonly commit: StreamCommitMessage;
+}
+
+/** Follows streamed transactions while they come, in order. What it is told may still be taken back. */
+export interface Watcher {
+  /** A chunk begins, the first of its transaction or a later one. Returns whether to tell what it brings. */
+  begins(xid: number, isFirst: boolean): boolean;
+  changes(change: Change, bytes: number): void;
+  /** The chunk ends. */
+  ends(): void;
+  /** All that the transaction, or a subtransaction of it, has brought is taken back, or not to be applied. */
+  takenBack(xid: number): void;
+}
+
+/** Hands on what was received, in order. */
+export type Take = (received: Received) => void;
+
 /**
  * Turns the messages of a stream into what apply works on: joins changes to the relation that was described when they arrived,
  * and leaves out transactions that came to the provider from another node (servers before 16 cannot leave them out themselves)
- * and those that `skips` names.
+ * and those that `skips` names. What is streamed before it has committed is kept until then.
  */
 export class Receiver {
   readonly #decoder = new Decoder();
-  readonly #relations = new Map<number, Relation>();
   readonly #skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean;
+  readonly #streamed: StreamedTransactions | undefined;
+  readonly #watcher: Watcher | undefined;
+  /** The chunk has begun, and nothing of it has come yet: that may be what tells of a foreign origin. */
+  #startOfChunk: StreamStartMessage | undefined;
+  /** The watcher is told of the changes in the open chunk. */
+  #isWatched = false;
+  #relations = new RelationScope();
+  /** Counts descriptions of relations. */
+  #arrivals = 0;
   #inTransaction = false;
   #skipping = false;
   /** Held back until the message after it, because that may be the one that tells of a foreign origin. */
   #begin: Extract<Received, { kind: 'begin' }> | undefined;
 
-  constructor(skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean) {
+  /** `streamed`: where to keep streamed transactions; without it none may come. `watcher`: who is told of them meanwhile. */
+  constructor(
+    skips: (transaction: { xid: number; finalLsn: Lsn }) => boolean,
+    streamed?: StreamedTransactions,
+    watcher?: Watcher,
+  ) {
     this.#skips = skips;
+    this.#watcher = watcher;
+    this.#streamed = streamed;
   }
 
-  /** Hands on what a frame brings, in order. Throws ProtocolError. */
-  receive(
-    { buffer, payloadStart, payloadEnd }: XLogData,
-    take: (received: Received) => void,
-  ): void {
+  /**
+   * Hands on what a frame brings, in order. When that ends a streamed transaction it is returned, and `replay` must hand it on
+   * before the next frame is received. Throws ProtocolError.
+   */
+  receive({ buffer, payloadStart, payloadEnd }: XLogData, take: Take): StreamedCommit | undefined {
     const message = this.#decoder.decode(buffer, payloadStart, payloadEnd);
+    const streamed = this.#streamed;
+    if (streamed?.current) {
+      if (message.kind === 'streamStop') this.#stopChunk(streamed);
+      else this.#keep(streamed.current, message, { buffer, payloadStart, payloadEnd }, take);
+      return undefined;
+    }
+    if (streamed && isBetweenChunks(message)) return this.#follow(streamed, message);
+    this.#handle(message, payloadEnd - payloadStart, take);
+    return undefined;
+  }
+
+  /** Passes over a streamed transaction that has been applied already. */
+  async passOver({ transaction }: StreamedCommit): Promise<void> {
+    await using ended = transaction;
+    this.#relations.adopt(ended.relations);
+  }
+
+  /** Hands on a streamed transaction as if it came now. `room` is waited for now and then: it may be larger than memory. */
+  async replay(
+    { transaction, commit }: StreamedCommit,
+    take: Take,
+    room: () => Promise<void>,
+  ): Promise<void> {
+    await using ended = transaction;
+    const { xid, commitLsn, endLsn, commitTime } = commit;
+    const relations = this.#relations;
+    this.#handle({ kind: 'begin', xid, finalLsn: commitLsn, commitTime }, 0, take);
+    if (ended.origin) this.#handle(ended.origin, 0, take);
+    // Described again message by message: a table may have changed in the middle of it.
+    this.#relations = new RelationScope(ended.relations);
+    for await (const messages of ended.read()) {
+      for (const { message, bytes } of messages) this.#handle(message, bytes, take);
+      await room();
+    }
+    this.#relations = relations;
+    relations.adopt(ended.relations);
+    this.#handle({ kind: 'commit', commitLsn, endLsn, commitTime }, 0, take);
+  }
+
+  /** Takes a message that stands between chunks. */
+  #follow(streamed: StreamedTransactions, message: BetweenChunks): StreamedCommit | undefined {
+    this.#requireNoTransaction();
+    switch (message.kind) {
+      case 'streamStart':
+        streamed.startChunk(message, this.#relations);
+        this.#startOfChunk = message;
+        return undefined;
+      case 'streamAbort':
+        streamed.abort(message);
+        this.#watcher?.takenBack(message.xid);
+        return undefined;
+      case 'streamCommit':
+        return { transaction: streamed.commit(message), commit: message };
+    }
+  }
+
+  #stopChunk(streamed: StreamedTransactions): void {
+    streamed.stopChunk();
+    if (this.#isWatched) this.#watcher?.ends();
+    this.#isWatched = false;
+    this.#startOfChunk = undefined;
+  }
+
+  /** Takes a message of the open chunk. */
+  #keep(
+    transaction: StreamedTransaction,
+    message: Exclude<Message, StreamStopMessage>,
+    { buffer, payloadStart, payloadEnd }: Pick<XLogData, 'buffer' | 'payloadStart' | 'payloadEnd'>,
+    take: Take,
+  ): void {
+    const start = this.#startOfChunk;
+    this.#startOfChunk = undefined;
+    if (start && message.kind !== 'origin' && !transaction.origin) {
+      this.#isWatched = this.#watcher?.begins(start.xid, start.firstChunk) ?? false;
+    }
+    switch (message.kind) {
+      case 'origin':
+        // In the first chunk only, before anything else.
+        transaction.origin = message;
+        return;
+      case 'message':
+        if (!message.transactional) return take({ kind: 'message', message });
+        if (this.#isWatched) this.#watcher?.changes(message, payloadEnd - payloadStart);
+        break;
+      case 'relation':
+        transaction.relations.describe(message.relation, ++this.#arrivals);
+        break;
+      case 'insert':
+      case 'update':
+      case 'delete':
+      case 'truncate':
+        if (this.#isWatched) {
+          const change = changeOf(message, (id) => transaction.relations.find(id));
+          this.#watcher?.changes(change, payloadEnd - payloadStart);
+        }
+        break;
+      case 'type':
+        break;
+      case 'begin':
+      case 'commit':
+      case 'beginPrepare':
+      case 'prepare':
+      case 'commitPrepared':
+      case 'rollbackPrepared':
+      case 'streamStart':
+      case 'streamCommit':
+      case 'streamAbort':
+      case 'streamPrepare':
+        throw new ProtocolError(`message "${message.kind}" inside a chunk`);
+    }
+    if (!transaction.origin) transaction.keep(buffer, payloadStart, payloadEnd);
+  }
+
+  #handle(message: Message, bytes: number, take: Take): void {
     if (message.kind === 'begin') {
-      if (this.#inTransaction) throw new ProtocolError('transaction begins inside another');
+      this.#requireNoTransaction();
       this.#inTransaction = true;
       this.#skipping = this.#skips(message);
-      this.#begin = {
-        kind: 'begin',
-        xid: message.xid,
-        finalLsn: message.finalLsn,
-        commitTime: message.commitTime,
-      };
+      const { xid, finalLsn, commitTime } = message;
+      this.#begin = { kind: 'begin', xid, finalLsn, commitTime };
       return;
     }
     if (message.kind === 'origin') {
@@ -61,7 +215,7 @@ export class Receiver {
       this.#skipping = true;
       return;
     }
-    const received = this.#read(message, payloadEnd - payloadStart);
+    const received = this.#read(message, bytes);
     if (!received || (this.#skipping && received.kind !== 'message')) {
       if (received?.kind === 'commit') this.#begin = undefined;
       return;
@@ -77,7 +231,7 @@ export class Receiver {
   #read(message: Message, bytes: number): Received | undefined {
     switch (message.kind) {
       case 'relation':
-        this.#relations.set(message.relation.id, message.relation);
+        this.#relations.describe(message.relation, ++this.#arrivals);
         return undefined;
       case 'type':
         return undefined;
@@ -89,41 +243,16 @@ export class Receiver {
         if (!message.transactional) return { kind: 'message', message };
         this.#within();
         return { kind: 'change', change: message, bytes };
-      case 'insert': {
-        const relation = this.#relation(message.relationId);
+      case 'insert':
+      case 'update':
+      case 'delete':
+      case 'truncate':
+        this.#within();
         return {
           kind: 'change',
-          change: { kind: 'insert', relation, newTuple: message.newTuple },
+          change: changeOf(message, (id) => this.#relations.find(id)),
           bytes,
         };
-      }
-      case 'update': {
-        const { oldTuple, oldTupleIsKey, newTuple } = message;
-        const relation = this.#relation(message.relationId);
-        return {
-          kind: 'change',
-          change: { kind: 'update', relation, oldTuple, oldTupleIsKey, newTuple },
-          bytes,
-        };
-      }
-      case 'delete': {
-        const { oldTuple, oldTupleIsKey } = message;
-        const relation = this.#relation(message.relationId);
-        return {
-          kind: 'change',
-          change: { kind: 'delete', relation, oldTuple, oldTupleIsKey },
-          bytes,
-        };
-      }
-      case 'truncate': {
-        const { relationIds, cascade, restartIdentity } = message;
-        const relations = relationIds.map((id) => this.#relation(id));
-        return {
-          kind: 'change',
-          change: { kind: 'truncate', relations, cascade, restartIdentity },
-          bytes,
-        };
-      }
       case 'begin':
       case 'origin':
       case 'beginPrepare':
@@ -143,10 +272,15 @@ export class Receiver {
     if (!this.#inTransaction) throw new ProtocolError('a change outside of any transaction');
   }
 
-  #relation(id: number): Relation {
-    this.#within();
-    const relation = this.#relations.get(id);
-    if (!relation) throw new ProtocolError(`relation ${id} was never described`);
-    return relation;
+  #requireNoTransaction(): void {
+    if (this.#inTransaction) throw new ProtocolError('transaction begins inside another');
   }
+}
+
+/** What tells of streamed transactions outside of their chunks. */
+type BetweenChunks = StreamStartMessage | StreamAbortMessage | StreamCommitMessage;
+
+function isBetweenChunks(message: Message): message is BetweenChunks {
+  const { kind } = message;
+  return kind === 'streamStart' || kind === 'streamAbort' || kind === 'streamCommit';
 }

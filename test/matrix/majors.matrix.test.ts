@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { embeddedMajors } from '../../src/embedded/binaries.ts';
-import { Cluster, Host, type TestNode } from '../support/cluster.ts';
+import { Cluster, Host, until, type TestNode } from '../support/cluster.ts';
 
 const SCHEMA = `
   CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
@@ -15,6 +15,9 @@ const SCHEMA = `
   INSERT INTO item (name, moods) SELECT 'name ' || g, ARRAY['ok', 'happy']::mood[] FROM generate_series(1, 100) AS g;
 `;
 
+/** What is larger than this is streamed. */
+const SETTINGS = { logical_decoding_work_mem: '64kB' };
+
 /** What every major must do: both directions, a conflict with its history, a killed agent, a node that leaves. */
 async function tour(cluster: Cluster): Promise<void> {
   const [one, two] = [cluster.node(1), cluster.node(2)];
@@ -26,6 +29,19 @@ async function tour(cluster: Cluster): Promise<void> {
   );
   expect(await cluster.equal('item')).toHaveLength(100);
   expect(await cluster.equal('event')).toEqual(['(one)', '(two)']);
+
+  // Streamed before its end. What node2 applies of it, it must not send back: before 16 the agents have to see to that.
+  await one.sql(`
+    BEGIN; INSERT INTO event SELECT 'large ' || g FROM generate_series(1, 3000) AS g;
+    SAVEPOINT s; INSERT INTO event SELECT 'rolled back ' || g FROM generate_series(1, 3000) AS g; ROLLBACK TO s;
+    INSERT INTO event SELECT 'end ' || g FROM generate_series(1, 1000) AS g; COMMIT`);
+  expect(await cluster.equal('event')).toHaveLength(4002);
+  await until('the statistics to show that it was streamed', async () => {
+    const [slots] = await one.sql(
+      `SELECT sum(stream_txns) > 0 FROM pg_stat_replication_slots WHERE slot_name NOT LIKE '%own%'`,
+    );
+    return slots?.[0] === true;
+  });
 
   for (const node of [one, two]) await node.sql('SELECT bdr.bdr_apply_pause()');
   await one.sql(`UPDATE item SET name = 'earlier' WHERE id = 3`);
@@ -56,7 +72,7 @@ async function tour(cluster: Cluster): Promise<void> {
 describe('every major', () => {
   for (const major of embeddedMajors()) {
     test(`PostgreSQL ${major} replicates with itself`, async () => {
-      await using cluster = await Cluster.start(2, SCHEMA, { major });
+      await using cluster = await Cluster.start(2, SCHEMA, { major, settings: SETTINGS });
       await tour(cluster);
     });
   }
@@ -65,7 +81,7 @@ describe('every major', () => {
     const majors = embeddedMajors();
     await using cluster = new Cluster();
     for (const [index, major] of [Math.min(...majors), Math.max(...majors)].entries()) {
-      const host = await Host.start({ major });
+      const host = await Host.start({ major, settings: SETTINGS });
       cluster.hosts.push(host);
       await cluster.addNode(`node${index + 1}`, host, 'app');
     }
