@@ -10,7 +10,7 @@ import type { Change, RowChange } from '../pgoutput/transaction.ts';
 import { rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
-import { ENOUGH_FOR_BATCH, type AheadSender } from './ahead-sender.ts';
+import type { AheadSender } from './ahead-sender.ts';
 import type { ApplyOptions } from './apply-options.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { Statement } from './prepared.ts';
@@ -55,6 +55,8 @@ interface SentChange {
 const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 /** Below this many changes the statements of single rows, which are prepared, are faster than sets, which are planned each time. */
 const LEAST_FOR_SETS = 20;
+/** From so many statements on a batch is sent. */
+const ENOUGH_FOR_BATCH = 128;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
 const ENOUGH_FOR_SET = 5000;
