@@ -45,6 +45,13 @@ interface Current {
   again: boolean;
 }
 
+/** The beginning of the next group, folded while the server works on this one. */
+interface Folded {
+  readonly parts: readonly TransactionPart[];
+  /** So many changes of theirs, from the first on. */
+  readonly changes: number;
+}
+
 interface SentChange {
   readonly change: RowChange;
   readonly context: ChangeContext;
@@ -81,6 +88,7 @@ export class ApplyWorker {
   readonly #options: ApplyOptions;
   /** A transaction of which not all parts have come. */
   #unfinished: Current | undefined;
+  #folded: Folded | undefined;
 
   constructor(
     session: Session,
@@ -98,12 +106,18 @@ export class ApplyWorker {
     this.#options = options;
   }
 
-  /** Applies whole transactions in one local transaction, or the next part of one that is too large to be whole. */
-  async apply(parts: readonly TransactionPart[]): Promise<void> {
+  /**
+   * Applies whole transactions in one local transaction, or the next part of one that is too large to be whole. `next` tells what
+   * will probably be applied then: that is folded while the server works on this.
+   */
+  async apply(
+    parts: readonly TransactionPart[],
+    next: () => readonly TransactionPart[] = () => [],
+  ): Promise<void> {
     if (this.#unfinished) return this.#goOn(this.#unfinished, parts);
     const way = this.#wayOf(parts);
     if (way === 'rows' && (await this.#ahead.sendAsOne(parts))) return;
-    return this.#applyBy(way, parts);
+    return this.#applyBy(way, parts, next);
   }
 
   /**
@@ -147,7 +161,11 @@ export class ApplyWorker {
     });
   }
 
-  async #applyBy(way: Way, parts: readonly TransactionPart[]): Promise<void> {
+  async #applyBy(
+    way: Way,
+    parts: readonly TransactionPart[],
+    next: () => readonly TransactionPart[] = () => [],
+  ): Promise<void> {
     if (way === 'rows' && parts.length > 1 && parts.every(isWhole)) {
       // Row by row each change is judged by its own time, and what its transaction inserted by that one's: not a later one's.
       for (const part of parts) await this.#applyBy('rows', [part]);
@@ -157,7 +175,7 @@ export class ApplyWorker {
     const [first] = parts;
     if (first) this.#options.onBegin(first.context);
     try {
-      await this.#orStartOver(current, () => this.#begin(current, parts));
+      await this.#orStartOver(current, () => this.#begin(current, parts, next));
     } catch (error) {
       if (!this.#canTryOtherwise(error) || way === 'rows') throw error;
       if (parts.length === 1) return this.#applyBy('rows', parts);
@@ -182,16 +200,65 @@ export class ApplyWorker {
     }
   }
 
-  async #begin(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+  async #begin(
+    current: Current,
+    parts: readonly TransactionPart[],
+    next?: () => readonly TransactionPart[],
+  ): Promise<void> {
     await this.#open(current);
-    await this.#write(current, parts);
+    await this.#write(current, parts, await this.#takeFolded(current, parts), next);
+  }
+
+  /** How many of the changes, from the first on, are folded already. The transaction is open. */
+  async #takeFolded(current: Current, parts: readonly TransactionPart[]): Promise<number> {
+    const folded = this.#folded;
+    this.#folded = undefined;
+    if (!folded) return 0;
+    const isBeginning =
+      current.way === 'sets' && folded.parts.every((part, i) => part === parts[i]);
+    // What is known of a table counts in the transaction that holds it.
+    for (const table of isBeginning ? this.#sets.tables() : []) {
+      if (await this.#tables.hold(table)) continue;
+      this.#sets.discard();
+      return 0;
+    }
+    if (isBeginning) return folded.changes;
+    this.#sets.discard();
+    return 0;
+  }
+
+  /** Folds what comes next while the server works, as far as it needs no look at the database. */
+  #foldNext(parts: readonly TransactionPart[]): void {
+    if (parts.length === 0 || this.#wayOf(parts) !== 'sets') return;
+    let changes = 0;
+    this.#folded = { parts, changes };
+    for (const part of parts) {
+      for (const change of part.changes) {
+        if (this.#sets.size >= ENOUGH_FOR_SET) return;
+        if (change.kind !== 'message' && !this.#fold(change, part.context, 'sets')) return;
+        changes += 1;
+        this.#folded = { parts, changes };
+      }
+    }
   }
 
   /** Writes parts into the local transaction that is open, and commits it when the last one ends its transaction. */
-  async #write(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+  async #write(
+    current: Current,
+    parts: readonly TransactionPart[],
+    folded = 0,
+    next?: () => readonly TransactionPart[],
+  ): Promise<void> {
+    let left = folded;
     for (const { changes, context } of parts) {
       for (const change of changes) {
-        if (this.#fold(change, context, current)) {
+        if (left > 0) {
+          left -= 1;
+          this.#count(change);
+          continue;
+        }
+        if (this.#fold(change, context, current.way)) {
+          this.#count(change);
           if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
           continue;
         }
@@ -207,7 +274,9 @@ export class ApplyWorker {
       this.#unfinished = current;
       return;
     }
-    await this.#sets.settle();
+    await this.#sets.flush();
+    if (current.way === 'sets' && next) this.#foldNext(next());
+    await this.#sets.written();
     await this.#settle(current);
     await this.#writer.finish({ ...last.context, commitTime: latest(parts) });
     // The origin's position is session state that outlives a rollback, so every transaction sets its own just before it
@@ -223,14 +292,14 @@ export class ApplyWorker {
   }
 
   /** Takes a change into the sets, where that needs nothing else. */
-  #fold(change: Change, context: ChangeContext, current: Current): boolean {
-    if (current.way === 'rows' || change.kind === 'message' || change.kind === 'truncate') {
-      return false;
-    }
+  #fold(change: Change, context: ChangeContext, way: Way): boolean {
+    if (way === 'rows' || change.kind === 'message' || change.kind === 'truncate') return false;
     const table = this.#tables.known(change.relation);
-    if (!table || !this.#sets.add(table, change, context)) return false;
-    this.#writer.count(change);
-    return true;
+    return table !== undefined && this.#sets.add(table, change, context);
+  }
+
+  #count(change: Change): void {
+    if (change.kind !== 'message' && change.kind !== 'truncate') this.#writer.count(change);
   }
 
   async #change(change: Change, context: ChangeContext, current: Current): Promise<void> {
@@ -248,7 +317,7 @@ export class ApplyWorker {
     if (current.way === 'sets') {
       // The batch may have held what this change cannot be folded with.
       await this.#sets.flush();
-      if (this.#fold(change, context, current)) return;
+      if (this.#fold(change, context, current.way)) return this.#writer.count(change);
       await this.#sets.settle();
     }
     this.#writer.count(change);
@@ -361,6 +430,7 @@ export class ApplyWorker {
   async #rollback(current: Current, error: unknown): Promise<void> {
     current.sending = [];
     await this.#sets.abandon();
+    this.#folded = undefined;
     this.#unfinished = undefined;
     if (this.#session.lost.aborted || error instanceof ApplyPaused) throw error;
     this.#options.onRollback();
