@@ -6,12 +6,13 @@ import { moveSlots } from './systems/slots.ts';
 import type { System } from './systems/system.ts';
 import { vacuum, type Table } from './tables.ts';
 import { sized, type Plan, type Workload } from './workloads/workload.ts';
+import { catchUp } from './workloads/catch-up.ts';
 import { writeTransactions } from './workloads/writers.ts';
 
 export type Tell = (text: string) => void;
 
 const WARM_UP_TABLE = 'bench_warm_up';
-const WARM_UP_TRANSACTIONS = 2000;
+const WARM_UP_TRANSACTIONS = 20_000;
 
 /** For what every workload needs, beside its own. */
 const OWN_TABLES: readonly Table[] = [
@@ -104,19 +105,25 @@ export class Bench {
     return { ...measured, rowsCompared: rowsCompared + rows };
   }
 
-  /** An agent that has just been started runs code that is not compiled yet, which one in daily work does not. */
+  /**
+   * An agent that has just been started runs code that is not compiled yet, and a walsender and a backend read their catalogs; in
+   * daily work they have that behind them.
+   */
   async #warmUp(system: System): Promise<void> {
     this.#warmUps += 1;
     // Enough for a tenth of the size too; a trial of the bench itself needs none.
     const { scale } = this.#plan;
-    const count = scale < 0.1 ? sized(10 * WARM_UP_TRANSACTIONS, this.#plan) : WARM_UP_TRANSACTIONS;
-    await writeTransactions(system.a, {
-      count,
-      seed: 0,
-      body: /* sql */ `
-        INSERT INTO public.${WARM_UP_TABLE} (id, text) VALUES (${this.#warmUps * 10_000} + i, 'new');
-        UPDATE public.${WARM_UP_TABLE} SET text = 'changed' WHERE id = ${this.#warmUps * 10_000} + i;
-      `,
-    });
+    const count = scale < 0.1 ? sized(WARM_UP_TRANSACTIONS, this.#plan) : WARM_UP_TRANSACTIONS;
+    const from = this.#warmUps * WARM_UP_TRANSACTIONS;
+    await catchUp(system, (a) =>
+      writeTransactions(a, {
+        count,
+        seed: 0,
+        body: /* sql */ `
+          INSERT INTO public.${WARM_UP_TABLE} (id, text) VALUES (${from} + i, 'new');
+          UPDATE public.${WARM_UP_TABLE} SET text = 'changed' WHERE id = ${from} + i;
+        `,
+      }),
+    );
   }
 }

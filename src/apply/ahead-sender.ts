@@ -1,23 +1,23 @@
 import { backoffMs } from '../base/backoff.ts';
+import type { Lsn } from '../base/lsn.ts';
 import { pgTimeToUnixMs } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
+import type { Step } from '../catalog/ahead.ts';
 import type { BatchAnswer } from '../postgres/batch.ts';
-import { rollBack } from '../postgres/origins.ts';
+import { resetOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import type { Ahead } from './ahead.ts';
 import type { ApplyOptions } from './apply-options.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
-import type { Statement } from './prepared.ts';
+import { Procedures } from './procedures.ts';
 import type { TableMap } from './table-map.ts';
 import { dueTime, type TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
 
-/** Local transactions that were sent as one batch: each of some of the provider's. */
-interface SentBatch {
+/** Local transactions that were sent as one call: each of some of the provider's. */
+interface SentCall {
   readonly transactions: readonly (readonly TransactionPart[])[];
-  /** How many of the statements there are up to the end of each transaction. */
-  readonly ends: readonly number[];
   readonly answer: Promise<BatchAnswer>;
 }
 
@@ -29,8 +29,9 @@ interface AheadResult {
 
 /** So many local transactions are sent ahead of the first answer, at most. */
 const MOST_AHEAD = 256;
-/** From so many statements on a batch is sent. */
-export const ENOUGH_FOR_BATCH = 128;
+/** From so many steps, or so many bytes of changes, on they are sent. */
+const ENOUGH_STEPS = 256;
+const ENOUGH_BYTES = 512 * 1024;
 
 /**
  * Sends small transactions in one piece with their commits, without waiting for answers. Where the server stops in that, whoever
@@ -40,6 +41,7 @@ export class AheadSender {
   /** Puts together what is sent. */
   readonly statements: Ahead;
   readonly #session: Session;
+  readonly #procedures: Procedures;
   readonly #tables: TableMap;
   readonly #writer: ChangeWriter;
   readonly #options: ApplyOptions;
@@ -53,6 +55,7 @@ export class AheadSender {
     options: ApplyOptions,
   ) {
     this.#session = session;
+    this.#procedures = new Procedures(session);
     this.#tables = tables;
     this.#writer = writer;
     this.statements = statements;
@@ -79,7 +82,7 @@ export class AheadSender {
   }
 
   /**
-   * Sends local transactions, each of some of the provider's, with all that belongs to them, and the next batch before the answer
+   * Sends local transactions, each of some of the provider's, with all that belongs to them, and the next call before the answer
    * to the one before it. The transaction behind the committed ones needs to be done step by step, or has an error, which is met
    * again then.
    */
@@ -89,18 +92,19 @@ export class AheadSender {
     this.#options.onBegin(first[0].context);
     this.#writer.begin();
     let committed = 0;
-    let sent: SentBatch | undefined;
+    let sent: SentCall | undefined;
     for (let from = 0; ;) {
-      const next = await this.#sendBatch(transactions.slice(from), sent);
+      const next = await this.#call(transactions.slice(from), sent);
       if (sent) {
-        const { done, error } = await sent.answer;
-        committed += this.#countDone(sent, done);
+        const { error } = await sent.answer;
         if (error) {
-          // The server has passed over this one.
+          // The server has done nothing of this one.
           await next?.answer;
-          await this.#stopped(error);
+          committed += await this.#stopped(sent, error);
           return { committed, isStopped: true };
         }
+        for (const parts of sent.transactions) this.#committed(parts);
+        committed += sent.transactions.length;
       }
       if (!next) return { committed, isStopped: false };
       sent = next;
@@ -109,51 +113,52 @@ export class AheadSender {
   }
 
   /** Sends some of the transactions, from the first on; undefined when the first cannot be sent ahead. */
-  async #sendBatch(
+  async #call(
     transactions: readonly (readonly TransactionPart[])[],
-    before: SentBatch | undefined,
-  ): Promise<SentBatch | undefined> {
-    const position = before?.transactions.at(-1)?.at(-1)?.endLsn;
-    const statements: Statement[] =
-      position === undefined ? [] : [this.statements.follows(position)];
-    const ends: number[] = [];
+    before: SentCall | undefined,
+  ): Promise<SentCall | undefined> {
+    const steps: Step[] = [];
+    let count = 0;
+    let bytes = 0;
     try {
       for (const parts of transactions) {
         const due = dueTime(parts, this.#options.applyDelayMs);
         // To be waited for.
         if (pgTimeToUnixMs(due) > Date.now() + 1) break;
-        const script = await this.statements.transaction(parts, due);
-        if (!script) break;
-        statements.push(...script);
-        ends.push(statements.length);
-        if (statements.length >= ENOUGH_FOR_BATCH) break;
+        const taken = await this.statements.transaction(parts, due);
+        if (!taken) break;
+        steps.push(...taken);
+        count += 1;
+        for (const part of parts) bytes += part.bytes;
+        if (steps.length >= ENOUGH_STEPS || bytes >= ENOUGH_BYTES) break;
       }
-      if (ends.length === 0) return undefined;
-      const { answer } = await this.#writer.statements.send(statements);
-      return { transactions: transactions.slice(0, ends.length), ends, answer };
+      if (count === 0) return undefined;
+      const { answer } = await this.#procedures.call(steps, before && endOf(before));
+      return { transactions: transactions.slice(0, count), answer };
     } catch (error) {
       if (this.#session.lost.aborted) throw error;
-      // The batch before has failed, or what cannot be prepared is met again step by step.
+      // What cannot be made is met again step by step.
       return undefined;
     }
   }
 
-  /** Takes note of the transactions of a batch whose statements are done, and returns how many there are. */
-  #countDone({ transactions, ends }: SentBatch, done: number): number {
-    const committed = ends.filter((end) => end <= done).length;
-    for (const parts of transactions.slice(0, committed)) this.#committed(parts);
-    return committed;
-  }
-
-  /** Tidies up where the server has stopped in what was sent ahead. A lock that was not had is waited for holding nothing. */
-  async #stopped(error: Error): Promise<void> {
+  /**
+   * Tidies up where the server has stopped in what was sent ahead, and returns how many transactions of the call are committed. A
+   * lock that was not had is waited for holding nothing.
+   */
+  async #stopped(sent: SentCall, error: Error): Promise<number> {
     if (this.#session.lost.aborted) throw error;
-    await rollBack(this.#session);
+    const position = (await resetOrigin(this.#session)) ?? 0;
+    const done = sent.transactions.filter(
+      (parts) => (parts.at(-1)?.endLsn ?? Infinity) <= position,
+    );
+    for (const parts of done) this.#committed(parts);
     this.statements.stopped(error);
     if (isLockConflict(error)) {
       this.#options.onRollback();
       await pause(backoffMs(1, LOCK_BACKOFF, this.#options.random), this.#options.signal);
     } else if (!hasSqlstate(error, SQLSTATE.lookAgain)) this.#tables.forget();
+    return done.length;
   }
 
   #committed(parts: readonly TransactionPart[]): void {
@@ -166,4 +171,9 @@ export class AheadSender {
     this.#options.onCommit(parts);
     this.#options.onProgress();
   }
+}
+
+/** The provider's position behind the last transaction of a call. */
+function endOf({ transactions }: SentCall): Lsn | undefined {
+  return transactions.at(-1)?.at(-1)?.endLsn;
 }

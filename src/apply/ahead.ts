@@ -1,17 +1,9 @@
-import type { Lsn } from '../base/lsn.ts';
-import { formatPgTime, type PgTime } from '../base/pg-time.ts';
-import {
-  enterStatements,
-  followsParams,
-  followsSql,
-  leaveParams,
-  leaveSql,
-  LOOK_AGAIN,
-} from '../catalog/ahead.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import { enterStep, leaveStep, LOOK_AGAIN, type Step } from '../catalog/ahead.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Change, RowChange } from '../pgoutput/transaction.ts';
 import type { ChangeContext } from './change-context.ts';
-import { fastDelete, fastUpdate, strictInsert } from './fast-statements.ts';
+import { fastDelete, fastUpdate, strictInsert, type Form } from './fast-statements.ts';
 import { KeyJournal, keysOf } from './key-journal.ts';
 import type { Statement } from './prepared.ts';
 import { readValues, type RowValues } from './row-values.ts';
@@ -21,8 +13,6 @@ import { Tombstones } from './tombstones.ts';
 import { latest, type TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
 
-const BEGIN: Statement = { sql: 'BEGIN', params: [] };
-const COMMIT: Statement = { sql: 'COMMIT', params: [] };
 /** Tables in which something is remembered are asked about it key by key; in the others it is enough to know that nothing is. */
 const ASK_AGAIN_AFTER = 1000;
 
@@ -54,58 +44,48 @@ export class Ahead {
   async change(change: RowChange, context: ChangeContext): Promise<Statement | undefined> {
     const table = await this.#tables.find(change.relation);
     return Tombstones.byKey(table)
-      ? this.#statement(table, change, valuesOf(change), context)
+      ? this.#statement(table, change, valuesOf(change), context, 'asserted')
       : undefined;
   }
 
   /**
-   * A local transaction from BEGIN to COMMIT, which carries out whole transactions of the provider; undefined when one of their
-   * changes needs more. `due`: the server's clock must have passed it. The writer must have begun.
+   * A local transaction with its commit, which carries out whole transactions of the provider; undefined when one of their changes
+   * needs more. `due`: the server's clock must have passed it. The writer must have begun.
    */
-  async transaction(
-    parts: readonly TransactionPart[],
-    due: PgTime,
-  ): Promise<Statement[] | undefined> {
+  async transaction(parts: readonly TransactionPart[], due: PgTime): Promise<Step[] | undefined> {
     const last = parts.at(-1);
     if (last?.endLsn === undefined || parts.some(({ isAlone }) => isAlone)) return undefined;
     const journal = new KeyJournal();
-    const statements: Statement[] = [];
+    const steps: Step[] = [];
     const tables = new Set<Table>();
     for (const { changes, context } of parts) {
       for (const change of changes) {
         if (change.kind === 'message') continue;
-        const statement = await this.#noted(change, context, journal, tables);
-        if (!statement) return undefined;
-        statements.push(statement);
+        const step = await this.#noted(change, context, journal, tables);
+        if (!step) return undefined;
+        steps.push(step);
       }
     }
     for (const [table, keys] of journal.all('deleted')) {
       const open = keys.filter(({ context }) => !this.#writer.isLast(context));
       if (open.length > 0) {
-        statements.push(Tombstones.adding(table, keysOf(table, open), this.#provider));
+        steps.push(Tombstones.addingStep(table, keysOf(table, open), this.#provider));
       }
     }
     // In statements behind the inserts, with newer snapshots: see src/apply/tombstones.ts.
     const unremembered: string[] = [];
     for (const [table, keys] of journal.all('inserted')) {
       if (this.#asksForKeys > 0 || journal.all('deleted').has(table)) {
-        statements.push(Tombstones.refusing(table, keysOf(table, keys), this.#provider));
+        steps.push(Tombstones.refusingStep(table, keysOf(table, keys), this.#provider));
       } else unremembered.push(table.local.oid);
     }
     this.#asksForKeys = Math.max(this.#asksForKeys - 1, 0);
-    const entering = enterStatements(await this.#tables.heldFor([...tables]));
-    const params = leaveParams({
-      due: formatPgTime(due),
-      tables: unremembered,
-      position: last.endLsn,
-      time: formatPgTime(latest(parts)),
-    });
-    return [BEGIN, ...entering, ...statements, { sql: leaveSql, params }, COMMIT];
-  }
-
-  /** Fails unless the transaction that ends at `position` is the last that was committed. */
-  follows(position: Lsn): Statement {
-    return { sql: followsSql, params: followsParams(position) };
+    const position = last.endLsn;
+    return [
+      enterStep(await this.#tables.heldFor([...tables]), due),
+      ...steps,
+      leaveStep({ tables: unremembered, position, time: latest(parts) }),
+    ];
   }
 
   /** Takes note of why the server has stopped, for what is put together next. */
@@ -120,7 +100,7 @@ export class Ahead {
     context: ChangeContext,
     journal: KeyJournal,
     tables: Set<Table>,
-  ): Promise<Statement | undefined> {
+  ): Promise<Step | undefined> {
     if (change.kind === 'truncate') return undefined;
     const table = await this.#tables.seek(change.relation);
     if (!table) return undefined;
@@ -128,7 +108,10 @@ export class Ahead {
     const values = valuesOf(change);
     if (change.kind === 'insert') journal.add('inserted', table, values, context);
     else if (change.kind === 'delete') journal.add('deleted', table, values, context);
-    return this.#statement(table, change, values, context);
+    // What is cast from text by another function than its type's input function would not be the same value.
+    if (table.columns.some(({ local }) => local?.castsFromText === false)) return undefined;
+    const statement = this.#statement(table, change, values, context, 'step');
+    return statement && { code: statement.sql, params: statement.params };
   }
 
   #statement(
@@ -136,24 +119,25 @@ export class Ahead {
     change: RowChange,
     values: RowValues,
     context: ChangeContext,
+    form: Form,
   ): Statement | undefined {
     if (isOwn(table.relation) || table.key.deferrable || table.role !== undefined) return undefined;
     if (table.columns.some(({ missing }) => missing)) return undefined;
     if (!Tombstones.byKey(table)) {
       // Without a key nothing can be in the row's way.
       return table.key.kind === 'none' && change.kind === 'insert'
-        ? strictInsert(table, values)
+        ? strictInsert(table, values, form)
         : undefined;
     }
     const limit = this.#writer.fastLimit(context);
     switch (change.kind) {
       case 'insert':
-        return strictInsert(table, values);
+        return strictInsert(table, values, form);
       case 'update':
         if (change.oldTuple) return undefined;
-        return fastUpdate(table, values, this.#providerOrigin, limit, 'must take one');
+        return fastUpdate(table, values, this.#providerOrigin, limit, form);
       case 'delete':
-        return fastDelete(table, values, this.#providerOrigin, limit, 'must take one');
+        return fastDelete(table, values, this.#providerOrigin, limit, form);
     }
   }
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ITEM } from '../../test/support/item-relation.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
@@ -38,6 +38,7 @@ let server: EmbeddedServer;
 let session: Session;
 let tables: TableMap;
 let writer: ChangeWriter;
+let sets: SetWriter;
 let worker: ApplyWorker;
 let commits: number;
 let lsn = 1000;
@@ -51,6 +52,7 @@ beforeAll(async () => {
   await install(session, readSqlFiles(sqlDir()));
   await session.script(`
     CREATE TABLE public.item (id text PRIMARY KEY, v text, big text);
+    CREATE SCHEMA bdr_guard;
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
   const providerOrigin = await ensureOrigin(session, 'provider');
   const other = await ensureOrigin(session, 'other');
@@ -74,7 +76,7 @@ beforeAll(async () => {
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
   });
-  const sets = new SetWriter({ ...common, writer });
+  sets = new SetWriter({ ...common, writer });
   const options = {
     signal: new AbortController().signal,
     random: Math.random,
@@ -186,4 +188,102 @@ test('a table that is described anew within a group keeps the order of its chang
     transaction(at(200), [insert('1', 'after the delete', described)]),
   ]);
   expect(await rows()).toEqual([['1', 'after the delete']]);
+});
+
+describe('the group that comes next is folded while the server works', () => {
+  const group = (name: string, time: number, extra: readonly RowChange[] = []) => [
+    transaction(at(time), [...filler(name), insert(name, 'inserted')]),
+    transaction(at(time + 1), [update(name, 'updated'), ...extra]),
+  ];
+  const count = async () => {
+    const [row] = await session.query<{ n: string }>('SELECT count(*) AS n FROM public.item');
+    return Number(row?.n);
+  };
+
+  test('and is written when its turn comes', async () => {
+    await tables.find(ITEM);
+    const [first, second] = [group('one', 100), group('two', 200)];
+    await worker.apply(first, () => second);
+    expect(sets.size).toBe(32);
+    expect(await rows()).toEqual([['one', 'updated']]);
+    // Its own end, of which nothing had arrived by then, is folded then.
+    await worker.apply([...second, transaction(at(300), [update('two', 'again')])]);
+    expect(await rows()).toEqual([
+      ['one', 'updated'],
+      ['two', 'again'],
+    ]);
+    expect(await count()).toBe(62);
+  });
+
+  test('unless something else comes', async () => {
+    await tables.find(ITEM);
+    const [first, second] = [group('one', 100), group('two', 200)];
+    await worker.apply(first, () => second);
+    await worker.apply(second.slice(0, 1));
+    expect(await rows()).toEqual([
+      ['one', 'updated'],
+      ['two', 'inserted'],
+    ]);
+    await worker.moveTo(lsn as Lsn);
+    await worker.applyEach(second.slice(1));
+    expect(await rows()).toContainEqual(['two', 'updated']);
+    expect(await count()).toBe(62);
+  });
+
+  test('unless this one fails', async () => {
+    await tables.find(ITEM);
+    await session.script(
+      `CREATE UNIQUE INDEX item_v ON public.item (v) WHERE id IN ('one', 'other')`,
+    );
+    // As sets the unique values meet in the wrong order.
+    await worker.apply([transaction(at(90), [insert('one', 'a'), insert('other', 'b')])]);
+    const first = [
+      transaction(at(100), [...filler('one'), update('one', 'c')]),
+      transaction(at(101), [update('other', 'a')]),
+      transaction(at(102), [update('one', 'b')]),
+    ];
+    const second = group('two', 200);
+    await worker.apply(first, () => second);
+    expect(await rows()).toEqual([
+      ['one', 'b'],
+      ['other', 'a'],
+    ]);
+    await worker.apply(second);
+    await session.script('DROP INDEX public.item_v');
+    expect(await rows()).toEqual([
+      ['one', 'b'],
+      ['other', 'a'],
+      ['two', 'updated'],
+    ]);
+    expect(await count()).toBe(63);
+  });
+
+  test('and anew if the table has become one that runs code of its owner by then', async () => {
+    await tables.find(ITEM);
+    const second = group('two', 200);
+    await worker.apply(group('one', 100), () => second);
+    expect(sets.size).toBeGreaterThan(0);
+    await session.script(`
+      CREATE ROLE owner;
+      CREATE SEQUENCE public.caught;
+      GRANT USAGE ON SEQUENCE public.caught TO owner;
+      GRANT CREATE ON SCHEMA public TO owner;
+      CREATE FUNCTION public.catch() RETURNS boolean LANGUAGE plpgsql AS $$
+      BEGIN
+        IF current_user <> 'owner' THEN PERFORM nextval('public.caught'); END IF;
+        RETURN true;
+      END $$;
+      ALTER FUNCTION public.catch() OWNER TO owner;
+      ALTER TABLE public.item OWNER TO owner;
+      ALTER TABLE public.item ADD CHECK (public.catch()) NOT VALID`);
+    await worker.apply(second);
+    const [caught] = await session.query<{ is_called: string }>(
+      'SELECT is_called FROM public.caught',
+    );
+    expect(caught?.is_called).toBe('f');
+    expect(await rows()).toEqual([
+      ['one', 'updated'],
+      ['two', 'updated'],
+    ]);
+  });
 });

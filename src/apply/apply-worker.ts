@@ -8,7 +8,7 @@ import type { Change, RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
-import { ENOUGH_FOR_BATCH, type AheadSender } from './ahead-sender.ts';
+import type { AheadSender } from './ahead-sender.ts';
 import type { ApplyOptions } from './apply-options.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { Statement } from './prepared.ts';
@@ -43,6 +43,13 @@ interface Current {
   again: boolean;
 }
 
+/** The beginning of the next group, folded while the server works on this one. */
+interface Folded {
+  readonly parts: readonly TransactionPart[];
+  /** So many changes of theirs, from the first on. */
+  readonly changes: number;
+}
+
 interface SentChange {
   readonly change: RowChange;
   readonly context: ChangeContext;
@@ -53,6 +60,8 @@ interface SentChange {
 const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 /** Below this many changes the statements of single rows, which are prepared, are faster than sets, which are planned each time. */
 const LEAST_FOR_SETS = 20;
+/** From so many statements on a batch is sent. */
+const ENOUGH_FOR_BATCH = 128;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
 export const ENOUGH_FOR_SET = 5000;
@@ -77,6 +86,7 @@ export class ApplyWorker {
   readonly #options: ApplyOptions;
   /** A transaction of which not all parts have come. */
   #unfinished: Current | undefined;
+  #folded: Folded | undefined;
 
   constructor(
     session: Session,
@@ -94,12 +104,18 @@ export class ApplyWorker {
     this.#options = options;
   }
 
-  /** Applies whole transactions in one local transaction, or the next part of one that is too large to be whole. */
-  async apply(parts: readonly TransactionPart[]): Promise<void> {
+  /**
+   * Applies whole transactions in one local transaction, or the next part of one that is too large to be whole. `next` tells what
+   * will probably be applied then: that is folded while the server works on this.
+   */
+  async apply(
+    parts: readonly TransactionPart[],
+    next: () => readonly TransactionPart[] = () => [],
+  ): Promise<void> {
     if (this.#unfinished) return this.#goOn(this.#unfinished, parts);
     const way = this.#wayOf(parts);
     if (way === 'rows' && (await this.#ahead.sendAsOne(parts))) return;
-    return this.#applyBy(way, parts);
+    return this.#applyBy(way, parts, next);
   }
 
   /**
@@ -143,7 +159,11 @@ export class ApplyWorker {
     });
   }
 
-  async #applyBy(way: Way, parts: readonly TransactionPart[]): Promise<void> {
+  async #applyBy(
+    way: Way,
+    parts: readonly TransactionPart[],
+    next: () => readonly TransactionPart[] = () => [],
+  ): Promise<void> {
     if (way === 'rows' && parts.length > 1 && parts.every(isWhole)) {
       // Row by row each change is judged by its own time, and what its transaction inserted by that one's: not a later one's.
       for (const part of parts) await this.#applyBy('rows', [part]);
@@ -153,7 +173,7 @@ export class ApplyWorker {
     const [first] = parts;
     if (first) this.#options.onBegin(first.context);
     try {
-      await this.#orStartOver(current, () => this.#begin(current, parts));
+      await this.#orStartOver(current, () => this.#begin(current, parts, next));
     } catch (error) {
       if (!this.#canTryOtherwise(error) || way === 'rows') throw error;
       if (parts.length === 1) return this.#applyBy('rows', parts);
@@ -178,16 +198,65 @@ export class ApplyWorker {
     }
   }
 
-  async #begin(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+  async #begin(
+    current: Current,
+    parts: readonly TransactionPart[],
+    next?: () => readonly TransactionPart[],
+  ): Promise<void> {
     await this.#open(current);
-    await this.#write(current, parts);
+    await this.#write(current, parts, await this.#takeFolded(current, parts), next);
+  }
+
+  /** How many of the changes, from the first on, are folded already. The transaction is open. */
+  async #takeFolded(current: Current, parts: readonly TransactionPart[]): Promise<number> {
+    const folded = this.#folded;
+    this.#folded = undefined;
+    if (!folded) return 0;
+    const isBeginning =
+      current.way === 'sets' && folded.parts.every((part, i) => part === parts[i]);
+    // What is known of a table counts in the transaction that holds it.
+    for (const table of isBeginning ? this.#sets.tables() : []) {
+      if (await this.#tables.hold(table)) continue;
+      this.#sets.discard();
+      return 0;
+    }
+    if (isBeginning) return folded.changes;
+    this.#sets.discard();
+    return 0;
+  }
+
+  /** Folds what comes next while the server works, as far as it needs no look at the database. */
+  #foldNext(parts: readonly TransactionPart[]): void {
+    if (parts.length === 0 || this.#wayOf(parts) !== 'sets') return;
+    let changes = 0;
+    this.#folded = { parts, changes };
+    for (const part of parts) {
+      for (const change of part.changes) {
+        if (this.#sets.size >= ENOUGH_FOR_SET) return;
+        if (change.kind !== 'message' && !this.#fold(change, part.context, 'sets')) return;
+        changes += 1;
+        this.#folded = { parts, changes };
+      }
+    }
   }
 
   /** Writes parts into the local transaction that is open, and commits it when the last one ends its transaction. */
-  async #write(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+  async #write(
+    current: Current,
+    parts: readonly TransactionPart[],
+    folded = 0,
+    next?: () => readonly TransactionPart[],
+  ): Promise<void> {
+    let left = folded;
     for (const { changes, context } of parts) {
       for (const change of changes) {
-        if (this.#fold(change, context, current)) {
+        if (left > 0) {
+          left -= 1;
+          this.#count(change);
+          continue;
+        }
+        if (this.#fold(change, context, current.way)) {
+          this.#count(change);
           if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
           continue;
         }
@@ -203,7 +272,9 @@ export class ApplyWorker {
       this.#unfinished = current;
       return;
     }
-    await this.#sets.settle();
+    await this.#sets.flush();
+    if (current.way === 'sets' && next) this.#foldNext(next());
+    await this.#sets.written();
     await this.#settle(current);
     await this.#writer.finish({ ...last.context, commitTime: latest(parts) });
     await commitStamped(this.#session, last.endLsn, latest(parts));
@@ -214,14 +285,14 @@ export class ApplyWorker {
   }
 
   /** Takes a change into the sets, where that needs nothing else. */
-  #fold(change: Change, context: ChangeContext, current: Current): boolean {
-    if (current.way === 'rows' || change.kind === 'message' || change.kind === 'truncate') {
-      return false;
-    }
+  #fold(change: Change, context: ChangeContext, way: Way): boolean {
+    if (way === 'rows' || change.kind === 'message' || change.kind === 'truncate') return false;
     const table = this.#tables.known(change.relation);
-    if (!table || !this.#sets.add(table, change, context)) return false;
-    this.#writer.count(change);
-    return true;
+    return table !== undefined && this.#sets.add(table, change, context);
+  }
+
+  #count(change: Change): void {
+    if (change.kind !== 'message' && change.kind !== 'truncate') this.#writer.count(change);
   }
 
   async #change(change: Change, context: ChangeContext, current: Current): Promise<void> {
@@ -239,7 +310,7 @@ export class ApplyWorker {
     if (current.way === 'sets') {
       // The batch may have held what this change cannot be folded with.
       await this.#sets.flush();
-      if (this.#fold(change, context, current)) return;
+      if (this.#fold(change, context, current.way)) return this.#writer.count(change);
       await this.#sets.settle();
     }
     this.#writer.count(change);
@@ -352,6 +423,7 @@ export class ApplyWorker {
   async #rollback(current: Current, error: unknown): Promise<void> {
     current.sending = [];
     await this.#sets.abandon();
+    this.#folded = undefined;
     this.#unfinished = undefined;
     if (this.#session.lost.aborted || error instanceof ApplyPaused) throw error;
     this.#options.onRollback();

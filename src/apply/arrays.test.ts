@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { columnArray } from './arrays.ts';
+import { columnArray, smallintArray, textArray } from './arrays.ts';
 
 /** Reads a binary array of one dimension; manual and source: array_send(). */
 function elements(array: Buffer): { hasNull: boolean; type: number; values: (string | null)[] } {
@@ -28,6 +28,31 @@ test('a column of any rows is the array of its values', () => {
         type: 25,
         values,
       });
+    }),
+  );
+});
+
+test('values are an array of text', () => {
+  const value = fc.option(fc.string({ unit: 'grapheme', maxLength: 60 }));
+  fc.assert(
+    fc.property(fc.array(value), (values) => {
+      const hasNull = values.includes(null);
+      expect(elements(textArray(values))).toEqual({ hasNull, type: 25, values });
+    }),
+  );
+});
+
+test('numbers are an array of two bytes each', () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: -32768, max: 32767 })), (numbers) => {
+      const array = smallintArray(numbers);
+      expect([array.readInt32BE(8), array.readInt32BE(12)]).toEqual([21, numbers.length]);
+      const read = numbers.map((_, i) => [
+        array.readInt32BE(20 + i * 6),
+        array.readInt16BE(24 + i * 6),
+      ]);
+      expect(read).toEqual(numbers.map((number) => [2, number]));
+      expect(array.length).toBe(20 + numbers.length * 6);
     }),
   );
 });

@@ -1,6 +1,7 @@
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 
+const SMALLINT_OID = 21;
 const TEXT_OID = 25;
 const TIMESTAMPTZ_OID = 1184;
 /** Dimensions, flags, element type; then of the one dimension: length, lower bound. Four bytes each. */
@@ -37,6 +38,34 @@ export function columnArray(rows: readonly Tuple[], column: number): Buffer {
     if (size > SHORT_BYTES) buffer.copy(array, at, from, from + size);
     else for (let i = 0; i < size; i++) array[at + i] = buffer[from + i] as number;
     at += size;
+  }
+  return array;
+}
+
+/** Values as a binary `text[]`. */
+export function textArray(values: readonly (string | null)[]): Buffer {
+  let bytes = HEADER_BYTES;
+  let hasNull = 0;
+  for (const value of values) {
+    if (value === null) hasNull = 1;
+    bytes += 4 + (value === null ? 0 : Buffer.byteLength(value));
+  }
+  const array = arrayOf(TEXT_OID, values.length, hasNull, bytes);
+  let at = HEADER_BYTES;
+  for (const value of values) {
+    const length = value === null ? -1 : array.write(value, at + 4);
+    at = array.writeInt32BE(length, at) + Math.max(length, 0);
+  }
+  return array;
+}
+
+/** Numbers as a binary `smallint[]`. */
+export function smallintArray(numbers: readonly number[]): Buffer {
+  const array = arrayOf(SMALLINT_OID, numbers.length, 0, HEADER_BYTES + numbers.length * 6);
+  let at = HEADER_BYTES;
+  for (const number of numbers) {
+    at = array.writeInt32BE(2, at);
+    at = array.writeInt16BE(number, at);
   }
   return array;
 }

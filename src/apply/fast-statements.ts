@@ -1,4 +1,5 @@
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import { takingOneStep } from '../catalog/ahead.ts';
 import type { Param } from '../postgres/session.ts';
 import { columnParams, keyParams } from './local-rows.ts';
 import type { Statement } from './prepared.ts';
@@ -8,14 +9,26 @@ import { hasFixedColumn, type Table, type TableColumn } from './table.ts';
 
 /** The statements that take a row only where that is certain to be right without looking (DESIGN 4.2, rule 11): one row or none. */
 
+/**
+ * What becomes of a statement's text: itself; a statement that fails when it takes no row, for a batch; or the same as a step of a
+ * procedure.
+ */
+export type Form = 'plain' | 'asserted' | 'step';
+
+const FORMS: Readonly<Record<Form, (statement: string) => string>> = {
+  plain: (statement) => statement,
+  asserted: sql.takingOneSql,
+  step: takingOneStep,
+};
+
 /** Inserts the row unless one is in its way. */
 export function fastInsert(table: Table, values: RowValues): Statement {
   return inserting(table, values, 'insert', true);
 }
 
-/** As `fastInsert`; a row in the way is an error. */
-export function strictInsert(table: Table, values: RowValues): Statement {
-  return inserting(table, values, 'strict insert', false);
+/** As `fastInsert`; a row in the way is an error, so that it takes one row in every form. */
+export function strictInsert(table: Table, values: RowValues, form: Form): Statement {
+  return inserting(table, values, `strict insert ${form}`, false, form);
 }
 
 function inserting(
@@ -23,10 +36,12 @@ function inserting(
   values: RowValues,
   name: string,
   skipExisting: boolean,
+  form: Form = 'plain',
 ): Statement {
   const text = textOf(table, name, () => {
     const columns = sql.writable(table);
-    return { sql: sql.insertSql(table, columns, skipExisting), columns };
+    const insert = sql.insertSql(table, columns, skipExisting);
+    return { sql: form === 'step' ? `${insert};` : insert, columns };
   });
   return { sql: text.sql, params: columnParams(text.columns, values) };
 }
@@ -37,17 +52,17 @@ export function fastUpdate(
   values: RowValues,
   providerOrigin: number,
   limit: PgTime,
-  must?: 'must take one',
+  form: Form = 'plain',
 ): Statement | undefined {
   const complete = isComplete(values);
   const sent = complete ? '' : values.map((value) => (value === UNSENT ? '0' : '1')).join('');
-  const text = textOf(table, `update ${sent} ${must ?? ''}`, () => {
+  const text = textOf(table, `update ${sent} ${form}`, () => {
     const columns =
       complete && hasFixedColumn(table)
         ? []
         : sql.updatable(table, sql.writable(table, sentIn(values)));
     const update = complete ? sql.fastUpdateSql(table, columns) : sql.ownUpdateSql(table, columns);
-    return { sql: must ? sql.takingOneSql(update) : update, columns };
+    return { sql: FORMS[form](update), columns };
   });
   if (text.columns.length === 0) return undefined;
   const params = [...columnParams(text.columns, values), ...keyParams(table, values)];
@@ -62,11 +77,11 @@ export function fastDelete(
   old: RowValues,
   providerOrigin: number,
   limit: PgTime,
-  must?: 'must take one',
+  form: Form = 'plain',
 ): Statement {
-  const { sql: text } = textOf(table, `delete ${must ?? ''}`, () => {
+  const { sql: text } = textOf(table, `delete ${form}`, () => {
     const remove = sql.fastDeleteSql(table);
-    return { sql: must ? sql.takingOneSql(remove) : remove, columns: [] };
+    return { sql: FORMS[form](remove), columns: [] };
   });
   const params: Param[] = keyParams(table, old);
   params.push(providerOrigin, timeText(limit));

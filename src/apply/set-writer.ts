@@ -77,15 +77,25 @@ export class SetWriter {
     return this.#added;
   }
 
-  /** A local transaction begins. */
+  /** The tables of the changes that were added since the last flush. */
+  tables(): Table[] {
+    return [...this.#batches.values()].filter(({ size }) => size > 0).map(({ table }) => table);
+  }
+
+  /** A local transaction begins. What was added before is its beginning. */
   begin(): void {
     this.#contended.clear();
   }
 
-  /** Forgets what was added, and returns when nothing is under way any more: only then may the transaction be rolled back. */
-  async abandon(): Promise<void> {
+  /** Forgets what was added since the last flush. */
+  discard(): void {
     this.#batches = new Map();
     this.#added = 0;
+  }
+
+  /** As `discard`, and returns when nothing is under way any more: only then may the transaction be rolled back. */
+  async abandon(): Promise<void> {
+    this.discard();
     const running = this.#running;
     this.#running = Promise.resolve();
     await running.catch(() => undefined);
@@ -123,6 +133,11 @@ export class SetWriter {
   /** Returns when all that was added is written. */
   async settle(): Promise<void> {
     await this.flush();
+    await this.written();
+  }
+
+  /** Returns when all that was flushed is written. */
+  async written(): Promise<void> {
     await this.#running;
   }
 

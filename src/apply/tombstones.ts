@@ -1,5 +1,6 @@
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
+import type { Step } from '../catalog/ahead.ts';
 import {
   addTableTombstoneSql,
   addTombstonesSql,
@@ -7,7 +8,7 @@ import {
   contestedSql,
   findTombstoneSql,
   ownership,
-  refuseContestedSql,
+  refuseContestedStep,
   tombstoneVersions,
   type FoundTombstone,
   type TombstoneTable,
@@ -56,19 +57,19 @@ export class Tombstones {
   /** What `add` runs. */
   static adding(table: Table, keys: KeyArrays, writer: NodeId): Statement {
     const of = tombstoneTable(table);
-    return {
-      sql: addTombstonesSql(of),
-      params: [...ownership(of, writer), keys.times, ...keys.columns],
-    };
+    return { sql: addTombstonesSql(of), params: given(of, keys, writer) };
   }
 
-  /** A statement that fails where `contested` would return anything; also for a table whose rows have no key. */
-  static refusing(table: Table, keys: KeyArrays, writer: NodeId): Statement {
+  /** As `adding`, as a step of a procedure. */
+  static addingStep(table: Table, keys: KeyArrays, writer: NodeId): Step {
     const of = tombstoneTable(table);
-    return {
-      sql: refuseContestedSql(of),
-      params: [...ownership(of, writer), keys.times, ...keys.columns],
-    };
+    return { code: `${addTombstonesSql(of)};`, params: given(of, keys, writer) };
+  }
+
+  /** A step that fails where `contested` would return anything; also for a table whose rows have no key. */
+  static refusingStep(table: Table, keys: KeyArrays, writer: NodeId): Step {
+    const of = tombstoneTable(table);
+    return { code: refuseContestedStep(of), params: given(of, keys, writer) };
   }
 
   /** Remembers that `writer` truncated the table. */
@@ -136,6 +137,10 @@ export function keyArrays(
 
 function asText(value: Param | undefined): string | null {
   return value === undefined || value === null ? null : value.toString();
+}
+
+function given(table: TombstoneTable, keys: KeyArrays, writer: NodeId): Param[] {
+  return [...ownership(table, writer), keys.times, ...keys.columns];
 }
 
 function tombstoneTable(table: Table): TombstoneTable {

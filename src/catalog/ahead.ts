@@ -1,11 +1,18 @@
 import { formatLsn, type Lsn } from '../base/lsn.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import type { Param } from '../postgres/session.ts';
-import { holdParams, type Held } from './restricted.ts';
+import type { Held } from './restricted.ts';
 
 /**
- * The frame of an apply transaction that is sent without waiting for answers, as SQL: it fails, by `bdr.internal_look_again`,
- * where enterApplyGate() would wait or give up, and commits nothing then.
+ * The frame of an apply transaction that is sent without waiting for answers, as plpgsql with parameters: it fails, by
+ * `bdr.internal_look_again`, where enterApplyGate() would wait or give up, and commits nothing then.
  */
+
+/** A piece of plpgsql, and the values of its parameters `$1`, `$2` and so on: text, whatever they are cast to. */
+export interface Step {
+  readonly code: string;
+  readonly params: readonly Param[];
+}
 
 /** The reasons that `bdr.internal_look_again` gives, in an error's detail. */
 export const LOOK_AGAIN = {
@@ -13,62 +20,88 @@ export const LOOK_AGAIN = {
   tombstones: 'tombstones',
   turn: 'turn',
   gate: 'gate',
+  /** Given by bdr.internal_enter_ahead(). */
   definitions: 'definitions',
 } as const;
 
-/**
- * The first statements behind BEGIN: from here on nobody can begin to pause apply until the commit, and what is to be held is held.
- * They fail where definitions have changed.
- */
-export function enterStatements(held: Held): { readonly sql: string; readonly params: Param[] }[] {
-  if (held.tables.length > 0) return [{ sql: ENTER_AND_HOLD, params: holdParams(held) }];
-  // A third of the time that the function takes.
-  return [
-    { sql: ENTER, params: [] },
-    { sql: SAME_DEFINITIONS, params: [held.definitions] },
-  ];
+/** A statement that stops the server for one of these reasons. */
+export function lookAgain(reason: keyof typeof LOOK_AGAIN): string {
+  return `PERFORM bdr.internal_look_again('${LOOK_AGAIN[reason]}');`;
 }
 
-const ENTER_AND_HOLD = 'SELECT bdr.internal_enter_ahead($1::oid[], $2::boolean, $3)';
-const ENTER = 'LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE';
-/** As bdr.internal_definitions(), which the server would call. */
-const SAME_DEFINITIONS = /* sql */ `
-  SELECT CASE WHEN $1 = (SELECT coalesce(string_agg(d.change::text, ',' ORDER BY d.change), '') FROM bdr.definition_change AS d)
-              THEN true ELSE bdr.internal_look_again('${LOOK_AGAIN.definitions}') END
-`;
+/** A step that runs a statement which takes one row, and fails when it takes none. */
+export function takingOneStep(sql: string): string {
+  return `${sql}; IF NOT FOUND THEN ${lookAgain('row')} END IF;`;
+}
 
-/** Fails unless this session's origin stands where the transaction before has left it. Parameter: that position. */
-export const followsSql = /* sql */ `
-  SELECT CASE WHEN pg_replication_origin_session_progress(false) = $1::pg_lsn THEN true
-              ELSE bdr.internal_look_again('${LOOK_AGAIN.turn}') END
+/**
+ * Where a local transaction begins: from here on nobody can begin to pause apply until the commit, and what is to be held is
+ * held. It fails where definitions have changed, while apply is paused, and before `due` (strictly later: at the same microsecond
+ * a local write could get an equal time).
+ */
+export function enterStep(held: Held, due: PgTime): Step {
+  const { tables, casts, definitions } = held;
+  if (tables.length === 0) {
+    return { code: ENTER, params: [formatPgTime(due), `{${definitions}}`] };
+  }
+  return {
+    code: ENTER_AND_HOLD,
+    params: [formatPgTime(due), definitions, `{${tables.join(',')}}`, casts],
+  };
+}
+
+/** One look for both, because a look costs more than what is looked at. The definitions are those of bdr.internal_definitions(). */
+const ENTER = /* sql */ `
+  LOCK TABLE bdr.bdr_local_node IN ROW SHARE MODE;
+  IF clock_timestamp() <= $1::timestamptz OR NOT EXISTS (
+       SELECT FROM bdr.bdr_local_node AS n
+       WHERE NOT n.apply_paused AND $2::bigint[] = ARRAY(SELECT d.change FROM bdr.definition_change AS d ORDER BY d.change)
+     )
+  THEN
+    ${lookAgain('gate')}
+  END IF;
+`;
+const ENTER_AND_HOLD = /* sql */ `
+  PERFORM bdr.internal_enter_ahead($3::oid[], $4::boolean, $2);
+  IF clock_timestamp() <= $1::timestamptz OR NOT EXISTS (SELECT FROM bdr.bdr_local_node AS n WHERE NOT n.apply_paused) THEN
+    ${lookAgain('gate')}
+  END IF;
 `;
 
 /**
- * The last statement before COMMIT. It fails while apply is paused; before its time (strictly later: at the same microsecond a
- * local write could get an equal time); and where anything is remembered about some tables.
+ * Where it ends, with its commit. It fails where anything is remembered about some `tables` (OIDs): that is looked at here, in a
+ * statement behind the inserts, with a newer snapshot (src/apply/tombstones.ts).
  */
-export const leaveSql = /* sql */ `
-  SELECT CASE WHEN clock_timestamp() <= $1::timestamptz
-                   OR NOT EXISTS (SELECT FROM bdr.bdr_local_node WHERE NOT apply_paused)
-              THEN bdr.internal_look_again('${LOOK_AGAIN.gate}') END,
-         CASE WHEN EXISTS (SELECT FROM bdr.tombstone WHERE relation = ANY ($2::oid[]))
-              THEN bdr.internal_look_again('${LOOK_AGAIN.tombstones}') END,
-         pg_replication_origin_xact_setup($3::pg_lsn, $4::timestamptz),
-         pg_current_xact_id()
-`;
-
-/** `tables`: OIDs of those about which nothing may be remembered. The times as the server reads them. */
-export function leaveParams(options: {
-  readonly due: string;
+export function leaveStep(options: {
   readonly tables: readonly string[];
   readonly position: Lsn;
-  readonly time: string;
-}): Param[] {
-  const { due, tables, position, time } = options;
-  return [due, `{${tables.join(',')}}`, formatLsn(position), time];
+  readonly time: PgTime;
+}): Step {
+  const { tables, position, time } = options;
+  const params = [formatLsn(position), formatPgTime(time)];
+  return { code: tables.length === 0 ? LEAVE : unremembered(tables) + LEAVE, params };
 }
 
-/** Parameter of `followsSql`. */
-export function followsParams(position: Lsn): Param[] {
-  return [formatLsn(position)];
+/** The tables are part of the text: that is a third faster, and there are not many sets of them. */
+function unremembered(tables: readonly string[]): string {
+  return /* sql */ `
+    IF EXISTS (SELECT FROM bdr.tombstone AS x WHERE x.relation IN (${tables.toSorted().join(', ')})) THEN
+      ${lookAgain('tombstones')}
+    END IF;
+  `;
 }
+
+/** Conditions, because those are computed without a statement. Neither function returns null. */
+const LEAVE = /* sql */ `
+  IF pg_replication_origin_xact_setup($1::pg_lsn, $2::timestamptz) IS NULL OR pg_current_xact_id() IS NULL THEN
+    ${lookAgain('turn')}
+  END IF;
+  COMMIT;
+`;
+
+/** Fails unless the session's origin stands at `$1`; null is anywhere. */
+export const FOLLOWS = /* sql */ `
+  IF $1 IS NOT NULL AND pg_replication_origin_session_progress(false) IS DISTINCT FROM $1 THEN
+    ${lookAgain('turn')}
+  END IF;
+`;

@@ -2,7 +2,7 @@ import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import type { NodeId } from '../model/node.ts';
 import type { LocalColumn } from '../postgres/relation-info.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { LOOK_AGAIN } from './ahead.ts';
+import { lookAgain } from './ahead.ts';
 
 /**
  * SQL on bdr.tombstone (DESIGN 4.4), as text: pure. The statements take keys as values and never name a user's table, only the
@@ -66,12 +66,9 @@ export function contestedSql({ columns }: TombstoneTable): string {
   return `SELECT k.n FROM ${given(columns, 5)} WHERE ${either} ORDER BY k.n`;
 }
 
-/** Fails where `contestedSql` would return anything; the same parameters. */
-export function refuseContestedSql(table: TombstoneTable): string {
-  return (
-    `SELECT CASE WHEN EXISTS (${contestedSql(table)})` +
-    ` THEN bdr.internal_look_again('${LOOK_AGAIN.row}') END`
-  );
+/** A step that fails where `contestedSql` would return anything; the same parameters. */
+export function refuseContestedStep(table: TombstoneTable): string {
+  return `IF EXISTS (${contestedSql(table)}) THEN ${lookAgain('row')} END IF;`;
 }
 
 /**

@@ -250,7 +250,13 @@ export class LinkStream {
     }
     const group = [...partsIn(this.#arrivals.take(size))];
     this.#open = group.at(-1)?.endLsn === undefined;
-    await this.#worker.apply(group);
+    await this.#worker.apply(group, () => this.#nextGroup());
+  }
+
+  /** What may share a local transaction behind the one that is being applied, as far as it has arrived. */
+  #nextGroup(): TransactionPart[] {
+    const size = groupSize(partsIn(this.#arrivals.items()), this.#context.groupLimit());
+    return size > 1 ? [...partsIn(this.#arrivals.items())].slice(0, size) : [];
   }
 
   /**

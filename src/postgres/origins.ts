@@ -73,3 +73,14 @@ export async function commitStamped(session: Session, endLsn: Lsn, time: PgTime)
 export async function rollBack(session: Session): Promise<void> {
   await session.script('ROLLBACK; SELECT pg_replication_origin_xact_reset()');
 }
+
+/**
+ * Outside of a transaction: takes back the position that a failed one may have set up. Returns where the session's origin stands,
+ * null at its beginning.
+ */
+export async function resetOrigin(session: Session): Promise<Lsn | null> {
+  const [row] = await session.query<{ progress: string | null }>(/* sql */ `
+    SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_progress(false) AS progress
+  `);
+  return row?.progress ? parseLsn(row.progress) : null;
+}
