@@ -11,6 +11,8 @@ import type { Change } from '../pgoutput/transaction.ts';
 import type { Watcher } from '../receive/receiver.ts';
 import type { Heartbeat } from '../receive/watermark.ts';
 
+type Apply = Pick<EarlyApply, 'apply' | 'commit' | 'giveUp' | 'isOpen' | 'look'>;
+
 /** What an early transaction puts in line, in its place among what else arrives. */
 export type EarlyArrival =
   | { readonly kind: 'early part'; readonly part: TransactionPart }
@@ -28,7 +30,7 @@ const LONG_WAIT_MS = 60_000;
  * after their commit. Two sides: what watches the stream puts parts in line, and what takes from the line applies them.
  */
 export class EarlyStream implements Watcher {
-  readonly #apply: EarlyApply;
+  readonly #apply: Apply;
   readonly #put: (arrival: EarlyArrival) => void;
   readonly #mayBegin: () => boolean;
   readonly #log: Logger;
@@ -45,7 +47,7 @@ export class EarlyStream implements Watcher {
 
   /** `mayBegin`: whether a transaction that begins now could be applied early at all. */
   constructor(
-    apply: EarlyApply,
+    apply: Apply,
     put: (arrival: EarlyArrival) => void,
     mayBegin: () => boolean,
     log: Logger,

@@ -304,8 +304,15 @@ describe('streamed transactions', () => {
       [abort(1, 10), streamCommit(1), streamCommit(2), streamCommit(3)],
     ]);
     expect(told).toEqual([
-      ...['begins 1 true', 'item:a', 'ends', 'begins 2 true'],
-      ...['begins 1 false', 'message', 'item:e', 'ends', 'taken back 1'],
+      'begins 1 true',
+      'item:a',
+      'ends',
+      'begins 2 true',
+      'begins 1 false',
+      'message',
+      'item:e',
+      'ends',
+      'taken back 1',
     ]);
     expect(link.got).toEqual([
       'message',
