@@ -187,7 +187,10 @@ export class ApplyWorker {
 
   /** Writes parts into the local transaction that is open, and commits it when the last one ends its transaction. */
   async #write(current: Current, parts: readonly TransactionPart[]): Promise<void> {
+    let earlier: ChangeContext | undefined;
     for (const { changes, context } of parts) {
+      if (earlier && earlier !== context) await this.#settleEarlier();
+      earlier = context;
       for (const change of changes) {
         if (this.#fold(change, context, current)) {
           if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
@@ -218,6 +221,16 @@ export class ApplyWorker {
     this.#options.difficult.delete(last.context.commitLsn);
     this.#writer.committed();
     this.#options.onCommit(parts);
+  }
+
+  /**
+   * What a transaction inserted one by one is held against tombstones by its own time, so before a later one of the group writes
+   * over it.
+   */
+  async #settleEarlier(): Promise<void> {
+    if (!this.#writer.hasNoted) return;
+    await this.#sets.settle();
+    await this.#writer.settleDeletions();
   }
 
   /** Takes a change into the sets, where that needs nothing else. */
