@@ -22,6 +22,7 @@ export default defineConfig({
     projects: [
       project('tidy', ['test/tidy.test.ts'], 120_000),
       project('unit', ['src/**/*.test.ts', 'bench/**/*.test.ts'], 30_000),
+      project('sim', ['test/sim/**/*.sim.test.ts'], 120_000),
       project('pg', ['src/**/*.pg.test.ts', 'bench/**/*.pg.test.ts'], 120_000),
       project('cluster', ['test/cluster/**/*.cluster.test.ts'], 600_000),
       project('matrix', ['test/matrix/**/*.matrix.test.ts'], 600_000),

@@ -1,7 +1,8 @@
-// npm start, npm test, npm run bench. Each installs and builds what is missing, then runs.
+// npm start, npm test, npm run bench, npm run sim. Each installs and builds what is missing, then runs.
 //   node scripts/run.mjs demo [flags of "bdr demo"]
 //   node scripts/run.mjs test [flags of vitest]
 //   node scripts/run.mjs bench [flags of bench/options.ts]
+//   node scripts/run.mjs sim [flags of test/sim/main.ts]
 // Plain JavaScript without dependencies, because it runs before there are any.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -41,7 +42,8 @@ if (!installed()) {
   // versions from the lock all the same, and writes nothing back.
   must('npm', ['install', '--no-save', '--no-audit', '--no-fund', ...elsewhere]);
 }
-must(process.execPath, ['scripts/build.mjs', '--if-stale']);
+// The simulation needs no server and no agent.
+if (task !== 'sim') must(process.execPath, ['scripts/build.mjs', '--if-stale']);
 
 switch (task) {
   case 'demo':
@@ -64,7 +66,12 @@ switch (task) {
     process.argv = [process.execPath, join(root, 'bench/main.ts'), ...args];
     await import('../dist-bench/bench/main.js');
     break;
+  case 'sim':
+    must(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.sim.json']);
+    process.argv = [process.execPath, join(root, 'test/sim/main.ts'), ...args];
+    await import('../dist-sim/test/sim/main.js');
+    break;
   default:
-    console.error('usage: node scripts/run.mjs demo|test|bench [flags]');
+    console.error('usage: node scripts/run.mjs demo|test|bench|sim [flags]');
     process.exit(2);
 }

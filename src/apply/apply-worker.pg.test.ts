@@ -120,6 +120,13 @@ const update = (id: string, v: string): RowChange => ({
   oldTupleIsKey: false,
   newTuple: tupleOf([id, v, 'b']),
 });
+const move = (from: string, to: string, v: string): RowChange => ({
+  kind: 'update',
+  relation: ITEM,
+  oldTuple: tupleOf([from, null, null]),
+  oldTupleIsKey: true,
+  newTuple: tupleOf([to, v, 'b']),
+});
 const remove = (id: string): RowChange => ({
   kind: 'delete',
   relation: ITEM,
@@ -176,6 +183,17 @@ test('the same as sets', async () => {
     transaction(at(200), [update('1', 'new')]),
   ]);
   expect(await rows()).toEqual([['1', 'new']]);
+});
+
+// Found by the simulation: what was moved to the key was held against the tombstone when the later row stood there already.
+test('a row that a later transaction of the group writes over stays, though the key change before was too old', async () => {
+  await deletedElsewhere(at(150), '1');
+  await worker.apply([
+    transaction(at(100), [insert('0', 'old'), move('0', '1', 'moved'), ...filler('a')]),
+    transaction(at(200), [update('1', 'new')]),
+  ]);
+  expect(await rows()).toEqual([['1', 'new']]);
+  expect(commits).toBe(1);
 });
 
 // Each description of a table had a batch of its own, and what the sets of both had not taken was written last: the delete too.

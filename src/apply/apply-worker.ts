@@ -248,7 +248,10 @@ export class ApplyWorker {
     next?: () => readonly TransactionPart[],
   ): Promise<void> {
     let left = folded;
+    let earlier: ChangeContext | undefined;
     for (const { changes, context } of parts) {
+      if (earlier && earlier !== context) await this.#settleEarlier();
+      earlier = context;
       for (const change of changes) {
         if (left > 0) {
           left -= 1;
@@ -282,6 +285,16 @@ export class ApplyWorker {
     this.#options.difficult.delete(last.context.commitLsn);
     this.#writer.committed();
     this.#options.onCommit(parts);
+  }
+
+  /**
+   * What a transaction inserted one by one is held against tombstones by its own time, so before a later one of the group writes
+   * over it.
+   */
+  async #settleEarlier(): Promise<void> {
+    if (!this.#writer.hasNoted) return;
+    await this.#sets.settle();
+    await this.#writer.settleDeletions();
   }
 
   /** Takes a change into the sets, where that needs nothing else. */

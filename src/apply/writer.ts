@@ -107,6 +107,11 @@ export class ChangeWriter {
     return this.#mustBeAlone;
   }
 
+  /** Whether there are inserts and deletes that `settleDeletions` is still to see to. */
+  get hasNoted(): boolean {
+    return this.#journal.size > 0;
+  }
+
   /** Call it when a local transaction has begun, the second try of one too. */
   begin(): void {
     this.#limit = this.groupLimit();

@@ -18,7 +18,8 @@ describe('Watermark', () => {
   test('passes a heartbeat at once when nothing older runs', () => {
     const watermark = new Watermark();
     watermark.handled(beat(1000, 50, 50));
-    expect(watermark.time).toBe(1000);
+    // Not 1000: what takes its id next may still take that time.
+    expect(watermark.time).toBe(999);
   });
 
   test('waits at a heartbeat while a transaction that is older than it runs', () => {
@@ -28,16 +29,16 @@ describe('Watermark', () => {
     expect(watermark.time).toBe(LONG_AGO);
     // 40 has ended, 55 still runs: it may have a time up to 1100, but not up to 1000.
     watermark.handled(beat(1200, 70, 55));
-    expect(watermark.time).toBe(1000);
+    expect(watermark.time).toBe(999);
     watermark.handled(beat(1300, 80, 80));
-    expect(watermark.time).toBe(1300);
+    expect(watermark.time).toBe(1299);
   });
 
   test('never goes back, whatever a clock does', () => {
     const watermark = new Watermark();
     watermark.handled(beat(1000, 50, 50));
     watermark.handled(beat(900, 60, 60));
-    expect(watermark.time).toBe(1000);
+    expect(watermark.time).toBe(999);
   });
 
   test('forgets some of many waiting heartbeats, and still passes none too early', () => {
@@ -47,7 +48,7 @@ describe('Watermark', () => {
     watermark.handled(beat(3000, 2000, 500));
     expect(watermark.time).toBeLessThanOrEqual(1000 + 450);
     watermark.handled(beat(3001, 2001, 2001));
-    expect(watermark.time).toBe(3001);
+    expect(watermark.time).toBe(3000);
   });
 
   test('never passes a clock while a transaction that may lie before it is still to come', () => {

@@ -16,9 +16,12 @@ export interface Heartbeat {
  * The commit time up to which everything of one link has been handled here.
  *
  * PostgreSQL takes a transaction's commit time before it writes the commit record, so times do not rise along the stream, and
- * the last time seen proves nothing. What took a time up to a heartbeat's clock had its id before that heartbeat's; once a later
+ * the last time seen proves nothing. What took a time before a heartbeat's clock had its id before that heartbeat's; once a later
  * heartbeat says that no id so low is running, all of it lies before that heartbeat in the stream. Call `handled` only when
  * everything before the heartbeat is committed here: counting it when it is received diverges.
+ *
+ * Not the clock itself: who takes his id after the heartbeat may still take the microsecond that it has read (found by the
+ * simulation).
  */
 export class Watermark {
   #time: PgTime = LONG_AGO;
@@ -39,7 +42,7 @@ export class Watermark {
     this.#waiting.push({ clock: heartbeat.clock, xid: heartbeat.xid });
     const passed = this.#waiting.filter(({ xid }) => xid <= heartbeat.xmin);
     for (const { clock } of passed) {
-      if (clock > this.#time) this.#time = clock;
+      if (clock - 1 > this.#time) this.#time = (clock - 1) as PgTime;
     }
     this.#waiting = this.#waiting.filter(({ xid }) => xid > heartbeat.xmin);
     if (this.#waiting.length > this.#limit) {

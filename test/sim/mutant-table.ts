@@ -1,0 +1,17 @@
+import { MUTANTS } from '../support/sim/mutants.ts';
+import { knownSeeds } from './known-seeds.ts';
+
+/** The table of docs/concepts/simulation.md, in Markdown. */
+export function mutantTable(): string {
+  const seeds = knownSeeds();
+  const rows = MUTANTS.map(({ name, rule }) => {
+    const known = seeds[name];
+    const found = known
+      ? `${known.check} | ${known.seed} with ${known.nodes} nodes`
+      : 'not found, see below | ';
+    return `| ${rule} | ${name} | ${found} |`;
+  });
+  return ['| rule | without it | what is noticed | seed |', '|---|---|---|---|', ...rows].join(
+    '\n',
+  );
+}

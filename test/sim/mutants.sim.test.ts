@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { GAPS, MUTANTS, type MutantName } from '../support/sim/mutants.ts';
+import { simulate } from '../support/sim/simulation.ts';
+import { knownSeeds } from './known-seeds.ts';
+import { mutantTable } from './mutant-table.ts';
+
+const PAGE = readFileSync('docs/concepts/simulation.md', 'utf8');
+const SEEDS = knownSeeds();
+const known = MUTANTS.flatMap(({ name }) => {
+  const seed = SEEDS[name];
+  return seed ? [{ name, ...seed }] : [];
+});
+
+describe('a run notices', () => {
+  // After a change of the model the seeds move: npm run sim -- --find-seeds 3000 > test/sim/known-seeds.json
+  test.each(known)('$name', ({ name, seed, nodes, check }) => {
+    expect(simulate({ seed, nodes, mutant: name }).failure?.check).toBe(check);
+    expect(simulate({ seed, nodes }).failure).toBeUndefined();
+  });
+
+  const first: readonly (readonly [string, MutantName])[] = [
+    ['two nodes with a local delete that is not read back yet', 'group without the own stream'],
+    ['three nodes', 'group without a limit'],
+    ['a heartbeat counted when received', 'heartbeat counted when received'],
+    ['a commit held between its time and its record', 'group up to the last time seen'],
+    ['the origin position after a rollback', 'origin position kept after rollback'],
+  ];
+  test.each(first)('what issue 3 asks for: %s', (_, name) => {
+    expect(SEEDS[name]).toBeDefined();
+  });
+});
+
+test('the page has the table as it is, and says why what is not noticed is not', () => {
+  expect(PAGE).toContain(mutantTable());
+  const unnoticed = MUTANTS.filter(({ name }) => SEEDS[name] === undefined);
+  for (const { name } of unnoticed) expect(PAGE).toContain(`* **${name}**`);
+  for (const gap of GAPS) expect(PAGE).toContain(`* **${gap}**`);
+});
+
+test.each(GAPS)('what is not there yet diverges: %s', (gap) => {
+  const seeds = Array.from({ length: 400 }, (_, index) => index + 1);
+  const found = seeds.find((seed) => simulate({ seed, nodes: 3, mutant: gap }).failure);
+  expect(found).toBeDefined();
+});

@@ -1,0 +1,346 @@
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
+import type { ChangeContext } from '../../../src/apply/change-context.ts';
+import { KeyJournal, type NotedKey } from '../../../src/apply/key-journal.ts';
+import { filledFrom, isComplete, readValues, UNSENT } from '../../../src/apply/row-values.ts';
+import type { RowValues } from '../../../src/apply/row-values.ts';
+import { sameKey } from '../../../src/apply/table.ts';
+import { compareVersions, type Version } from '../../../src/conflict/version.ts';
+import { decide, type ChangeKind, type Decision } from '../../../src/conflict/decide.ts';
+import { sameNode } from '../../../src/model/node.ts';
+import type { RowChange } from '../../../src/pgoutput/transaction.ts';
+import type { Steps } from './process.ts';
+import type { ModelServer } from './server.ts';
+import type { Statements, Values } from './statements.ts';
+import type { Row, Transaction } from './transaction.ts';
+import { originOf, TABLE, type World } from './world.ts';
+
+/** src/apply/writer.ts on the model's statements: the same steps in the same order, and the same decisions by the real `decide`. */
+export class ModelChangeWriter {
+  readonly #world: World;
+  readonly #statements: Statements;
+  readonly provider: ModelServer;
+  readonly groupLimit: () => PgTime;
+  /** Asks the provider for a row's long value; ends the link when it cannot be reached. */
+  readonly #readFromProvider: (key: string, xid: number) => Steps<Row | undefined>;
+  readonly journal = new KeyJournal();
+  mustBeAlone = false;
+  #limit = LONG_AGO;
+
+  constructor(options: {
+    world: World;
+    statements: Statements;
+    provider: ModelServer;
+    groupLimit: () => PgTime;
+    readFromProvider: (key: string, xid: number) => Steps<Row | undefined>;
+  }) {
+    this.#world = options.world;
+    this.#statements = options.statements;
+    this.provider = options.provider;
+    this.groupLimit = options.groupLimit;
+    this.#readFromProvider = options.readFromProvider;
+  }
+
+  begin(): void {
+    this.#limit = this.groupLimit();
+    this.journal.clear();
+  }
+
+  committed(): void {
+    this.mustBeAlone = false;
+  }
+
+  /** fastLimit() */
+  fastLimit({ commitTime, seen }: ChangeContext): PgTime {
+    const others = this.#world.servers.filter((one) => one !== this.provider);
+    const upTo = seen.upToOfAll(others.map(({ writer }) => writer.id));
+    return upTo < commitTime ? upTo : commitTime;
+  }
+
+  /** isLast() */
+  isLast({ commitTime }: ChangeContext): boolean {
+    if (this.#world.has('limit of deletions read after the look')) {
+      return commitTime <= this.groupLimit();
+    }
+    return commitTime <= this.#limit;
+  }
+
+  /** write() */
+  *write(
+    transaction: Transaction,
+    change: RowChange,
+    context: ChangeContext,
+    wasNew = false,
+  ): Steps {
+    switch (change.kind) {
+      case 'insert':
+        return yield* this.#insert(transaction, readValues(change.newTuple), context);
+      case 'update': {
+        const sent = readValues(change.newTuple);
+        const old = change.oldTuple ? readValues(change.oldTuple) : sent;
+        return yield* this.#update(transaction, old, filledFrom(old, sent), context);
+      }
+      case 'delete':
+        return yield* this.#delete(transaction, readValues(change.oldTuple), context, wasNew);
+    }
+  }
+
+  /** truncate() */
+  *truncate(transaction: Transaction, context: ChangeContext): Steps {
+    const { provider } = this;
+    if (!this.#world.has('TRUNCATE lets writers in')) {
+      yield* this.#statements.lockTable(transaction, 'share row exclusive');
+    }
+    yield* this.#statements.removeTruncated(transaction, provider.index, context.commitTime);
+    yield undefined;
+    if (this.#world.has('TRUNCATE leaves no tombstone')) return;
+    this.#statements.remember(transaction, undefined, context.commitTime, provider.writer);
+    yield undefined;
+  }
+
+  *#insert(transaction: Transaction, values: RowValues, context: ChangeContext): Steps {
+    const row = yield* this.#completed(values, context);
+    if (!row) return;
+    const statements = this.#statements;
+    const inserted = yield* statements.insert(transaction, plain(row));
+    yield undefined;
+    if (inserted) return this.journal.add('inserted', TABLE, row, context);
+    const found = yield* statements.find(transaction, keyIn(row));
+    yield undefined;
+    if (found) return yield* this.#resolve(transaction, 'insert', row, row, found, context);
+    if (this.#isDeleted(statements.tombstoneOf(transaction, keyIn(row)), context)) return;
+    yield undefined;
+    yield* statements.insertOrFail(transaction, plain(row));
+    yield undefined;
+    this.journal.add('inserted', TABLE, row, context);
+  }
+
+  *#update(
+    transaction: Transaction,
+    old: RowValues,
+    values: RowValues,
+    context: ChangeContext,
+  ): Steps {
+    const statements = this.#statements;
+    if (!sameKey(TABLE, old, values)) {
+      if (this.#world.has('key change that loses keeps the old key')) {
+        const there = yield* statements.find(transaction, keyIn(values));
+        if (
+          there &&
+          this.#decide('insert', transaction, there, undefined, context).action === 'skip'
+        )
+          return;
+      }
+      yield* this.#delete(transaction, old, context, false);
+      return yield* this.#insert(transaction, values, context);
+    }
+    const key = keyIn(values);
+    const complete = isComplete(values);
+    const test = complete
+      ? statements.versionTest(transaction, this.provider.index, this.fastLimit(context))
+      : statements.ownTest(transaction, this.provider.index);
+    const taken = yield* statements.update(transaction, key, (row) => over(row, values), test);
+    yield undefined;
+    if (taken) return;
+    const found = yield* statements.find(transaction, key);
+    yield undefined;
+    yield* this.#resolve(transaction, 'update', old, values, found, context);
+  }
+
+  *#delete(
+    transaction: Transaction,
+    old: RowValues,
+    context: ChangeContext,
+    wasNew: boolean,
+  ): Steps {
+    const statements = this.#statements;
+    const key = keyIn(old);
+    const limit = this.fastLimit(context);
+    const test = statements.versionTest(transaction, this.provider.index, limit);
+    const taken = yield* statements.delete(transaction, key, test);
+    yield undefined;
+    if (taken) return this.journal.add('deleted', TABLE, old, context);
+    const found = yield* statements.find(transaction, key);
+    yield undefined;
+    this.journal.add(found ? 'deleted' : wasNew ? 'gone' : 'missed', TABLE, old, context);
+    if (found) yield* this.#resolve(transaction, 'delete', old, undefined, found, context);
+  }
+
+  /** resolve(): the slow way. */
+  *#resolve(
+    transaction: Transaction,
+    kind: ChangeKind,
+    old: RowValues,
+    values: RowValues | undefined,
+    found: Row | undefined,
+    context: ChangeContext,
+  ): Steps {
+    const tombstone = found ? undefined : this.#statements.tombstoneOf(transaction, keyIn(old));
+    const { action } = this.#decide(kind, transaction, found, tombstone, context);
+    yield undefined;
+    switch (action) {
+      case 'skip':
+        return;
+      case 'as-insert':
+        if (values) yield* this.#insert(transaction, values, context);
+        return;
+      case 'apply':
+        if (!found) return;
+        if (values) yield* this.#overwrite(transaction, values, found, context);
+        else yield* this.#statements.delete(transaction, found.key);
+        yield undefined;
+    }
+  }
+
+  /** decide(), behind the mutants of its rules. */
+  #decide(
+    kind: ChangeKind,
+    transaction: Transaction,
+    found: Row | undefined,
+    tombstone: Version | undefined,
+    { commitTime, seen }: ChangeContext,
+  ): Decision {
+    const world = this.#world;
+    const remote: Version = { time: commitTime, writer: this.provider.writer };
+    const local = found
+      ? this.#statements.localRow(transaction, found)
+      : { kind: 'missing' as const, tombstone };
+    const met = local.kind === 'versioned' ? local.version : tombstone;
+    const isSameWriter = met !== undefined && sameNode(met.writer.id, remote.writer.id);
+    const loses = met !== undefined && compareVersions(remote, met) < 0;
+    if (isSameWriter && loses) {
+      if (found && world.has('no rule for the same writer')) return { action: 'skip' };
+      if (!found && kind !== 'delete' && world.has('same writer: rows only')) {
+        return { action: 'skip' };
+      }
+    }
+    if (!isSameWriter && loses && met.time === commitTime && world.has('equal times: first come')) {
+      return { action: found ? 'apply' : kind === 'update' ? 'as-insert' : 'apply' };
+    }
+    if (!found && kind === 'update' && world.has('update of a missing key is skipped')) {
+      return { action: 'skip' };
+    }
+    return decide(kind, remote, local, met ? seen.upTo(met.writer.id) : commitTime);
+  }
+
+  /** overwrite() */
+  *#overwrite(
+    transaction: Transaction,
+    values: RowValues,
+    found: Row,
+    context: ChangeContext,
+  ): Steps {
+    const isProviders =
+      this.#statements.isOwn(transaction, found) ||
+      found.origin === originOf(this.provider.index) ||
+      this.#world.has('unchanged TOAST kept in any row');
+    const row = isProviders ? values : yield* this.#completed(values, context);
+    if (row) yield* this.#statements.update(transaction, found.key, (old) => over(old, row));
+  }
+
+  /** completed(): the row with the long value that was not sent, as the provider has it by now. */
+  *#completed(values: RowValues, { xid }: ChangeContext): Steps<RowValues | undefined> {
+    if (isComplete(values)) return values;
+    const row = yield* this.#readFromProvider(keyIn(values), xid);
+    return row && values.map((value) => (value === UNSENT ? row.big : value));
+  }
+
+  // Deletions ----------------------------------------------------------------------------------------------------------
+
+  /** settleDeletions() */
+  *settleDeletions(transaction: Transaction): Steps {
+    const inserted = [...this.journal.all('inserted').values()].flat();
+    const contested = this.contested(transaction, inserted);
+    yield undefined;
+    for (const noted of contested) yield* this.takeBack(transaction, noted);
+    yield* this.#lookAgain(transaction);
+    const deleted = [...this.journal.all('deleted').values()].flat();
+    for (const { key, context } of deleted) {
+      if (!this.isLast(context)) this.remember(transaction, key, context);
+    }
+    this.journal.clear();
+    yield undefined;
+  }
+
+  /** Tombstones.contested() */
+  contested(transaction: Transaction, keys: readonly NotedKey[]): NotedKey[] {
+    if (!this.#statements.remembersAny(transaction)) return [];
+    return keys.filter(({ key, context }) =>
+      this.#statements.isContested(
+        transaction,
+        keyIn(key),
+        context.commitTime,
+        this.provider.writer,
+      ),
+    );
+  }
+
+  remember(transaction: Transaction, key: RowValues, { commitTime }: ChangeContext): void {
+    this.#statements.remember(transaction, keyIn(key), commitTime, this.provider.writer);
+  }
+
+  /** takeBack(): removes a row that this transaction inserted, if it loses to a tombstone. */
+  *takeBack(transaction: Transaction, { key, context }: NotedKey): Steps {
+    const tombstone = this.#statements.tombstoneOf(transaction, keyIn(key));
+    if (!this.#isDeleted(tombstone, context)) return;
+    yield undefined;
+    yield* this.#statements.delete(transaction, keyIn(key), (row) =>
+      this.#statements.isOwn(transaction, row),
+    );
+    yield undefined;
+  }
+
+  /** lookAgain(): what other links hold uncommitted is waited for, and looked at. */
+  *#lookAgain(transaction: Transaction): Steps {
+    const missing = (['missed', 'gone'] as const).flatMap((kind) =>
+      [...this.journal.all(kind).values()].flat().map((noted) => ({ kind, ...noted })),
+    );
+    if (this.#world.has('delete that finds nothing goes on')) {
+      for (const { key, context } of missing) this.journal.add('deleted', TABLE, key, context);
+      return;
+    }
+    if (missing.some(({ context }) => !this.isLast(context))) {
+      this.mustBeAlone = true;
+      // holdOtherApply()
+      yield* this.#statements.lockGate(transaction, 'exclusive');
+      yield undefined;
+    }
+    for (const { kind, key, context } of missing) {
+      if (kind !== 'gone' || !this.#world.has('folded insert and delete leave no tombstone')) {
+        this.journal.add('deleted', TABLE, key, context);
+      }
+      const found = yield* this.#statements.find(transaction, keyIn(key));
+      yield undefined;
+      if (found && this.#statements.isOwn(transaction, found)) continue;
+      if (!found && kind === 'gone') continue;
+      yield* this.#resolve(transaction, 'delete', key, undefined, found, context);
+    }
+  }
+
+  #isDeleted(tombstone: Version | undefined, context: ChangeContext): boolean {
+    const remote: Version = { time: context.commitTime, writer: this.provider.writer };
+    const isSameWriter = tombstone && sameNode(tombstone.writer.id, remote.writer.id);
+    if (isSameWriter && this.#world.has('same writer: rows only')) {
+      return compareVersions(remote, tombstone) < 0;
+    }
+    const local = { kind: 'missing' as const, tombstone };
+    return decide('insert', remote, local, context.commitTime).action === 'skip';
+  }
+}
+
+export function keyIn(values: RowValues): string {
+  return String(values[0]);
+}
+
+/** A complete row. */
+export function plain(values: RowValues): Values {
+  return { key: keyIn(values), v: String(values[1]), big: String(values[2]) };
+}
+
+/** What an UPDATE leaves of a row: columns that were not sent stay. */
+export function over(row: Row, values: RowValues): Values {
+  return {
+    key: keyIn(values),
+    v: String(values[1]),
+    big: values[2] === UNSENT ? row.big : String(values[2]),
+  };
+}

@@ -1,0 +1,132 @@
+import type { Lsn } from '../../../src/base/lsn.ts';
+import type { PgTime } from '../../../src/base/pg-time.ts';
+import { compareVersions, type Version } from '../../../src/conflict/version.ts';
+import { describeRow } from './describe-record.ts';
+import type { ModelNode } from './node.ts';
+import type { ModelServer } from './server.ts';
+import type { Row, Transaction, WalRecord } from './transaction.ts';
+import { Violation, type World } from './world.ts';
+
+/** What somebody who sees all nodes at once can tell. */
+export class Checks {
+  readonly #nodes: () => readonly ModelNode[];
+  readonly #world: () => World;
+
+  constructor(world: () => World, nodes: () => readonly ModelNode[]) {
+    this.#world = world;
+    this.#nodes = nodes;
+  }
+
+  /** A transaction takes its commit time: no watermark may have passed that already. */
+  stamped(server: ModelServer, transaction: Transaction): void {
+    if (!writesRows(transaction)) return;
+    const time = transaction.time as PgTime;
+    for (const node of this.#nodes()) {
+      const watched =
+        node.server === server ? node.own : node.links.find(({ provider }) => provider === server);
+      if (watched && watched.watermark.time >= time) {
+        const claims = `node ${node.server.index} has watermark ${watched.watermark.time} of node ${server.index}`;
+        throw new Violation('watermark claims too much', `${claims}, which commits at ${time}`);
+      }
+    }
+  }
+
+  /** A watermark rises: all that it claims must be committed here. `position` is how far the provider's log is applied. */
+  watermark(name: string, provider: ModelServer, position: Lsn, time: PgTime): void {
+    const early = (one: { readonly time: PgTime | undefined }) =>
+      one.time !== undefined && one.time <= time;
+    for (let at: number = position; at < provider.wal.length; at++) {
+      const record = provider.wal[at] as WalRecord;
+      if (record.origin === 0 && early(record) && writesRows(record)) this.#claims(name, time, at);
+    }
+    for (const transaction of provider.open) {
+      const { session, phase } = transaction;
+      if (session.origin !== 0 || phase !== 'stamped') continue;
+      if (early(transaction) && writesRows(transaction)) this.#claims(name, time, undefined);
+    }
+  }
+
+  #claims(name: string, time: PgTime, record: number | undefined): void {
+    const what = record === undefined ? 'a commit that is under way' : `record ${record}`;
+    throw new Violation('watermark claims too much', `${name} claims ${time} without ${what}`);
+  }
+
+  /** A commit record is written. An apply transaction must hold what comes next of its provider, and leave the origin there. */
+  written(_server: ModelServer, { applies, session }: Transaction, before: Lsn): void {
+    if (!applies) return;
+    const provider = this.#world().servers[applies.provider] as ModelServer;
+    const last = applies.ends.at(-1) ?? before;
+    const due: number[] = [];
+    for (let at: number = before; at < last; at++) {
+      const { origin, changes } = provider.wal[at] as WalRecord;
+      if (origin === 0 && changes.length > 0) due.push(at + 1);
+    }
+    const isNext =
+      due.length === applies.ends.length && due.every((end, index) => end === applies.ends[index]);
+    if (isNext && session.setup?.position === last) return;
+    const what = `${session.name} applies ${applies.ends.join(', ')} behind ${before}`;
+    throw new Violation(
+      'applied twice or out of order',
+      `${what}, sets ${session.setup?.position}, next were ${due.join(', ')}`,
+    );
+  }
+
+  acknowledged(name: string, position: Lsn, durable: Lsn): void {
+    if (position <= durable) return;
+    const detail = `${position} acknowledged, ${durable} on disk`;
+    throw new Violation('acknowledged before durable', `${name}: ${detail}`);
+  }
+
+  /** All is drained: nodes hold the same, and of each key the write that wins. */
+  converged(): void {
+    const wanted = this.#winners();
+    const [first, ...others] = this.#nodes().map(({ server }) => ({ server, rows: server.rows() }));
+    if (!first) return;
+    for (const other of others) {
+      for (const key of new Set([...first.rows.keys(), ...other.rows.keys(), ...wanted.keys()])) {
+        const [a, b] = [first.rows.get(key), other.rows.get(key)];
+        if (same(a, b)) continue;
+        throw new Violation(
+          'nodes differ',
+          `key ${key}: node ${first.server.index} has ${describeRow(a)}, node ${other.server.index} ${describeRow(b)}; wins ${describeRow(wanted.get(key)?.row)}`,
+        );
+      }
+    }
+    for (const [key, { row, version }] of wanted) {
+      const found = first.rows.get(key);
+      if (same(found, row)) continue;
+      const write = `${describeRow(row)} of node ${version.writer.sequence} at ${version.time}`;
+      throw new Violation(
+        'a write is lost',
+        `key ${key}: all have ${describeRow(found)}, wins ${write}`,
+      );
+    }
+  }
+
+  /** The last write of each key by commit time and writer, and a writer's own order: a deletion has no row. */
+  #winners(): Map<string, { readonly row: Row | undefined; readonly version: Version }> {
+    const winners = new Map<string, { row: Row | undefined; version: Version }>();
+    const { servers } = this.#world();
+    const keys = new Set(servers.flatMap((server) => [...server.keys()]));
+    for (const { wal, writer } of servers) {
+      for (const { origin, time, rows, truncates } of wal) {
+        if (origin !== 0) continue;
+        const version = { time, writer };
+        for (const key of truncates ? keys : rows.keys()) {
+          const before = winners.get(key);
+          if (before && compareVersions(before.version, version) > 0) continue;
+          winners.set(key, { row: rows.get(key), version });
+        }
+      }
+    }
+    return winners;
+  }
+}
+
+function writesRows({ changes }: Pick<WalRecord, 'changes'>): boolean {
+  return changes.some(({ kind }) => kind !== 'message');
+}
+
+function same(a: Row | undefined, b: Row | undefined): boolean {
+  return a?.v === b?.v && a?.big === b?.big;
+}

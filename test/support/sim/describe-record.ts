@@ -1,0 +1,43 @@
+import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
+import type { Change } from '../../../src/pgoutput/transaction.ts';
+import type { Row, Tombstone, WalRecord } from './transaction.ts';
+
+/** A commit in one line, for who looks into a failing run. */
+export function describeRecord(record: WalRecord): string {
+  const { time, position, changes, rows, tombstones, forgotten } = record;
+  const parts = [
+    `at ${time}`,
+    ...(position === undefined ? [] : [`position ${position}`]),
+    ...changes.map(describeChange),
+    ...[...rows].map(([key, row]) => `${key} := ${describeRow(row)}`),
+    ...tombstones.map((one) => `tombstone ${describeTombstone(one)}`),
+    ...forgotten.map((one) => `forgets ${describeTombstone(one)}`),
+  ];
+  return parts.join('; ');
+}
+
+export function describeRow(row: Pick<Row, 'v' | 'big'> | undefined): string {
+  return row ? `(${row.v}, ${row.big})` : 'nothing';
+}
+
+function describeTombstone({ key, time, writer }: Tombstone): string {
+  return `of ${key ?? 'the table'} by ${(writer.sequence ?? 0) - 1} at ${time}`;
+}
+
+function describeChange(change: Change): string {
+  switch (change.kind) {
+    case 'message':
+      return 'heartbeat';
+    case 'truncate':
+      return 'TRUNCATE';
+    case 'insert':
+      return `INSERT ${change.newTuple.text(0)}`;
+    case 'delete':
+      return `DELETE ${change.oldTuple.text(0)}`;
+    case 'update': {
+      const from = change.oldTuple ? `${change.oldTuple.text(0)} to ` : '';
+      const isUnchanged = change.newTuple.kind(2) === ColumnKind.unchanged;
+      return `UPDATE ${from}${change.newTuple.text(0)}${isUnchanged ? ', TOAST unchanged' : ''}`;
+    }
+  }
+}

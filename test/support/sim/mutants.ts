@@ -1,0 +1,133 @@
+/** A rule that can be switched off, or be put in a plain form that does not hold. */
+export interface Mutant {
+  readonly name: string;
+  /** The rule, by its place in the design, and what the code does. */
+  readonly rule: string;
+}
+
+/** Names are what is done instead of the rule. */
+export const MUTANTS = [
+  {
+    name: 'no rule for the same writer',
+    rule: 'a provider’s change applies to its own row, whatever the times say',
+  },
+  {
+    name: 'same writer: rows only',
+    rule: 'it does so where the provider’s own tombstone is all that is left, too',
+  },
+  { name: 'equal times: first come', rule: 'at equal times the writers’ numbers decide' },
+  { name: 'update of a missing key is skipped', rule: 'it becomes an insert of the whole row' },
+  { name: 'inserts pass tombstones', rule: 'an insert is compared with the tombstone of its key' },
+  { name: 'deletions leave no tombstone', rule: 'deletions are remembered' },
+  {
+    name: 'delete that finds nothing goes on',
+    rule: 'it waits for other apply transactions and looks again',
+  },
+  {
+    name: 'folded insert and delete leave no tombstone',
+    rule: 'what comes and goes within one transaction is remembered',
+  },
+  {
+    name: 'key change that loses keeps the old key',
+    rule: 'the old key is deleted whatever becomes of the new one',
+  },
+  { name: 'TRUNCATE lets writers in', rule: 'TRUNCATE locks the table before it looks' },
+  { name: 'TRUNCATE leaves no tombstone', rule: 'TRUNCATE is remembered for the whole table' },
+  {
+    name: 'unchanged TOAST kept in any row',
+    rule: 'a value that was not sent is kept only in a row that the provider wrote',
+  },
+  {
+    name: 'fast path without its condition',
+    rule: 'the fast path takes a row only where the change is certain to win',
+  },
+  {
+    name: 'condition on the old row',
+    rule: 'its condition is tested again after a wait for a lock',
+  },
+  {
+    name: 'tombstones looked at before the insert',
+    rule: 'tombstones are asked for in a later statement than the insert',
+  },
+  {
+    name: 'limit of deletions read after the look',
+    rule: 'what need not be remembered is known before the row is looked for',
+  },
+  {
+    name: 'own stream without key changes',
+    rule: 'the own stream carries the old keys of key changes',
+  },
+  {
+    name: 'own stream without inserts',
+    rule: 'it carries inserts, and removes what lies below a tombstone',
+  },
+  {
+    name: 'own stream leaves tombstones only',
+    rule: 'it removes what slipped in under a deleted key',
+  },
+  {
+    name: 'own stream looks at once',
+    rule: 'it looks when the apply transactions that were open have ended',
+  },
+  {
+    name: 'own stream looks before commits are seen',
+    rule: 'it looks when the users’ commits are seen, not only logged',
+  },
+  {
+    name: 'tombstones forgotten by the last time seen',
+    rule: 'a tombstone goes when the watermarks have passed it',
+  },
+  {
+    name: 'tombstones forgotten without the own stream',
+    rule: 'the own stream’s watermark counts in that',
+  },
+  {
+    name: 'group settles its key changes at the end',
+    rule: 'a group holds what one transaction moved to a key against tombstones before a later one writes there',
+  },
+  { name: 'group without a limit', rule: 'a transaction above the watermarks goes by itself' },
+  {
+    name: 'group without the own stream',
+    rule: 'the own stream’s watermark counts, with two nodes too',
+  },
+  { name: 'group up to the last time seen', rule: 'the greatest commit time seen is no watermark' },
+  { name: 'group with a margin of time', rule: 'nor is it with a safety margin' },
+  {
+    name: 'heartbeat counted when received',
+    rule: 'a heartbeat counts in its place in the stream, when all before it is committed',
+  },
+  { name: 'heartbeat with the snapshot’s xmax', rule: 'a heartbeat carries its own id' },
+  { name: 'heartbeat reads the clock last', rule: 'it reads the clock before it takes its id' },
+  {
+    name: 'watermark at the clock itself',
+    rule: 'a watermark stays below its heartbeat’s clock: what takes an id later may take that very time',
+  },
+  {
+    name: 'apply ahead of the clock',
+    rule: 'a change waits until the server’s clock has passed it',
+  },
+  { name: 'apply at the clock', rule: 'strictly' },
+  { name: 'acknowledged when applied', rule: 'only what is on disk is acknowledged' },
+  {
+    name: 'origin position kept after rollback',
+    rule: 'each apply transaction sets up its own position',
+  },
+  {
+    name: 'new agent does not wait for old sessions',
+    rule: 'progress is read once no other session has the origin',
+  },
+] as const satisfies readonly Mutant[];
+
+/** What is not built yet, told in docs/concepts/conflicts.md: a run keeps out of its way unless it is asked for. */
+export const GAPS = [
+  'unchanged TOAST over a row of another node',
+  'TOAST read before the commit is seen',
+] as const;
+
+export type GapName = (typeof GAPS)[number];
+export type MutantName = (typeof MUTANTS)[number]['name'];
+
+/** The mutant or gap of that name; undefined for a name that none has. */
+export function mutantNamed(name: string): MutantName | GapName | undefined {
+  return MUTANTS.find((mutant) => mutant.name === name)?.name ?? GAPS.find((gap) => gap === name);
+}

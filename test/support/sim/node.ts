@@ -1,0 +1,168 @@
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
+import { nodeKey } from '../../../src/model/node.ts';
+import { heartbeatMessage } from './heartbeat.ts';
+import type { ModelLink } from './link.ts';
+import { ModelOwnStream } from './own-stream.ts';
+import type { Process, Steps } from './process.ts';
+import type { ModelServer } from './server.ts';
+import { Statements } from './statements.ts';
+import type { ModelSession } from './transaction.ts';
+import type { World } from './world.ts';
+
+/** Of the mutant that groups with a safety margin. */
+const MARGIN = 5;
+
+/** One node: its server, and its agent's links, own stream, heartbeats and purge (src/node/node-service.ts). */
+export class ModelNode {
+  readonly #world: World;
+  readonly server: ModelServer;
+  readonly statements: Statements;
+  readonly links: ModelLink[] = [];
+  readonly own: ModelOwnStream;
+  readonly #heartbeatPause: number;
+  readonly #purgePause: number;
+  /** Heartbeats and purges end, so that all can be drained. */
+  isQuiet = false;
+  #processes: Process[] = [];
+  #sessions: ModelSession[] = [];
+
+  constructor(world: World, server: ModelServer) {
+    this.#world = world;
+    this.server = server;
+    this.statements = new Statements(world, server);
+    this.own = new ModelOwnStream(world, this);
+    this.#heartbeatPause = world.random.pick([10, 40, 150]);
+    this.#purgePause = world.random.pick([20, 150]);
+  }
+
+  /** The agent's life, from its start on. */
+  start(): void {
+    const { index } = this.server;
+    const { scheduler } = this.#world;
+    this.#sessions = [this.server.connect('heartbeat'), this.server.connect('perdb')];
+    const [beating, looking] = this.#sessions as [ModelSession, ModelSession];
+    this.#processes = [
+      scheduler.spawn(`${index} heartbeat`, this.#heartbeats(beating)),
+      scheduler.spawn(`${index} purge`, this.#purges(looking)),
+    ];
+    this.own.start();
+    for (const link of this.links) link.start();
+  }
+
+  /** The agent is killed: its sessions live on for a while. */
+  abandon(): void {
+    for (const process of this.#processes) this.#world.scheduler.kill(process);
+    for (const session of this.#sessions) this.server.abandon(session);
+    this.own.abandon();
+    for (const link of this.links) link.abandon();
+  }
+
+  // Limits -------------------------------------------------------------------------------------------------------------
+
+  /** LinkContext.groupLimit */
+  groupLimit(link: ModelLink): PgTime {
+    const world = this.#world;
+    if (world.has('group without a limit')) return Infinity as PgTime;
+    const others = this.links.filter((one) => one !== link);
+    if (world.has('group without the own stream')) return least(others.map(watermarkOf));
+    const all = [...others, this.own];
+    if (world.has('group up to the last time seen')) return least(all.map(lastSeen));
+    if (world.has('group with a margin of time')) {
+      return (least(all.map(lastSeen)) - MARGIN) as PgTime;
+    }
+    return least(all.map(watermarkOf));
+  }
+
+  /** NodeService.#leastWatermark([me]) */
+  peersLimit(): PgTime {
+    return least(this.links.map(watermarkOf));
+  }
+
+  /** NodeService.#purge() */
+  #purgeLimit(): PgTime {
+    const world = this.#world;
+    if (world.has('tombstones forgotten without the own stream')) return this.peersLimit();
+    const all = [...this.links, this.own];
+    return least(
+      all.map(world.has('tombstones forgotten by the last time seen') ? lastSeen : watermarkOf),
+    );
+  }
+
+  *#purges(session: ModelSession): Steps {
+    for (;;) {
+      yield* this.#pause(this.#purgePause);
+      const limit = this.#purgeLimit();
+      if (limit === LONG_AGO) continue;
+      yield undefined;
+      const transaction = this.server.begin(session);
+      this.statements.forget(transaction, limit);
+      yield undefined;
+      yield* this.server.commit(session);
+    }
+  }
+
+  // Heartbeats ---------------------------------------------------------------------------------------------------------
+
+  /** bdr.internal_heartbeat() */
+  *#heartbeats(session: ModelSession): Steps {
+    const { server } = this;
+    const world = this.#world;
+    for (;;) {
+      yield* this.#pause(this.#heartbeatPause);
+      const applied = Object.fromEntries(
+        this.links
+          .filter(({ watermark }) => watermark.time > LONG_AGO)
+          .map(({ provider, watermark }) => [nodeKey(provider.writer.id), watermark.time]),
+      );
+      yield undefined;
+      const transaction = server.begin(session);
+      const first = server.clock();
+      const xmax = server.xmax;
+      yield undefined;
+      const own = server.xidOf(transaction);
+      yield undefined;
+      const xid = world.has('heartbeat with the snapshot’s xmax') ? xmax : own;
+      // Watermark takes one off.
+      const more = world.has('watermark at the clock itself') ? 1 : 0;
+      const clock = (world.has('heartbeat reads the clock last') ? server.clock() : first) + more;
+      const heartbeat = { clock, xid, xmin: this.#oldestWriter(own), applied };
+      transaction.changes.push(heartbeatMessage(heartbeat));
+      yield undefined;
+      yield* server.commit(session);
+    }
+  }
+
+  /** bdr.internal_oldest_writer(): what applies is left out. */
+  #oldestWriter(own: number): number {
+    let oldest = Math.min(own, this.server.xmax);
+    for (const { xid, session } of this.server.open) {
+      if (xid !== undefined && !session.isApply && xid < oldest) oldest = xid;
+    }
+    return oldest;
+  }
+
+  *#pause(length: number): Steps {
+    const world = this.#world;
+    const until = world.time + 1 + world.random.below(length);
+    const isOver = () => world.time >= until || world.scheduler.isHealing;
+    yield { ready: () => isOver() && !this.isQuiet };
+  }
+}
+
+interface Watched {
+  readonly watermark: { readonly time: PgTime };
+  readonly greatestApplied: PgTime;
+}
+
+function watermarkOf({ watermark }: Watched): PgTime {
+  return watermark.time;
+}
+
+/** What takes the place of the watermark in some mutants. */
+function lastSeen({ greatestApplied }: Watched): PgTime {
+  return greatestApplied;
+}
+
+function least(times: readonly PgTime[]): PgTime {
+  return Math.min(...times) as PgTime;
+}

@@ -1,0 +1,266 @@
+import { must } from '../../../src/base/assert.ts';
+import type { Lsn } from '../../../src/base/lsn.ts';
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
+import { OwnBatch } from '../../../src/apply/own-batch.ts';
+import { filledFrom, readValues } from '../../../src/apply/row-values.ts';
+import { sameKey } from '../../../src/apply/table.ts';
+import { compareVersions, type Version } from '../../../src/conflict/version.ts';
+import { sameNode } from '../../../src/model/node.ts';
+import { Watermark, type Heartbeat } from '../../../src/receive/watermark.ts';
+import { keyIn } from './change-writer.ts';
+import { heartbeatIn } from './heartbeat.ts';
+import type { ModelNode } from './node.ts';
+import { LOCK_CONFLICT, type Process, type Steps } from './process.ts';
+import type { Statements } from './statements.ts';
+import type { ModelSession, Transaction, WalRecord } from './transaction.ts';
+import { dawdle, OWN_ORIGIN, TABLE, type World } from './world.ts';
+
+/** A key with the commit time of what a user of this node did to it. */
+interface TimedKey {
+  readonly time: PgTime;
+  readonly key: string;
+}
+
+/** What a batch asks for; OwnWriter.#workOn(). */
+interface Work {
+  readonly deleted: readonly TimedKey[];
+  readonly made: readonly TimedKey[];
+  readonly truncatedAt: PgTime | undefined;
+}
+
+/** src/node/own-stream.ts and src/apply/own-writer.ts; what users did is gathered by the real OwnBatch. */
+export class ModelOwnStream {
+  readonly #world: World;
+  readonly #node: ModelNode;
+  readonly #statements: Statements;
+  watermark = new Watermark();
+  greatestApplied: PgTime = LONG_AGO;
+  #processes: Process[] = [];
+  #session: ModelSession | undefined;
+  #batch = new OwnBatch();
+  #heartbeats: Heartbeat[] = [];
+  #end: Lsn | undefined;
+  /** The greatest time in the batch. */
+  #latest: PgTime = LONG_AGO;
+
+  readonly #lag: number;
+
+  constructor(world: World, node: ModelNode) {
+    this.#lag = world.random.pick([0, 0, 30, 200]);
+    this.#world = world;
+    this.#node = node;
+    this.#statements = node.statements;
+  }
+
+  start(): void {
+    this.#spawn('write', this.#run());
+  }
+
+  abandon(): void {
+    for (const process of this.#processes) this.#world.scheduler.kill(process);
+    this.#processes = [];
+    this.watermark = new Watermark();
+    this.greatestApplied = LONG_AGO;
+    if (this.#session) this.#node.server.abandon(this.#session);
+    this.#session = undefined;
+  }
+
+  #spawn(task: string, steps: Steps): void {
+    const name = `${this.#node.server.index} own ${task}`;
+    this.#processes.push(this.#world.scheduler.spawn(name, steps));
+  }
+
+  *#run(): Steps {
+    const { server } = this.#node;
+    yield { ready: () => server.isFree(OWN_ORIGIN) };
+    const session = server.connect('own', OWN_ORIGIN, true);
+    this.#session = session;
+    yield undefined;
+    server.flush();
+    const progress = server.position(OWN_ORIGIN);
+    this.#batch = new OwnBatch();
+    this.#heartbeats = [];
+    this.#end = undefined;
+    this.#spawn('read', this.#read(progress));
+    for (;;) {
+      yield { ready: () => this.#end !== undefined };
+      yield* dawdle(this.#world, 0.3, this.#lag);
+      const batch = this.#batch;
+      const heartbeats = this.#heartbeats;
+      const end = must<Lsn>(this.#end, 'end');
+      const latest = this.#latest;
+      this.#batch = new OwnBatch();
+      this.#heartbeats = [];
+      this.#end = undefined;
+      yield* this.#write(session, batch, end);
+      if (latest > this.greatestApplied) this.greatestApplied = latest;
+      for (const heartbeat of heartbeats) this.#handled(heartbeat);
+    }
+  }
+
+  #handled(heartbeat: Heartbeat): void {
+    this.watermark.handled(heartbeat);
+    const { server } = this.#node;
+    const position = server.position(OWN_ORIGIN);
+    this.#world.checks.watermark(`${server.index} own`, server, position, this.watermark.time);
+  }
+
+  *#read(progress: Lsn): Steps {
+    const { server } = this.#node;
+    for (let at: number = progress; ; at++) {
+      yield { ready: () => server.flushed > at };
+      const { origin, changes, xid, time } = server.wal[at] as WalRecord;
+      if (origin !== 0) continue;
+      for (const change of changes) {
+        if (change.kind === 'message') {
+          const heartbeat = heartbeatIn(change);
+          if (heartbeat) this.#heartbeats.push(heartbeat);
+        } else this.#batch.add(change, { xid, commitTime: time }, 100);
+      }
+      this.#end = (at + 1) as Lsn;
+      if (time > this.#latest) this.#latest = time;
+    }
+  }
+
+  // OwnWriter ----------------------------------------------------------------------------------------------------------
+
+  /** write() */
+  *#write(session: ModelSession, batch: OwnBatch, end: Lsn): Steps {
+    const { server } = this.#node;
+    const work = this.#workOn(batch);
+    let remembered = false;
+    for (;;) {
+      try {
+        if (!remembered) yield* this.#remember(session, work);
+        remembered = true;
+        if (yield* this.#lookAndMove(session, work, batch.makers, end)) return;
+      } catch (error) {
+        server.rollback(session);
+        if (error !== LOCK_CONFLICT) throw error;
+      }
+      yield undefined;
+    }
+  }
+
+  #workOn(batch: OwnBatch): Work {
+    const [changes] = batch.tables.values();
+    if (!changes) return { deleted: [], made: [], truncatedAt: undefined };
+    const moved = changes.moved
+      .map(({ time, old, row }) => {
+        const before = readValues(old);
+        return { time, before, values: filledFrom(before, readValues(row)) };
+      })
+      .filter(({ before, values }) => !sameKey(TABLE, before, values));
+    const deleted = changes.removed.map(({ time, old }) => ({ time, key: keyIn(readValues(old)) }));
+    const left = this.#world.has('own stream without key changes')
+      ? []
+      : moved.map(({ time, before }) => ({ time, key: keyIn(before) }));
+    return {
+      deleted: [...deleted, ...left],
+      made: [
+        ...changes.made.map(({ time, row }) => ({ time, key: keyIn(readValues(row)) })),
+        ...moved.map(({ time, values }) => ({ time, key: keyIn(values) })),
+      ],
+      truncatedAt: changes.truncatedAt,
+    };
+  }
+
+  /** remember(): in a transaction of its own, then until the apply transactions that are open by then have ended. */
+  *#remember(session: ModelSession, { deleted, truncatedAt }: Work): Steps {
+    const { server } = this.#node;
+    const limit = this.#node.peersLimit();
+    const open = deleted.filter(({ time }) => time > limit);
+    if (open.length === 0 && truncatedAt === undefined) return;
+    yield undefined;
+    const transaction = server.begin(session);
+    session.setup = { position: 0 as Lsn, time: server.clock() };
+    const { writer } = server;
+    for (const { key, time } of open) this.#statements.remember(transaction, key, time, writer);
+    if (truncatedAt !== undefined && !this.#world.has('TRUNCATE leaves no tombstone')) {
+      this.#statements.remember(transaction, undefined, truncatedAt, writer);
+    }
+    yield undefined;
+    yield* server.commit(session);
+    if (this.#world.has('own stream looks at once')) return;
+    // othersEnded()
+    const others = this.#statements.openApply();
+    yield { ready: () => others.every(({ phase }) => phase === 'ended') };
+  }
+
+  /** lookAndMove() */
+  *#lookAndMove(
+    session: ModelSession,
+    work: Work,
+    makers: ReadonlySet<number>,
+    end: Lsn,
+  ): Steps<boolean> {
+    const { server } = this.#node;
+    const statements = this.#statements;
+    const transaction = server.begin(session);
+    yield* statements.lockGate(transaction, 'shared');
+    yield undefined;
+    if (!this.#world.has('own stream looks before commits are seen') && !this.#areSeen(makers)) {
+      server.rollback(session);
+      return false;
+    }
+    yield undefined;
+    yield* this.#removeSlippedIn(transaction, work.deleted);
+    if (work.truncatedAt !== undefined) {
+      yield* statements.removeTruncatedRest(transaction, work.truncatedAt);
+      yield undefined;
+    }
+    if (statements.remembersAny(transaction)) {
+      yield* this.#removeDeletedElsewhere(transaction, work.made);
+    }
+    session.setup = { position: end, time: server.clock() };
+    server.xidOf(transaction);
+    yield* server.commit(session);
+    return true;
+  }
+
+  /** areSeen(): pg_current_snapshot() shows them. */
+  #areSeen(makers: ReadonlySet<number>): boolean {
+    return [...makers].every((xid) => this.#node.server.isSeen(xid));
+  }
+
+  /** removeSlippedIn(): foundAmongSql(), then the rows one by one. */
+  *#removeSlippedIn(transaction: Transaction, deleted: readonly TimedKey[]): Steps {
+    if (this.#world.has('own stream leaves tombstones only')) return;
+    const { server } = this.#node;
+    const found = deleted.filter(({ key }) => {
+      const row = server.visible(transaction, key, server.seen);
+      return row !== undefined && row.origin !== 0;
+    });
+    yield undefined;
+    for (const { key, time } of found) {
+      yield* this.#removeBelow(transaction, key, { time, writer: server.writer });
+    }
+  }
+
+  /** removeDeletedElsewhere() */
+  *#removeDeletedElsewhere(transaction: Transaction, made: readonly TimedKey[]): Steps {
+    if (this.#world.has('own stream without inserts')) return;
+    const { server } = this.#node;
+    const contested = made.filter(({ key, time }) =>
+      this.#statements.isContested(transaction, key, time, server.writer),
+    );
+    yield undefined;
+    for (const { key } of contested) {
+      const tombstone = this.#statements.tombstoneOf(transaction, key);
+      yield undefined;
+      if (tombstone) yield* this.#removeBelow(transaction, key, tombstone);
+    }
+  }
+
+  /** removeBelow() */
+  *#removeBelow(transaction: Transaction, key: string, tombstone: Version): Steps {
+    const row = yield* this.#statements.find(transaction, key);
+    yield undefined;
+    if (!row || this.#statements.isOwn(transaction, row)) return;
+    const version = this.#statements.version(row);
+    if (sameNode(version.writer.id, tombstone.writer.id)) return;
+    if (compareVersions(version, tombstone) > 0) return;
+    yield* this.#statements.delete(transaction, key);
+    yield undefined;
+  }
+}

@@ -1,0 +1,93 @@
+import type { Lsn } from '../../../src/base/lsn.ts';
+import type { PgTime } from '../../../src/base/pg-time.ts';
+import type { Writer } from '../../../src/conflict/version.ts';
+import type { Change } from '../../../src/pgoutput/transaction.ts';
+
+/** A row as a heap holds it. */
+export interface Row {
+  readonly key: string;
+  readonly v: string;
+  readonly big: string;
+  /** Versions that an UPDATE without change of key makes of one row have one number: who waits for a lock follows them. */
+  readonly chain: number;
+  /** Commit time and origin of its transaction, once it has committed: pg_xact_commit_timestamp_origin(xmin). */
+  time: PgTime;
+  origin: number;
+}
+
+/** A row of bdr.tombstone; without a key, of a TRUNCATE. */
+export interface Tombstone {
+  readonly key: string | undefined;
+  readonly time: PgTime;
+  readonly writer: Writer;
+}
+
+/** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
+export interface OriginSetup {
+  readonly position: Lsn;
+  readonly time: PgTime;
+}
+
+export type TableLock = 'row exclusive' | 'share row exclusive' | 'access exclusive';
+
+/** A connection. */
+export interface ModelSession {
+  readonly name: string;
+  /** The number of its replication origin; 0 without. */
+  readonly origin: number;
+  /** It writes what is not sent as this node's own: heartbeats leave it out (bdr.internal_oldest_writer). */
+  readonly isApply: boolean;
+  /** What pg_replication_origin_xact_setup() has left. */
+  setup: OriginSetup | undefined;
+  transaction: Transaction | undefined;
+  /** Its client is gone; it goes on until the server has noticed. */
+  isLost: boolean;
+  isEnded: boolean;
+}
+
+/** The steps of a commit. PostgreSQL takes the time before it writes the record, and the commit is seen after that. */
+export type CommitPhase = 'open' | 'asked' | 'stamped' | 'written' | 'ended';
+
+/** A local transaction. */
+export class Transaction {
+  readonly session: ModelSession;
+  xid: number | undefined;
+  phase: CommitPhase = 'open';
+  /** Waits at COMMIT until its record is on disk. */
+  isSynchronous = false;
+  /** Rows by key as this transaction leaves them; undefined for a deleted one. */
+  readonly rows = new Map<string, Row | undefined>();
+  /** Keys that it has locked or written. */
+  readonly locked = new Set<string>();
+  readonly tombstones: Tombstone[] = [];
+  /** Tombstones that it has deleted. */
+  forgotten: readonly Tombstone[] = [];
+  /** What its record tells logical decoding. */
+  readonly changes: Change[] = [];
+  truncates = false;
+  /** Ends of the provider's transactions that this one applies. */
+  applies: { readonly provider: number; readonly ends: readonly Lsn[] } | undefined;
+  time: PgTime | undefined;
+  /** Index of its record in the log. */
+  record: number | undefined;
+  tableLock: TableLock | undefined;
+  gate: 'shared' | 'exclusive' | undefined;
+
+  constructor(session: ModelSession) {
+    this.session = session;
+  }
+}
+
+/** A commit record with all that its transaction has written before. */
+export interface WalRecord {
+  readonly xid: number;
+  readonly time: PgTime;
+  readonly origin: number;
+  readonly changes: readonly Change[];
+  readonly rows: ReadonlyMap<string, Row | undefined>;
+  readonly tombstones: readonly Tombstone[];
+  readonly forgotten: readonly Tombstone[];
+  readonly truncates: boolean;
+  /** Where it leaves its session's origin. */
+  readonly position: Lsn | undefined;
+}

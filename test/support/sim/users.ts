@@ -1,0 +1,170 @@
+import type { RowChange, TruncateChange } from '../../../src/pgoutput/transaction.ts';
+import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
+import { ITEM } from '../item-relation.ts';
+import type { ModelNode } from './node.ts';
+import { LOCK_CONFLICT, type Process, type Steps } from './process.ts';
+import { UNIQUE_VIOLATION } from './statements.ts';
+import type { ModelSession, Row, Transaction } from './transaction.ts';
+import type { World } from './world.ts';
+
+/** What users do in a run. */
+export interface Workload {
+  readonly keys: number;
+  /** Transactions of each session. */
+  readonly transactions: number;
+  readonly mostStatements: number;
+  readonly hasKeyChanges: boolean;
+  readonly hasTruncates: boolean;
+  readonly hasUnchangedToast: boolean;
+  /** Updates leave the long value alone in rows of other nodes, too: a gap. */
+  readonly hasToastOfOthers: boolean;
+  /** Commits do not wait for the disk. */
+  readonly asynchronous: number;
+}
+
+/** One user's session on a node. */
+export class User {
+  readonly #world: World;
+  readonly #node: ModelNode;
+  readonly #workload: Workload;
+  readonly #name: string;
+  #left: number;
+  #written = 0;
+  #process: Process | undefined;
+
+  constructor(world: World, node: ModelNode, workload: Workload, number: number) {
+    this.#world = world;
+    this.#node = node;
+    this.#workload = workload;
+    this.#name = `${node.server.index}.${number}`;
+    this.#left = workload.transactions;
+  }
+
+  get isDone(): boolean {
+    return this.#process?.ended === true;
+  }
+
+  start(): void {
+    this.#process = this.#world.scheduler.spawn(`user ${this.#name}`, this.#run());
+  }
+
+  /** The server is gone. */
+  lose(): void {
+    if (this.#process) this.#world.scheduler.kill(this.#process);
+    this.start();
+  }
+
+  *#run(): Steps {
+    const { random } = this.#world;
+    const { server } = this.#node;
+    const session = server.connect(`user ${this.#name}`);
+    while (this.#left > 0) {
+      const until = this.#world.time + random.below(20);
+      yield { ready: () => this.#world.time >= until };
+      this.#left -= 1;
+      try {
+        yield* this.#transaction(session);
+      } catch (error) {
+        if (error !== LOCK_CONFLICT && error !== UNIQUE_VIOLATION) throw error;
+        server.rollback(session);
+      }
+    }
+    server.close(session);
+  }
+
+  *#transaction(session: ModelSession): Steps {
+    const { random } = this.#world;
+    const { server } = this.#node;
+    const transaction = server.begin(session);
+    const statements = 1 + random.below(this.#workload.mostStatements);
+    for (let i = 0; i < statements; i++) {
+      yield* this.#statement(transaction);
+      yield undefined;
+    }
+    if (random.chance(0.05)) return server.rollback(session);
+    yield* server.commit(session, !random.chance(this.#workload.asynchronous));
+  }
+
+  *#statement(transaction: Transaction): Steps {
+    const { random } = this.#world;
+    const { hasKeyChanges, hasTruncates } = this.#workload;
+    const key = this.#key();
+    const kind = random.below(20);
+    if (kind < 6) return yield* this.#insert(transaction, key);
+    if (kind < 11) return yield* this.#delete(transaction, key);
+    if (kind < 13 && hasKeyChanges) return yield* this.#update(transaction, key, this.#key());
+    if (kind === 13 && hasTruncates && random.chance(0.3)) {
+      return yield* this.#truncate(transaction);
+    }
+    yield* this.#update(transaction, key, key);
+  }
+
+  *#insert(transaction: Transaction, key: string): Steps {
+    const values = { key, v: this.#value(), big: this.#value() };
+    if (!(yield* this.#node.statements.insert(transaction, values))) return;
+    const newTuple = tupleOf([key, values.v, values.big]);
+    this.#log(transaction, { kind: 'insert', relation: ITEM, newTuple });
+  }
+
+  *#delete(transaction: Transaction, key: string): Steps {
+    if (!(yield* this.#node.statements.delete(transaction, key))) return;
+    this.#log(transaction, {
+      kind: 'delete',
+      relation: ITEM,
+      oldTuple: tupleOf([key, null, null]),
+      oldTupleIsKey: true,
+    });
+  }
+
+  /** UPDATE, with another key perhaps. */
+  *#update(transaction: Transaction, key: string, to: string): Steps {
+    const { statements } = this.#node;
+    const v = this.#value();
+    let isUnchanged = false;
+    const change = (row: Row) => {
+      isUnchanged = this.#leavesLongValue(transaction, row);
+      return { key: to, v, big: isUnchanged ? row.big : this.#value() };
+    };
+    let row: Row | undefined;
+    if (to === key) row = yield* statements.update(transaction, key, change);
+    else {
+      row = yield* statements.delete(transaction, key);
+      if (row) yield* statements.insertOrFail(transaction, change(row));
+    }
+    if (!row) return;
+    const big = transaction.rows.get(to)?.big ?? null;
+    this.#log(transaction, {
+      kind: 'update',
+      relation: ITEM,
+      oldTuple: to === key ? null : tupleOf([key, null, null]),
+      oldTupleIsKey: to !== key,
+      newTuple: tupleOf([to, v, isUnchanged ? UNCHANGED : big]),
+    });
+  }
+
+  *#truncate(transaction: Transaction): Steps {
+    yield* this.#node.statements.truncate(transaction);
+    const relations = [ITEM];
+    this.#log(transaction, { kind: 'truncate', relations, cascade: false, restartIdentity: false });
+  }
+
+  #leavesLongValue(transaction: Transaction, row: Row): boolean {
+    const { hasUnchangedToast, hasToastOfOthers } = this.#workload;
+    if (!hasUnchangedToast || this.#world.random.chance(0.5)) return false;
+    return hasToastOfOthers || row.origin === 0 || this.#node.statements.isOwn(transaction, row);
+  }
+
+  #log(transaction: Transaction, change: RowChange | TruncateChange): void {
+    transaction.changes.push(change);
+  }
+
+  #key(): string {
+    return `k${this.#world.random.below(this.#workload.keys)}`;
+  }
+
+  /** Each is written once. */
+  #value(): string {
+    this.#written += 1;
+    return `${this.#name}.${this.#written}`;
+  }
+}

@@ -1,0 +1,99 @@
+import type { PgTime } from '../../../src/base/pg-time.ts';
+import type { OriginMap } from '../../../src/apply/writers.ts';
+import { joinTable, type Table } from '../../../src/apply/table.ts';
+import type { LocalRelation } from '../../../src/postgres/relation-info.ts';
+import { ITEM } from '../item-relation.ts';
+import type { Checks } from './checks.ts';
+import type { GapName, MutantName } from './mutants.ts';
+import type { Random } from './random.ts';
+import type { Processes, Steps } from './process.ts';
+import type { ModelServer } from './server.ts';
+
+/** What all parts of a run share. */
+export interface World {
+  /** The true time; a server's clock is off by its offset. */
+  time: number;
+  readonly random: Random;
+  readonly scheduler: Processes;
+  readonly servers: readonly ModelServer[];
+  readonly checks: Checks;
+  /** Told of each commit, where somebody listens. */
+  readonly note: ((text: string) => void) | undefined;
+  /** Whether a rule is switched off, or a gap is asked for. */
+  has(mutant: MutantName | GapName): boolean;
+}
+
+/** Now and then a pause of up to `most`. */
+export function* dawdle(world: World, probability: number, most: number): Steps {
+  if (most === 0 || !world.random.chance(probability)) return;
+  const until = world.time + world.random.below(most + 1);
+  yield { ready: () => world.time >= until || world.scheduler.isHealing };
+}
+
+/** Ends a run: something that must hold does not. */
+export class Violation extends Error {
+  readonly check: CheckName;
+
+  constructor(check: CheckName, message: string) {
+    super(message);
+    this.name = 'Violation';
+    this.check = check;
+  }
+}
+
+/** What is checked, worded as what has gone wrong. */
+export type CheckName =
+  | 'nodes differ'
+  | 'a write is lost'
+  | 'applied twice or out of order'
+  | 'acknowledged before durable'
+  | 'watermark claims too much'
+  | 'a wait does not end'
+  | 'a link cannot go on';
+
+/** Numbers of replication origins: those of providers by the number of their node, and the own stream's. */
+export const OWN_ORIGIN = 100;
+
+export function originOf(provider: number): number {
+  return provider + 1;
+}
+
+/** As NodeService reads it from pg_replication_origin. */
+export function originMap(servers: readonly ModelServer[], local: ModelServer): OriginMap {
+  const providers = servers.filter((one) => one !== local);
+  return {
+    local: local.writer,
+    providers: new Map(providers.map(({ index, writer }) => [originOf(index), writer])),
+    copies: new Set(),
+  };
+}
+
+const LOCAL: LocalRelation = {
+  oid: '1',
+  name: { schema: 'public', name: 'item' },
+  columns: new Map(
+    ['id', 'v', 'big'].map((name) => [
+      name,
+      {
+        name,
+        type: 'text',
+        equals: undefined,
+        generated: false,
+        hashable: true,
+        collate: '',
+        identityAlways: false,
+        castsFromText: true,
+      },
+    ]),
+  ),
+  primaryKey: ['id'],
+  deferrable: false,
+  hasReplicaTriggers: false,
+  immediateKeys: [['id']],
+};
+
+/** The one table: a key, a value, and a long value that PostgreSQL may keep apart (TOAST). */
+export const TABLE: Table = joinTable(ITEM, LOCAL);
+
+/** In the rows of a transaction that has not committed. */
+export const NO_TIME = Number.NaN as PgTime;
