@@ -278,13 +278,11 @@ export class LinkStream {
   }
 
   /**
-   * A transaction that writes nothing here, such as a heartbeat, may pass while the session applies another early: it needs no
-   * commit of its own. Its position is not acknowledged; that of the next commit will be.
+   * A heartbeat may pass while the session applies another transaction early: it writes nothing, and nobody waits for its position,
+   * which the next commit acknowledges.
    */
   async #passBesideEarly(part: TransactionPart): Promise<boolean> {
-    if (!this.#early.isOpen || !isWhole(part) || part.changes.some((c) => c.kind !== 'message')) {
-      return false;
-    }
+    if (!this.#early.isOpen || !isWhole(part) || !part.changes.every(isHeartbeat)) return false;
     await this.#early.look();
     if (!this.#early.isOpen) return false;
     this.#arrivals.take(1);
@@ -438,6 +436,11 @@ export class LinkStream {
 function isOfUser(change: Change): boolean {
   if (change.kind === 'message') return false;
   return change.kind === 'truncate' || !isOwn(change.relation);
+}
+
+/** Other messages may be marks: somebody may wait for their position. */
+function isHeartbeat(change: Change): boolean {
+  return change.kind === 'message' && change.prefix === 'bdr';
 }
 
 function isEarly(arrival: Arrival): arrival is EarlyArrival {

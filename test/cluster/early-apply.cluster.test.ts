@@ -105,6 +105,11 @@ describe('large transactions that are applied while they arrive', () => {
         await until('it to be applied', async () => (await count(two, 'journal')) > before);
       },
     ],
+    [
+      'a mark, for whose position a join waits',
+      'another transaction',
+      () => one.sql(`SELECT pg_logical_emit_message(true, 'bdr_mark', '')`),
+    ],
     ['nothing for a while', 'brings nothing', () => Promise.resolve()],
     [
       'somebody who waits for it to be applied',
