@@ -29,7 +29,7 @@ import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { snapshotShows } from '../receive/snapshot-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
-import { EARLY_IDLE_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
+import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 import type { LinkContext } from './link-context.ts';
 import type { LinkState } from './link-state.ts';
 
@@ -220,7 +220,7 @@ export class LinkStream {
     for (;;) {
       const isFilled = await this.#arrivals.filled(
         signal,
-        this.#early.isOpen ? EARLY_IDLE_MS : Infinity,
+        this.#early.isOpen ? EARLY_LOOK_MS : Infinity,
       );
       state.progressAt = performance.now();
       state.isApplying = true;
