@@ -19,8 +19,13 @@ export type EarlyArrival =
   | { readonly kind: 'early abort'; readonly xid: number }
   | { readonly kind: 'early commit'; readonly commit: StreamCommitMessage };
 
-/** An early transaction that brings nothing for so long is given up: its writer may wait for somebody who waits for it. */
-export const EARLY_IDLE_MS = 1000;
+/** So often is looked whether anybody waits for an early transaction, while nothing arrives. */
+export const EARLY_LOOK_MS = 1000;
+/**
+ * One that brings nothing for so long is given up: an open transaction holds back VACUUM. Not sooner: between two chunks the
+ * provider writes logical_decoding_work_mem of changes.
+ */
+const IDLE_MS = 30_000;
 /** After one was given up none begins for so long: what was in its way comes again. */
 const GIVEN_UP_MS = 5000;
 const LONG_WAIT_MS = 60_000;
@@ -140,7 +145,7 @@ export class EarlyStream implements Watcher {
   /** Looks after one that waits: whether anybody waits for it, and whether it still comes. */
   async look(): Promise<void> {
     if (!this.isOpen) return;
-    if (performance.now() - this.#partAt >= EARLY_IDLE_MS) {
+    if (performance.now() - this.#partAt >= IDLE_MS) {
       return this.giveUp('it brings nothing any more');
     }
     this.#note(await this.#apply.look());

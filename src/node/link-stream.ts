@@ -29,7 +29,7 @@ import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { snapshotShows } from '../receive/snapshot-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
-import { EARLY_IDLE_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
+import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 import type { LinkContext } from './link-context.ts';
 import type { LinkState } from './link-state.ts';
 
@@ -220,7 +220,7 @@ export class LinkStream {
     for (;;) {
       const isFilled = await this.#arrivals.filled(
         signal,
-        this.#early.isOpen ? EARLY_IDLE_MS : Infinity,
+        this.#early.isOpen ? EARLY_LOOK_MS : Infinity,
       );
       state.progressAt = performance.now();
       state.isApplying = true;
@@ -284,13 +284,11 @@ export class LinkStream {
   }
 
   /**
-   * A transaction that writes nothing here, such as a heartbeat, may pass while the session applies another early: it needs no
-   * commit of its own. Its position is not acknowledged; that of the next commit will be.
+   * A heartbeat may pass while the session applies another transaction early: it writes nothing, and nobody waits for its position,
+   * which the next commit acknowledges.
    */
   async #passBesideEarly(part: TransactionPart): Promise<boolean> {
-    if (!this.#early.isOpen || !isWhole(part) || part.changes.some((c) => c.kind !== 'message')) {
-      return false;
-    }
+    if (!this.#early.isOpen || !isWhole(part) || !part.changes.every(isHeartbeat)) return false;
     await this.#early.look();
     if (!this.#early.isOpen) return false;
     this.#arrivals.take(1);
@@ -444,6 +442,11 @@ export class LinkStream {
 function isOfUser(change: Change): boolean {
   if (change.kind === 'message') return false;
   return change.kind === 'truncate' || !isOwn(change.relation);
+}
+
+/** Other messages may be marks: somebody may wait for their position. */
+function isHeartbeat(change: Change): boolean {
+  return change.kind === 'message' && change.prefix === 'bdr';
 }
 
 function isEarly(arrival: Arrival): arrival is EarlyArrival {

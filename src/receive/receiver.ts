@@ -4,12 +4,13 @@ import type { PgTime } from '../base/pg-time.ts';
 import { changeOf } from '../pgoutput/change-of.ts';
 import { Decoder } from '../pgoutput/decode.ts';
 import type { XLogData } from '../pgoutput/frame.ts';
-import type {
-  Message,
-  StreamAbortMessage,
-  StreamCommitMessage,
-  StreamStartMessage,
-  StreamStopMessage,
+import {
+  MESSAGE_TYPE,
+  type Message,
+  type StreamAbortMessage,
+  type StreamCommitMessage,
+  type StreamStartMessage,
+  type StreamStopMessage,
 } from '../pgoutput/message.ts';
 import { RelationScope } from '../pgoutput/relation-scope.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
@@ -86,8 +87,12 @@ export class Receiver {
    * before the next frame is received. Throws ProtocolError.
    */
   receive({ buffer, payloadStart, payloadEnd }: XLogData, take: Take): StreamedCommit | undefined {
-    const message = this.#decoder.decode(buffer, payloadStart, payloadEnd);
     const streamed = this.#streamed;
+    if (streamed?.current && this.#isOnlyKept(buffer[payloadStart])) {
+      if (!streamed.current.origin) streamed.current.keep(buffer, payloadStart, payloadEnd);
+      return undefined;
+    }
+    const message = this.#decoder.decode(buffer, payloadStart, payloadEnd);
     if (streamed?.current) {
       if (message.kind === 'streamStop') this.#stopChunk(streamed);
       else this.#keep(streamed.current, message, { buffer, payloadStart, payloadEnd }, take);
@@ -148,6 +153,14 @@ export class Receiver {
     if (this.#isWatched) this.#watcher?.ends();
     this.#isWatched = false;
     this.#startOfChunk = undefined;
+  }
+
+  /** Whether a message of the open chunk is decoded only when it is read again: a change of a row that nobody watches. */
+  #isOnlyKept(type: number | undefined): boolean {
+    if (this.#isWatched || this.#startOfChunk !== undefined) return false;
+    return (
+      type === MESSAGE_TYPE.insert || type === MESSAGE_TYPE.update || type === MESSAGE_TYPE.delete
+    );
   }
 
   /** Takes a message of the open chunk. */
