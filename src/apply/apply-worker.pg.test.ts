@@ -73,6 +73,7 @@ beforeAll(async () => {
     }),
     otherNodes: () => [LOCAL.id, OTHER.id],
     readFromProvider: () => Promise.resolve(undefined),
+    untilSeen: () => Promise.resolve(),
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
   });

@@ -4,7 +4,7 @@ import { findRowVersion } from '../catalog/row-versions.ts';
 import type { LocalRow } from '../conflict/decide.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
-import { fetchAllSql, fetchSql } from './statements.ts';
+import { fetchAllSql, fetchSql, lockedColumnsSql } from './statements.ts';
 import type { Table, TableColumn } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { writerOf, writerWithId, type OriginMap } from './writers.ts';
@@ -55,6 +55,22 @@ export class LocalRows {
     );
     for (const row of rows) found.push(await this.#found(table, row, remoteTime));
     return found;
+  }
+
+  /** The values, with those that were not sent as the row has them. */
+  async filled(table: Table, { ctid }: FoundRow, values: RowValues): Promise<RowValues> {
+    const unsent = table.columns.filter(
+      ({ local, position }) => local !== undefined && values[position] === UNSENT,
+    );
+    if (unsent.length === 0) return values;
+    const [row] = await this.#statements.rowsOnce<Record<string, string | null>>(
+      table,
+      lockedColumnsSql(table, unsent),
+      [ctid],
+    );
+    const filled = [...values];
+    for (const { name, position } of unsent) filled[position] = row?.[name] ?? null;
+    return filled;
   }
 
   /** A row that was found, as JSON text: read apart, because only a conflict asks for it. */

@@ -1,5 +1,6 @@
 import { BdrError } from '../base/errors.ts';
 import { displayName, type QualifiedName } from '../base/names.ts';
+import { pause } from '../base/wait.ts';
 import { readRestricted } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { SQLSTATE } from '../postgres/sqlstate.ts';
@@ -37,6 +38,28 @@ export async function readFromProvider(
     });
   }
   return answer === '' ? undefined : (JSON.parse(answer) as Record<string, string | null>);
+}
+
+const SEEN_POLL_MS = 20;
+
+/**
+ * Returns once a session of the provider sees what a transaction did that its stream has brought: a commit is on the log before it
+ * can be seen, and under synchronous_standby_names long before.
+ */
+export async function untilSeen(
+  session: Session,
+  xid: number,
+  shows: (snapshot: string, xid: number) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    const [row] = await session.query<{ snapshot: string }>(
+      'SELECT pg_current_snapshot()::text AS snapshot',
+    );
+    if (shows(row?.snapshot ?? '', xid)) return;
+    await pause(SEEN_POLL_MS, signal);
+    signal.throwIfAborted();
+  }
 }
 
 /**

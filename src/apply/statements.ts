@@ -116,6 +116,14 @@ export function lockedDeleteSql(table: Table): string {
   return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`;
 }
 
+/** Reads columns of the row that `fetchSql` has locked, as text. */
+export function lockedColumnsSql(table: Table, columns: readonly TableColumn[]): string {
+  const list = columns.map(
+    (column) => `t.${quoteIdent(column.name)}::text AS ${quoteIdent(column.name)}`,
+  );
+  return `SELECT ${list.join(', ')} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`;
+}
+
 /** Reads columns of one row by key, as text: asked of the provider for values that its stream left out. */
 export function readColumnsSql(table: Table, columns: readonly TableColumn[]): string {
   const list = columns.map(

@@ -47,6 +47,8 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
   let ahead: Ahead;
   let procedures: Procedures;
   let asked: string[];
+  /** Transactions of the provider that were waited for. */
+  let awaited: number[];
   let takenAhead = 0;
 
   beforeAll(async () => {
@@ -81,6 +83,10 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
         asked.push(sql);
         return Promise.resolve({ big: 'asked for' });
       },
+      untilSeen: (xid) => {
+        awaited.push(xid);
+        return Promise.resolve();
+      },
       groupLimit: () => LONG_AGO,
       counts: noCounts(),
     });
@@ -107,6 +113,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
   });
   beforeEach(async () => {
     asked = [];
+    awaited = [];
     await user.script('TRUNCATE public.item, bdr.bdr_conflict_history');
   });
 
@@ -305,6 +312,19 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
     await written('other', at(9), 'greater');
     await applied(at(4), [{ kind: 'update', row: ['1', 'loses', UNCHANGED] }]);
     expect(asked).toHaveLength(1);
+  });
+
+  test('a value that a change of key leaves out is kept from the provider’s row; for any other it is asked for once the commit is seen', async () => {
+    await written('provider', at(0), 'x', '0');
+    await applied(at(1), [{ kind: 'update', old: ['0', null, null], row: ['1', 'a', UNCHANGED] }]);
+    expect([await rows(), asked, awaited]).toEqual([[['1', 'a', 'stored']], [], []]);
+    await written('other', at(2), 'x', '2');
+    await applied(at(3), [{ kind: 'update', old: ['2', null, null], row: ['3', 'b', UNCHANGED] }]);
+    expect(await rows()).toEqual([
+      ['1', 'a', 'stored'],
+      ['3', 'b', 'asked for'],
+    ]);
+    expect([asked.length, awaited]).toEqual([1, [99]]);
   });
 
   test('within one transaction later changes see what earlier ones did', async () => {

@@ -48,6 +48,7 @@ export class ChangeWriter {
   readonly #providerOrigin: number;
   readonly #otherNodes: () => readonly NodeId[];
   readonly #readFromProvider: ReadFromProvider;
+  readonly #untilSeen: (xid: number) => Promise<void>;
   readonly statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
@@ -74,6 +75,8 @@ export class ChangeWriter {
     origins: () => OriginMap;
     otherNodes: () => readonly NodeId[];
     readFromProvider: ReadFromProvider;
+    /** Returns once what the provider's transaction did can be read there. */
+    untilSeen: (xid: number) => Promise<void>;
     /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
     groupLimit: () => PgTime;
     counts: ApplyCounts;
@@ -85,6 +88,7 @@ export class ChangeWriter {
     this.#providerOrigin = options.providerOrigin;
     this.#otherNodes = options.otherNodes;
     this.#readFromProvider = options.readFromProvider;
+    this.#untilSeen = options.untilSeen;
     this.statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.statements);
     this.#rows = new LocalRows(session, this.#onTable, origins);
@@ -254,13 +258,31 @@ export class ChangeWriter {
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!sameKey(table, old, values)) {
         // Rule 7: a change of key is a delete of the old key and an insert of the new one, of one version.
+        const row = await this.#moved(table, old, values, context);
         await this.#delete(table, old, context);
-        return this.#insert(table, values, context);
+        return this.#insert(table, row, context);
       }
       if (await this.#fastUpdate(table, values, context)) return;
     }
     const found = await this.#rows.find(table, old, context.commitTime);
     await this.#resolve('update', table, old, values, found, context);
+  }
+
+  /**
+   * The new row of a change of key, with what was not sent: it stands under the old key, if the provider wrote that row. Else it is
+   * read under the new one, but not before the commit is seen there: until then there is no such row, or another one.
+   */
+  async #moved(
+    table: Table,
+    old: RowValues,
+    values: RowValues,
+    context: ChangeContext,
+  ): Promise<RowValues> {
+    if (isComplete(values)) return values;
+    const found = await this.#rows.find(table, old, context.commitTime);
+    if (found && this.#isProviders(found)) return this.#rows.filled(table, found, values);
+    await this.#untilSeen(context.xid);
+    return values;
   }
 
   async #fastUpdate(table: Table, values: RowValues, context: ChangeContext): Promise<boolean> {
@@ -317,7 +339,7 @@ export class ChangeWriter {
         return;
       case 'apply':
         if (!found) return;
-        if (values) return this.#overwrite(table, old, values, found);
+        if (values) return this.#overwrite(table, old, values, found, context);
         await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
     }
   }
@@ -438,11 +460,12 @@ export class ChangeWriter {
     old: RowValues,
     values: RowValues,
     found: FoundRow,
+    { xid }: ChangeContext,
   ): Promise<void> {
     // What was not sent may be kept only in a row that this provider wrote.
-    const row = this.#isProviders(found)
-      ? values
-      : await completed(table, values, this.#readFromProvider);
+    const keeps = this.#isProviders(found);
+    if (!keeps && !isComplete(values) && !sameKey(table, old, values)) await this.#untilSeen(xid);
+    const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return;
     const columns = sql.writable(table, sentIn(row));
     const settable = sql.settable(columns);

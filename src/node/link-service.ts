@@ -167,6 +167,8 @@ export class LinkService {
       applicationName: `${localNode.name}:read`,
       signal,
       queryTimeoutMs: SILENCE_LIMIT_MS,
+      // What is read there leaves something behind, and its commit must not wait for a standby: that may be this very link.
+      settings: { synchronous_commit: 'off' },
     });
     const providerMajor = await checkProvider(peer, this.#link, provider, progress);
     await checkSkipRequest(peer, provider, this.#context.record.skipRequest);

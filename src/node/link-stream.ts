@@ -4,7 +4,7 @@ import type { ApplyOptions } from '../apply/apply-options.ts';
 import { ApplyWorker } from '../apply/apply-worker.ts';
 import { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
-import { readFromProvider } from '../apply/provider-values.ts';
+import { readFromProvider, untilSeen } from '../apply/provider-values.ts';
 import { SetWriter } from '../apply/set-writer.ts';
 import { isOwn } from '../apply/table.ts';
 import { TableMap } from '../apply/table-map.ts';
@@ -401,6 +401,7 @@ export class LinkStream {
           .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
           .map(({ id }) => id),
       readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
+      untilSeen: (xid) => untilSeen(peer, xid, snapshotShows, signal),
       groupLimit,
       counts: this.#state.applyCounts,
     });

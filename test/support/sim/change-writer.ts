@@ -21,7 +21,8 @@ export class ModelChangeWriter {
   readonly provider: ModelServer;
   readonly groupLimit: () => PgTime;
   /** Asks the provider for a row's long value; ends the link when it cannot be reached. */
-  readonly #readFromProvider: (key: string, xid: number) => Steps<Row | undefined>;
+  readonly #readFromProvider: (key: string) => Steps<Row | undefined>;
+  readonly #untilSeen: (xid: number) => Steps;
   readonly journal = new KeyJournal();
   mustBeAlone = false;
   #limit = LONG_AGO;
@@ -31,13 +32,15 @@ export class ModelChangeWriter {
     statements: Statements;
     provider: ModelServer;
     groupLimit: () => PgTime;
-    readFromProvider: (key: string, xid: number) => Steps<Row | undefined>;
+    readFromProvider: (key: string) => Steps<Row | undefined>;
+    untilSeen: (xid: number) => Steps;
   }) {
     this.#world = options.world;
     this.#statements = options.statements;
     this.provider = options.provider;
     this.groupLimit = options.groupLimit;
     this.#readFromProvider = options.readFromProvider;
+    this.#untilSeen = options.untilSeen;
   }
 
   begin(): void {
@@ -98,7 +101,7 @@ export class ModelChangeWriter {
   }
 
   *#insert(transaction: Transaction, values: RowValues, context: ChangeContext): Steps {
-    const row = yield* this.#completed(values, context);
+    const row = yield* this.#completed(values);
     if (!row) return;
     const statements = this.#statements;
     const inserted = yield* statements.insert(transaction, plain(row));
@@ -130,8 +133,9 @@ export class ModelChangeWriter {
         )
           return;
       }
+      const row = yield* this.#moved(transaction, old, values, context);
       yield* this.#delete(transaction, old, context, false);
-      return yield* this.#insert(transaction, values, context);
+      return yield* this.#insert(transaction, row, context);
     }
     const key = keyIn(values);
     const complete = isComplete(values);
@@ -144,6 +148,29 @@ export class ModelChangeWriter {
     const found = yield* statements.find(transaction, key);
     yield undefined;
     yield* this.#resolve(transaction, 'update', old, values, found, context);
+  }
+
+  /** moved(): what a change of key leaves out. */
+  *#moved(
+    transaction: Transaction,
+    old: RowValues,
+    values: RowValues,
+    { xid }: ChangeContext,
+  ): Steps<RowValues> {
+    if (isComplete(values) || this.#world.has('change of key read before its commit is seen')) {
+      return values;
+    }
+    const found = yield* this.#statements.find(transaction, keyIn(old));
+    yield undefined;
+    if (found && this.#isProviders(transaction, found)) {
+      return values.map((value) => (value === UNSENT ? found.big : value));
+    }
+    yield* this.#untilSeen(xid);
+    return values;
+  }
+
+  #isProviders(transaction: Transaction, row: Row): boolean {
+    return this.#statements.isOwn(transaction, row) || row.origin === originOf(this.provider.index);
   }
 
   *#delete(
@@ -185,7 +212,7 @@ export class ModelChangeWriter {
         return;
       case 'apply':
         if (!found) return;
-        if (values) yield* this.#overwrite(transaction, values, found, context);
+        if (values) yield* this.#overwrite(transaction, values, found);
         else yield* this.#statements.delete(transaction, found.key);
         yield undefined;
     }
@@ -223,24 +250,17 @@ export class ModelChangeWriter {
   }
 
   /** overwrite() */
-  *#overwrite(
-    transaction: Transaction,
-    values: RowValues,
-    found: Row,
-    context: ChangeContext,
-  ): Steps {
-    const isProviders =
-      this.#statements.isOwn(transaction, found) ||
-      found.origin === originOf(this.provider.index) ||
-      this.#world.has('unchanged TOAST kept in any row');
-    const row = isProviders ? values : yield* this.#completed(values, context);
+  *#overwrite(transaction: Transaction, values: RowValues, found: Row): Steps {
+    const keeps =
+      this.#isProviders(transaction, found) || this.#world.has('unchanged TOAST kept in any row');
+    const row = keeps ? values : yield* this.#completed(values);
     if (row) yield* this.#statements.update(transaction, found.key, (old) => over(old, row));
   }
 
   /** completed(): the row with the long value that was not sent, as the provider has it by now. */
-  *#completed(values: RowValues, { xid }: ChangeContext): Steps<RowValues | undefined> {
+  *#completed(values: RowValues): Steps<RowValues | undefined> {
     if (isComplete(values)) return values;
-    const row = yield* this.#readFromProvider(keyIn(values), xid);
+    const row = yield* this.#readFromProvider(keyIn(values));
     return row && values.map((value) => (value === UNSENT ? row.big : value));
   }
 

@@ -153,7 +153,8 @@ export class ModelLink {
       statements,
       provider: this.provider,
       groupLimit: () => node.groupLimit(this),
-      readFromProvider: (key, xid) => this.#readFromProvider(key, xid),
+      readFromProvider: (key) => this.#readFromProvider(key),
+      untilSeen: (xid) => this.#untilSeen(xid),
     });
     const sets = new ModelSetWriter(world, statements, writer);
     const onCommit = (parts: readonly TransactionPart[]) => this.#committed(parts, ledger);
@@ -171,15 +172,18 @@ export class ModelLink {
     }
   }
 
-  *#readFromProvider(key: string, xid: number): Steps<Row | undefined> {
+  *#readFromProvider(key: string): Steps<Row | undefined> {
     yield undefined;
-    if (!this.#world.has('TOAST read before the commit is seen')) {
-      yield { ready: () => this.isCut || this.provider.isSeen(xid) };
-    }
     if (this.isCut) throw CONNECTION_LOST;
     const row = this.provider.latest(key);
     yield undefined;
     return row;
+  }
+
+  /** untilSeen() in src/apply/provider-values.ts */
+  *#untilSeen(xid: number): Steps {
+    yield { ready: () => this.isCut || this.provider.isSeen(xid) };
+    if (this.isCut) throw CONNECTION_LOST;
   }
 
   /** LinkStream.#countCommit() */

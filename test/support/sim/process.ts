@@ -125,7 +125,7 @@ export class Scheduler implements Processes {
   #vary(): void {
     this.#processes = this.#processes.filter(({ ended }) => !ended);
     if (this.isHealing) return;
-    this.#slowness = this.#random.pick([2, 4, 16]);
+    this.#slowness = this.#random.pick([2, 4, 16, 150]);
     const some = this.#processes[this.#random.below(this.#processes.length)];
     if (some) some.speed = this.#random.pick(SPEEDS);
   }
