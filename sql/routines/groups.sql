@@ -266,6 +266,8 @@ BEGIN
                           CASE WHEN (node.join_error ->> 'retry')::boolean
                                THEN 'The agent goes on trying: call this function again to wait on.' END);
         END IF;
+        -- Else pg_stat_activity shows for the whole transaction who was connected when it was read first: not an agent that came later.
+        PERFORM pg_stat_clear_snapshot();
         IF bdr.internal_agent_pid() IS NOT NULL THEN
             agent_seen := clock_timestamp();
         ELSIF clock_timestamp() > agent_seen + interval '10 s' THEN

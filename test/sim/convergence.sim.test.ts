@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { simulate } from '../support/sim/simulation.ts';
 
 /** Some seconds' worth. `npm run sim` goes on as long as it is told to. */
-const STEPS = 800_000;
+const STEPS = 400_000;
 
 test('whatever happens in whatever order, nodes end with the same rows and no write is lost', () => {
   let steps = 0;

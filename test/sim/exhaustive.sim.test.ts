@@ -3,7 +3,7 @@ import { exhaust } from '../support/sim/exhaustive.ts';
 import { named } from './scopes.ts';
 
 /** Some seconds' worth of each scope; `npm run sim -- --exhaustive` has more scopes, and all of each. */
-const STATES = 1500;
+const STATES = 600;
 
 describe('every order of', () => {
   test.each([

@@ -7,7 +7,7 @@ import { mutantTable } from './mutant-table.ts';
 
 const PAGE = readFileSync('docs/concepts/simulation.md', 'utf8');
 const SEEDS = knownSeeds();
-const known = MUTANTS.flatMap(({ name }) => {
+const known = [...MUTANTS.map(({ name }) => name), ...GAPS].flatMap((name) => {
   const seed = SEEDS[name];
   return seed ? [{ name, ...seed }] : [];
 });
@@ -36,10 +36,4 @@ test('the page has the table as it is, and says why what is not noticed is not',
   const unnoticed = MUTANTS.filter(({ name }) => SEEDS[name] === undefined);
   for (const { name } of unnoticed) expect(PAGE).toContain(`* **${name}**`);
   for (const gap of GAPS) expect(PAGE).toContain(`* **${gap}**`);
-});
-
-test.each(GAPS)('what is not there yet diverges: %s', (gap) => {
-  const seeds = Array.from({ length: 400 }, (_, index) => index + 1);
-  const found = seeds.find((seed) => simulate({ seed, nodes: 3, mutant: gap }).failure);
-  expect(found).toBeDefined();
 });

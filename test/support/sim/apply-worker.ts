@@ -201,6 +201,7 @@ export class ModelApplyWorker {
     const transaction = server.begin(this.#session);
     yield* statements.lockGate(transaction, 'shared');
     yield undefined;
+    if (this.#world.has('origin position kept after rollback')) this.#setUpEarly(parts);
     const journal = new KeyJournal();
     for (const { changes, context } of parts) {
       for (const change of changes) {
