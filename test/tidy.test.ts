@@ -69,8 +69,8 @@ const code = (path: string) => text.get(path) ?? '';
 
 function importsOf(path: string): string[] {
   const imports = /(?:from|import)\s*\(?\s*'(\.[^']+)'/g;
-  // The program of a thread, by the name that it has once it is built.
-  const programs = /new URL\('(\.[^']+)\.js', import\.meta\.url\)/g;
+  // The program of a thread, beside who starts it, by the name that it has once it is built.
+  const programs = /new URL\('(\.\/[^']+)\.js', import\.meta\.url\)/g;
   return [
     ...[...code(path).matchAll(imports)].map((match) => match[1] ?? ''),
     ...[...code(path).matchAll(programs)].map((match) => `${match[1]}.ts`),
