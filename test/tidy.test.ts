@@ -69,7 +69,7 @@ const code = (path: string) => text.get(path) ?? '';
 
 function importsOf(path: string): string[] {
   const imports = /(?:from|import)\s*\(?\s*'(\.[^']+)'/g;
-  // The program of a thread, by the name that it has once it is built.
+  // The program of a thread, beside who starts it, by the name that it has once it is built.
   const programs = /new URL\('(\.\/[^']+)\.js', import\.meta\.url\)/g;
   return [
     ...[...code(path).matchAll(imports)].map((match) => match[1] ?? ''),

@@ -43,6 +43,8 @@ let session: Session;
 let user: Session;
 let early: EarlyApply;
 const counts = noCounts();
+/** The group limit. */
+let limit: PgTime;
 let lsn = 1000;
 
 beforeAll(async () => {
@@ -81,7 +83,7 @@ beforeAll(async () => {
     otherNodes: () => [LOCAL.id, OTHER.id],
     readFromProvider: () => Promise.resolve(undefined),
     untilSeen: () => Promise.resolve(),
-    groupLimit: () => LONG_AGO,
+    groupLimit: () => limit,
     counts,
   });
   early = new EarlyApply({
@@ -101,6 +103,7 @@ afterAll(async () => {
 beforeEach(async () => {
   await early.giveUp();
   Object.assign(counts, noCounts());
+  limit = LONG_AGO;
   await user.script(`
     TRUNCATE public.item, public.logged, bdr.tombstone; UPDATE bdr.bdr_local_node SET apply_paused = false`);
 });
@@ -116,6 +119,13 @@ const update = (id: string, v: string): RowChange => ({
   oldTuple: null,
   oldTupleIsKey: false,
   newTuple: tupleOf([id, v, 'b']),
+});
+
+const remove = (id: string): RowChange => ({
+  kind: 'delete',
+  relation: ITEM,
+  oldTuple: tupleOf([id, null, null]),
+  oldTupleIsKey: true,
 });
 
 /** A part that arrived when the commit was known to come after `bound`; its writer had seen everything up to there. */
@@ -220,10 +230,7 @@ describe('a transaction that is applied before it has committed', () => {
   });
 
   test.each<[string, Change]>([
-    [
-      'a delete',
-      { kind: 'delete', relation: ITEM, oldTuple: tupleOf(['1', null, null]), oldTupleIsKey: true },
-    ],
+    ['a delete', remove('1')],
     ['a truncate', { kind: 'truncate', relations: [ITEM], cascade: false, restartIdentity: false }],
     [
       'a message',
@@ -255,6 +262,32 @@ describe('a transaction that is applied before it has committed', () => {
     expect(await early.apply(part([insert('2', 'a'), change]))).toEqual(expect.any(String));
     expect(early.isOpen).toBe(false);
     expect(await rows()).toEqual([]);
+  });
+
+  test('deletes what nobody can send anything older about, and remembers nothing of it', async () => {
+    await local('1', at(-10));
+    await local('2', at(-10));
+    limit = at(2_000_000);
+    expect(await early.apply(part([remove('1')]))).toBeUndefined();
+    expect(await commit(at(1000))).toBeUndefined();
+    expect(await rows()).toEqual(['2 local']);
+    expect(await user.query('SELECT FROM bdr.tombstone')).toEqual([]);
+    expect(counts.deletes).toBe(1);
+  });
+
+  test('gives up where a deletion may have to be remembered, or finds no row, or one that is not certainly older', async () => {
+    await local('1', at(-10));
+    await local('2', at(10));
+    limit = at(999_999);
+    expect(await early.apply(part([remove('1')]))).toMatch(/may have to be remembered/);
+    limit = at(1_000_000);
+    expect(await early.apply(part([remove('3')]))).toMatch(/certainly older/);
+    expect(await early.apply(part([remove('2')]))).toMatch(/certainly older/);
+    // Others may have gone on since, which does not help, or the limit back.
+    expect(await early.apply(part([remove('1')]))).toBeUndefined();
+    limit = at(5_000_000);
+    expect(await commit(at(1_000_001))).toMatch(/have to be remembered/);
+    expect(await rows()).toEqual(['1 local', '2 local']);
   });
 
   test('holds no pause back, and gives up when there is one', async () => {

@@ -4,7 +4,7 @@ import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGateLate, lookAtApplyGate } from '../catalog/apply-gate.ts';
 import type { NodeId } from '../model/node.ts';
-import type { Change } from '../pgoutput/transaction.ts';
+import type { Change, RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { ENOUGH_FOR_SET } from './apply-worker.ts';
@@ -18,6 +18,8 @@ import type { ChangeWriter } from './writer.ts';
 /** Why a transaction is not applied early after all. */
 class GivenUp extends Error {}
 
+/** A delete is tried only so far below the group limit: its commit time is greater than what is known of it. */
+const DELETE_MARGIN_US = 1_000_000;
 /** How far the provider's clock may be ahead for the commit to wait for this server's, holding what it wrote. */
 const MOST_EARLY_MS = 1000;
 
@@ -43,6 +45,8 @@ export class EarlyApply {
   #isOpen = false;
   /** The greatest time that a part relied on. */
   #bound = LONG_AGO;
+  /** Deletions up to here need not be remembered: the least group limit before any of them looked for its rows (DESIGN 4.4). */
+  #forgettable = Infinity as PgTime;
 
   constructor(options: {
     session: Session;
@@ -57,7 +61,10 @@ export class EarlyApply {
     this.#tables = options.tables;
     this.#writer = writer;
     this.#signal = options.signal;
-    this.#sets = new SetWriter({ session, writer: certainOnly(writer), provider, providerOrigin });
+    const certain = certainOnly(writer, (limit) => {
+      if (limit < this.#forgettable) this.#forgettable = limit;
+    });
+    this.#sets = new SetWriter({ session, writer: certain, provider, providerOrigin });
   }
 
   /** A transaction is being applied: the session must not be used for anything else. */
@@ -93,6 +100,8 @@ export class EarlyApply {
     return this.#orGiveUp(async () => {
       if (end.commitTime <= this.#bound)
         throw new GivenUp('the clock of the provider has stepped back');
+      if (end.commitTime > this.#forgettable)
+        throw new GivenUp('its deletions have to be remembered, with its time');
       await this.#enterGate(end.commitTime);
       // Behind the gate: what comes after this look waits for this commit and sees its rows.
       for (const table of this.#touched) await this.#refuseTombstones(table);
@@ -127,6 +136,7 @@ export class EarlyApply {
     this.#isOpen = true;
     this.#touched.clear();
     this.#bound = LONG_AGO;
+    this.#forgettable = Infinity as PgTime;
     await this.#session.script('BEGIN');
     this.#writer.begin();
     this.#sets.begin();
@@ -142,7 +152,7 @@ export class EarlyApply {
   }
 
   #fold(change: Change, context: ChangeContext): boolean {
-    if (change.kind !== 'insert' && change.kind !== 'update') return false;
+    if (!isOfRow(change) || !this.#isForgettable(change, context)) return false;
     const table = this.#tables.known(change.relation);
     if (!table || !this.#touched.has(table) || !this.#sets.add(table, change, context))
       return false;
@@ -150,10 +160,16 @@ export class EarlyApply {
     return true;
   }
 
+  /** Whether nothing older than a delete will probably come any more once the transaction's time is known. */
+  #isForgettable({ kind }: RowChange, { commitTime }: ChangeContext): boolean {
+    return kind !== 'delete' || commitTime + DELETE_MARGIN_US <= this.#writer.groupLimit();
+  }
+
   /** What needs more than to be folded in. */
   async #add(change: Change, context: ChangeContext): Promise<void> {
-    if (change.kind !== 'insert' && change.kind !== 'update') {
-      throw new GivenUp(`it has a change of kind ${change.kind}`);
+    if (!isOfRow(change)) throw new GivenUp(`it has a change of kind ${change.kind}`);
+    if (!this.#isForgettable(change, context)) {
+      throw new GivenUp('its deletions may have to be remembered, with its time');
     }
     // The batch may have held what this change cannot be folded with.
     await this.#sets.settle();
@@ -184,12 +200,22 @@ export class EarlyApply {
   }
 }
 
-/** Where a set has not taken a change: whatever is to be done then needs the commit time. */
-function certainOnly(writer: ChangeWriter): SlowWay {
+function isOfRow(change: Change): change is RowChange {
+  return change.kind !== 'message' && change.kind !== 'truncate';
+}
+
+/**
+ * Where a set has not taken a change: whatever is to be done then needs the commit time. Nothing that was deleted is remembered;
+ * `forgets` is told up to which commit time that is right.
+ */
+function certainOnly(writer: ChangeWriter, forgets: (upTo: PgTime) => void): SlowWay {
   const refuse = () => Promise.reject(new GivenUp('it meets rows that are not certainly older'));
   return {
     tombstones: writer.tombstones,
-    groupLimit: writer.groupLimit,
+    groupLimit: () => {
+      forgets(writer.groupLimit());
+      return Infinity as PgTime;
+    },
     fastLimit: (context) => writer.fastLimit(context),
     write: refuse,
     takeBack: refuse,
