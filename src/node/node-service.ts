@@ -267,21 +267,25 @@ export class NodeService {
       const described = describeError(error);
       const retry = !(error instanceof BdrError) || error.retry;
       this.#log.error({ ...described, retry, failures: this.#joinFailures }, 'join failed');
-      // The join's own session may be what failed; the look's is in use beside this.
-      await using reporting = await connect();
-      await setJoinError(reporting, me.id, local.call, {
-        message: described.message,
-        detail: described.detail,
-        hint: described.hint,
-        sqlstate: described.sqlstate,
-        retry,
-        waiting,
-        failures: this.#joinFailures,
-      });
-      await pause(
-        waiting ? LOOK_INTERVAL_MS : backoffMs(this.#joinFailures, RETRY, this.#random),
-        signal,
-      );
+      try {
+        // The join's own session may be what failed; the look's is in use beside this.
+        await using reporting = await connect();
+        await setJoinError(reporting, me.id, local.call, {
+          message: described.message,
+          detail: described.detail,
+          hint: described.hint,
+          sqlstate: described.sqlstate,
+          retry,
+          waiting,
+          failures: this.#joinFailures,
+        });
+      } finally {
+        // Also when nothing can be written, because the disk is full.
+        await pause(
+          waiting ? LOOK_INTERVAL_MS : backoffMs(this.#joinFailures, RETRY, this.#random),
+          signal,
+        );
+      }
     }
   }
 
