@@ -78,11 +78,14 @@ $$;
 COMMENT ON FUNCTION bdr.bdr_wait_for_apply(interval) IS
     'Returns when every ready peer has applied, durably, all that was committed on this node before the call; raises after timeout (NULL: never)';
 
--- The oldest transaction id of a snapshot, taken in the transaction `own`, that may still write to this node's stream. Left out is
--- what is seen to write elsewhere: in another database, or in a session of the agent that applies what other nodes wrote, because
--- such a commit carries an origin and is not sent. An id that a session is seen with after the snapshot is that session's since
--- before. What is not seen counts: prepared transactions do. Names of sessions are anybody's choice, so a session is the agent's
--- only if it has the agent's mark and a superuser's rights.
+-- The oldest transaction id of a snapshot, taken in the transaction `own`, that may still bring this node's stream a commit time at
+-- or below a clock that was read before. Left out is what is seen to write elsewhere: in another database, or in a session of the
+-- agent that applies what other nodes wrote, because such a commit carries an origin and is not sent. And who is seen idle in his
+-- transaction: a client's session says that it works before it begins to commit, and the time is taken after that
+-- (docs/decisions/0023-idle-transactions-hold-nothing.md). An id that a session is seen with after the snapshot is that session's
+-- since before. What is not seen counts: prepared transactions do. Names of sessions are anybody's choice, so a session is the
+-- agent's only if it has the agent's mark and a superuser's rights. Sessions must not have been looked at before in `own`: they
+-- would be seen as they were then.
 CREATE OR REPLACE FUNCTION bdr.internal_oldest_writer(snapshot pg_snapshot, own xid8)
 RETURNS xid8
 LANGUAGE sql
@@ -99,6 +102,7 @@ AS $$
             SELECT FROM pg_stat_activity AS a
             WHERE a.backend_xid = r.id::xid
               AND (a.datid <> (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+                   OR a.backend_type = 'client backend' AND a.state IN ('idle in transaction', 'idle in transaction (aborted)')
                    OR (a.application_name LIKE '%:apply' OR a.application_name = 'bdr:own:write')
                       AND (SELECT s.rolsuper FROM pg_roles AS s WHERE s.oid = a.usesysid)
                       AND EXISTS (SELECT FROM pg_locks AS l
@@ -111,8 +115,9 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_oldest_writer(pg_snapshot, xid8) FROM PUBLIC;
 
--- Emits the heartbeat of DESIGN 4.5: the clock first, then a transaction id, then the oldest one still running. What took a
--- commit time up to that clock had its id before; once the oldest running id has passed ours, all of it lies before in the stream.
+-- Emits the heartbeat of DESIGN 4.5: the clock first, then a transaction id, then the oldest one that may still take, or have
+-- taken, a time up to that clock. What took one had its id before; once the oldest such id has passed ours, all of it lies before in
+-- the stream.
 -- SECURITY DEFINER, so that an agent's role need not be able to read the secret.
 CREATE OR REPLACE FUNCTION bdr.internal_heartbeat(applied jsonb)
 RETURNS void
@@ -125,6 +130,8 @@ DECLARE
     -- Before sessions are looked at.
     snapshot pg_snapshot := pg_current_snapshot();
 BEGIN
+    -- What was seen of sessions before the clock was read does not count.
+    PERFORM pg_stat_clear_snapshot();
     PERFORM pg_logical_emit_message(
         true, 'bdr', bdr.internal_sign_message(jsonb_build_object(
             'heartbeat', jsonb_build_object(

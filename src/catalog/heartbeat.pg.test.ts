@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { until } from '../../test/support/cluster.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { readEnvironment } from '../config/environment.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
@@ -40,10 +41,28 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
   const open = (applicationName: string, database = 'app') =>
     Session.connect(resolveConninfo(server.dsn(database), readEnvironment()), { applicationName });
 
-  /** Opens a transaction that has an id, and lets anuser one pass it: only then is it one that a snapshot shows as running. */
+  /** Opens a transaction that has an id, and lets another one pass it: only then is it one that a snapshot shows as running. */
   async function writes(writer: Session): Promise<void> {
     await writer.script('BEGIN; SELECT pg_current_xact_id()');
     await session.script('SELECT pg_current_xact_id()');
+  }
+
+  /** As `writes`, in the middle of a statement. What is returned ends it, and rolls back. */
+  async function works(writer: Session): Promise<() => Promise<void>> {
+    await writes(writer);
+    const ended = writer.query('SELECT pg_sleep(1000)').catch(() => undefined);
+    await until('the statement to run', async () => {
+      const [row] = await session.query<{ state: string }>(
+        'SELECT state FROM pg_stat_activity WHERE pid = $1',
+        [writer.pid],
+      );
+      return row?.state === 'active';
+    });
+    return async () => {
+      await session.query('SELECT pg_cancel_backend($1)', [writer.pid]);
+      await ended;
+      await writer.script('ROLLBACK');
+    };
   }
 
   test('is its own where nobody writes', async () => {
@@ -54,35 +73,85 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
     await using user = await openAs('mallory', 'node2:apply');
     // Any role may take the agent's mark.
     await markAgentSession(user);
-    await writes(user);
+    const end = await works(user);
     expect(await isFree()).toBe(false);
-    await user.script('ROLLBACK');
+    await end();
     expect(await isFree()).toBe(true);
   });
 
   test('is that of a session of the agent that does not apply, and of an unmarked one', async () => {
     await using agent = await open('node1:join');
     await markAgentSession(agent);
-    await writes(agent);
+    const end = await works(agent);
     expect(await isFree()).toBe(false);
-    await agent.script('ROLLBACK');
+    await end();
     await using unmarked = await open('node2:apply');
-    await writes(unmarked);
+    const endUnmarked = await works(unmarked);
     expect(await isFree()).toBe(false);
-    await unmarked.script('ROLLBACK');
+    await endUnmarked();
   });
 
-  test('is not that of a session that applies, nor of anuser database', async () => {
+  test('is not that of a session that applies, nor of another database', async () => {
     await using apply = await open('node2:apply');
     await markAgentSession(apply);
-    await writes(apply);
+    const ends = [await works(apply)];
     await using elsewhere = await openSession(server, 'elsewhere');
-    await writes(elsewhere);
+    ends.push(await works(elsewhere));
     expect(await isFree()).toBe(true);
     await using user = await open('psql');
-    await writes(user);
+    ends.push(await works(user));
     expect(await isFree()).toBe(false);
-    for (const one of [apply, elsewhere, user]) await one.script('ROLLBACK');
+    for (const end of ends) await end();
+  });
+
+  // A session says that it works before it begins to commit, and takes the commit's time after that.
+  test('is not that of a client who is seen idle in his transaction, until he works again', async () => {
+    await using user = await open('psql');
+    await writes(user);
+    expect(await isFree()).toBe(true);
+    await user.script('SELECT 1/0').catch(() => undefined);
+    expect(await isFree()).toBe(true);
+    await user.script('ROLLBACK');
+    const end = await works(user);
+    expect(await isFree()).toBe(false);
+    await end();
+  });
+
+  test('is that of a client who was idle when sessions were looked at earlier in the transaction', async () => {
+    await session.script(`
+      INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
+      SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid() ON CONFLICT DO NOTHING;
+      SELECT bdr.internal_renew_secret();
+      CREATE PUBLICATION beats`);
+    await session.script(`SELECT pg_create_logical_replication_slot('beats', 'pgoutput')`);
+    await using user = await open('psql');
+    await writes(user);
+    await session.script('BEGIN');
+    const seen = await session.query(
+      `SELECT FROM pg_stat_activity WHERE pid = $1 AND state LIKE 'idle in%'`,
+      [user.pid],
+    );
+    expect(seen).toHaveLength(1);
+    const ended = user.query('SELECT pg_sleep(1000)').catch(() => undefined);
+    await using other = await open('other');
+    await until('the statement to run', async () => {
+      const [row] = await other.query<{ state: string }>(
+        'SELECT state FROM pg_stat_activity WHERE pid = $1',
+        [user.pid],
+      );
+      return row?.state === 'active';
+    });
+    await session.script(`SELECT bdr.internal_heartbeat('{}'); COMMIT`);
+    await other.query('SELECT pg_cancel_backend($1)', [user.pid]);
+    await ended;
+    await user.script('ROLLBACK');
+    const [beat] = await session.query<{ own: string }>(`
+      SELECT m[1]::bigint = m[2]::bigint AS own
+      FROM pg_logical_slot_get_binary_changes('beats', NULL, NULL, 'proto_version', '1', 'publication_names', 'beats', 'messages', 'true') AS c,
+           regexp_match(encode(c.data, 'escape'), '"xid": ([0-9]+), "xmin": ([0-9]+)') AS m
+      WHERE m IS NOT NULL`);
+    await session.script(`SELECT pg_drop_replication_slot('beats')`);
+    expect(beat?.own).toBe('f');
   });
 
   test('is that of a prepared transaction, which no session shows', async () => {
