@@ -84,7 +84,7 @@ describe('large transactions that are applied while they arrive', () => {
   test.each<[string, string, (client: TestClient) => Promise<unknown>]>([
     [
       'a delete',
-      'of kind delete',
+      'have to be remembered',
       (client) => client.sql('DELETE FROM item WHERE id BETWEEN -900 AND -800'),
     ],
     [
