@@ -12,6 +12,7 @@ import { sameNode } from '../model/node.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
+import { seesAll } from '../postgres/snapshot-shows.ts';
 import { withReplicaIdentity } from './identity.ts';
 import { keyParams, LocalRows, type FoundRow } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
@@ -61,7 +62,6 @@ export class OwnWriter {
   readonly #origins: () => OriginMap;
   readonly #random: () => number;
   readonly #signal: AbortSignal;
-  readonly #shows: (snapshot: string, xid: number) => boolean;
   readonly #peersLimit: () => PgTime;
   readonly #tables: TableMap;
   readonly #statements: PreparedStatements;
@@ -75,8 +75,6 @@ export class OwnWriter {
     origins: () => OriginMap;
     random: () => number;
     signal: AbortSignal;
-    /** Whether a snapshot shows a transaction that has committed. */
-    shows: (snapshot: string, xid: number) => boolean;
     /** Up to here everything of every peer is applied: a deletion that is no later need not be remembered. */
     peersLimit: () => PgTime;
   }) {
@@ -85,7 +83,6 @@ export class OwnWriter {
     this.#origins = origins;
     this.#random = options.random;
     this.#signal = options.signal;
-    this.#shows = options.shows;
     this.#peersLimit = options.peersLimit;
     this.#tables = new TableMap(session);
     this.#statements = new PreparedStatements(session);
@@ -189,7 +186,7 @@ export class OwnWriter {
       throw new BdrError('invalid_membership', { message: 'BDR was removed from this node' });
     // A deletion that comes after this transaction must see the rows that come before it. A commit is seen a moment after it is on
     // the log; under synchronous_standby_names that may be long.
-    if (!(await this.#areSeen(makers))) {
+    if (makers.size > 0 && !(await seesAll(this.#session, makers))) {
       await this.#session.script('ROLLBACK');
       return false;
     }
@@ -210,14 +207,6 @@ export class OwnWriter {
       `SELECT pg_replication_origin_xact_setup(${position}, clock_timestamp()), pg_current_xact_id(); COMMIT`,
     );
     return true;
-  }
-
-  async #areSeen(transactions: ReadonlySet<number>): Promise<boolean> {
-    if (transactions.size === 0) return true;
-    const [row] = await this.#session.query<{ snapshot: string }>(
-      'SELECT pg_current_snapshot()::text AS snapshot',
-    );
-    return [...transactions].every((xid) => this.#shows(row?.snapshot ?? '', xid));
   }
 
   /** Rows of other nodes under a key that was deleted here. */

@@ -3,6 +3,7 @@ import { displayName, type QualifiedName } from '../base/names.ts';
 import { pause } from '../base/wait.ts';
 import { readRestricted } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
+import { seesAll } from '../postgres/snapshot-shows.ts';
 import { SQLSTATE } from '../postgres/sqlstate.ts';
 import { inlined } from './inlined.ts';
 import { keyParams } from './local-rows.ts';
@@ -46,17 +47,8 @@ const SEEN_POLL_MS = 20;
  * Returns once a session of the provider sees what a transaction did that its stream has brought: a commit is on the log before it
  * can be seen, and under synchronous_standby_names long before.
  */
-export async function untilSeen(
-  session: Session,
-  xid: number,
-  shows: (snapshot: string, xid: number) => boolean,
-  signal: AbortSignal,
-): Promise<void> {
-  for (;;) {
-    const [row] = await session.query<{ snapshot: string }>(
-      'SELECT pg_current_snapshot()::text AS snapshot',
-    );
-    if (shows(row?.snapshot ?? '', xid)) return;
+export async function untilSeen(session: Session, xid: number, signal: AbortSignal): Promise<void> {
+  while (!(await seesAll(session, [xid]))) {
     await pause(SEEN_POLL_MS, signal);
     signal.throwIfAborted();
   }

@@ -22,11 +22,11 @@ import { decodeFrame, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import type { ReplicationSession } from '../postgres/replication-session.ts';
 import type { Session } from '../postgres/session.ts';
+import { snapshotShows } from '../postgres/snapshot-shows.ts';
 import type { AckLedger } from '../receive/ack-ledger.ts';
 import type { MessageGuard } from '../receive/message-guard.ts';
 import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
-import { snapshotShows } from '../receive/snapshot-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
@@ -401,7 +401,7 @@ export class LinkStream {
           .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
           .map(({ id }) => id),
       readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
-      untilSeen: (xid) => untilSeen(peer, xid, snapshotShows, signal),
+      untilSeen: (xid) => untilSeen(peer, xid, signal),
       groupLimit,
       counts: this.#state.applyCounts,
     });

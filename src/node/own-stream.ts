@@ -24,7 +24,6 @@ import { AckLedger } from '../receive/ack-ledger.ts';
 import { MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
 import { Receiver, type Received } from '../receive/receiver.ts';
-import { snapshotShows } from '../receive/snapshot-filter.ts';
 import { parseHeartbeat, type Heartbeat } from '../receive/watermark.ts';
 import { APPLY_SETTINGS } from './apply-settings.ts';
 import { describeError } from './describe-error.ts';
@@ -191,7 +190,6 @@ export class OwnStream {
       origins: this.#origins,
       random: this.#random,
       signal,
-      shows: snapshotShows,
       peersLimit: this.#peersLimit,
     });
     const endLife = (error: unknown) => life.abort(error);

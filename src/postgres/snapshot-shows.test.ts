@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { snapshotShows } from './snapshot-filter.ts';
+import { snapshotShows } from './snapshot-shows.ts';
 
 const EPOCH = 0x1_0000_0000;
 

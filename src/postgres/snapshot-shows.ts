@@ -1,3 +1,5 @@
+import type { Session } from './session.ts';
+
 /**
  * Whether a snapshot, in the text form of pg_snapshot `xmin:xmax:xip,…`, shows a transaction as committed, given that it has
  * committed. `xid` is the 32-bit id that the stream carries; the snapshot's ids are 64-bit.
@@ -14,4 +16,12 @@ export function snapshotShows(snapshot: string, xid: number): boolean {
   if (full < xmin) return true;
   if (full >= xmax) return false;
   return !inProgress.split(',').includes(String(full));
+}
+
+/** Whether a session sees what all of these transactions did; their ids as the stream carries them. They must have committed. */
+export async function seesAll(session: Session, xids: Iterable<number>): Promise<boolean> {
+  const [row] = await session.query<{ snapshot: string }>(
+    'SELECT pg_current_snapshot()::text AS snapshot',
+  );
+  return [...xids].every((xid) => snapshotShows(row?.snapshot ?? '', xid));
 }
