@@ -163,9 +163,7 @@ export class AheadSender {
 
   #committed(parts: readonly TransactionPart[]): void {
     for (const { changes } of parts) {
-      for (const change of changes) {
-        if (change.kind !== 'message' && change.kind !== 'truncate') this.#writer.count(change);
-      }
+      for (const change of changes) this.#writer.count(change);
     }
     this.#writer.committed();
     this.#options.onCommit(parts);

@@ -110,8 +110,7 @@ export class Ahead {
     else if (change.kind === 'delete') journal.add('deleted', table, values, context);
     // What is cast from text by another function than its type's input function would not be the same value.
     if (table.columns.some(({ local }) => local?.castsFromText === false)) return undefined;
-    const statement = this.#statement(table, change, values, context, 'step');
-    return statement && { code: statement.sql, params: statement.params };
+    return this.#statement(table, change, values, context, 'step');
   }
 
   #statement(

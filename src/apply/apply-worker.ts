@@ -4,7 +4,7 @@ import { BdrError } from '../base/errors.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
-import type { Change, RowChange } from '../pgoutput/transaction.ts';
+import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
@@ -228,16 +228,20 @@ export class ApplyWorker {
   /** Folds what comes next while the server works, as far as it needs no look at the database. */
   #foldNext(parts: readonly TransactionPart[]): void {
     if (parts.length === 0 || this.#wayOf(parts) !== 'sets') return;
-    let changes = 0;
-    this.#folded = { parts, changes };
-    for (const part of parts) {
-      for (const change of part.changes) {
-        if (this.#sets.size >= ENOUGH_FOR_SET) return;
-        if (change.kind !== 'message' && !this.#fold(change, part.context, 'sets')) return;
-        changes += 1;
-        this.#folded = { parts, changes };
+    this.#folded = { parts, changes: this.#foldFirst(parts) };
+  }
+
+  /** Returns how many of the changes it has folded, or passed over, from the first on. */
+  #foldFirst(parts: readonly TransactionPart[]): number {
+    let count = 0;
+    for (const { changes, context } of parts) {
+      for (const change of changes) {
+        if (this.#sets.size >= ENOUGH_FOR_SET) return count;
+        if (change.kind !== 'message' && !this.#fold(change, context, 'sets')) return count;
+        count += 1;
       }
     }
+    return count;
   }
 
   /** Writes parts into the local transaction that is open, and commits it when the last one ends its transaction. */
@@ -255,11 +259,11 @@ export class ApplyWorker {
       for (const change of changes) {
         if (left > 0) {
           left -= 1;
-          this.#count(change);
+          this.#writer.count(change);
           continue;
         }
         if (this.#fold(change, context, current.way)) {
-          this.#count(change);
+          this.#writer.count(change);
           if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
           continue;
         }
@@ -267,15 +271,14 @@ export class ApplyWorker {
         if (!current.again) this.#options.onProgress();
       }
     }
+    await this.#sets.flush();
     const last = parts.at(-1);
     if (last?.endLsn === undefined) {
-      await this.#sets.flush();
       // What a lock conflict had undone is done again: the next parts go on from here.
       current.again = false;
       this.#unfinished = current;
       return;
     }
-    await this.#sets.flush();
     if (current.way === 'sets' && next) this.#foldNext(next());
     await this.#sets.written();
     await this.#settle(current);
@@ -299,13 +302,9 @@ export class ApplyWorker {
 
   /** Takes a change into the sets, where that needs nothing else. */
   #fold(change: Change, context: ChangeContext, way: Way): boolean {
-    if (way === 'rows' || change.kind === 'message' || change.kind === 'truncate') return false;
+    if (way === 'rows' || !isRowChange(change)) return false;
     const table = this.#tables.known(change.relation);
     return table !== undefined && this.#sets.add(table, change, context);
-  }
-
-  #count(change: Change): void {
-    if (change.kind !== 'message' && change.kind !== 'truncate') this.#writer.count(change);
   }
 
   async #change(change: Change, context: ChangeContext, current: Current): Promise<void> {

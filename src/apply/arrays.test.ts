@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { columnArray, smallintArray, textArray } from './arrays.ts';
+import { columnArray, smallintArray, valueArray } from './arrays.ts';
 
 /** Reads a binary array of one dimension; manual and source: array_send(). */
 function elements(array: Buffer): { hasNull: boolean; type: number; values: (string | null)[] } {
@@ -37,7 +37,7 @@ test('values are an array of text', () => {
   fc.assert(
     fc.property(fc.array(value), (values) => {
       const hasNull = values.includes(null);
-      expect(elements(textArray(values))).toEqual({ hasNull, type: 25, values });
+      expect(elements(valueArray(values))).toEqual({ hasNull, type: 25, values });
     }),
   );
 });

@@ -43,7 +43,7 @@ export function columnArray(rows: readonly Tuple[], column: number): Buffer {
 }
 
 /** Values as a binary `text[]`. */
-export function textArray(values: readonly (string | null)[]): Buffer {
+export function valueArray(values: readonly (string | null)[]): Buffer {
   let bytes = HEADER_BYTES;
   let hasNull = 0;
   for (const value of values) {

@@ -4,7 +4,7 @@ import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGateLate, lookAtApplyGate } from '../catalog/apply-gate.ts';
 import type { NodeId } from '../model/node.ts';
-import type { Change, RowChange } from '../pgoutput/transaction.ts';
+import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { ENOUGH_FOR_SET } from './apply-worker.ts';
@@ -152,7 +152,7 @@ export class EarlyApply {
   }
 
   #fold(change: Change, context: ChangeContext): boolean {
-    if (!isOfRow(change) || !this.#isForgettable(change, context)) return false;
+    if (!isRowChange(change) || !this.#isForgettable(change, context)) return false;
     const table = this.#tables.known(change.relation);
     if (!table || !this.#touched.has(table) || !this.#sets.add(table, change, context))
       return false;
@@ -167,7 +167,7 @@ export class EarlyApply {
 
   /** What needs more than to be folded in. */
   async #add(change: Change, context: ChangeContext): Promise<void> {
-    if (!isOfRow(change)) throw new GivenUp(`it has a change of kind ${change.kind}`);
+    if (!isRowChange(change)) throw new GivenUp(`it has a change of kind ${change.kind}`);
     if (!this.#isForgettable(change, context)) {
       throw new GivenUp('its deletions may have to be remembered, with its time');
     }
@@ -198,10 +198,6 @@ export class EarlyApply {
       this.#signal.throwIfAborted();
     }
   }
-}
-
-function isOfRow(change: Change): change is RowChange {
-  return change.kind !== 'message' && change.kind !== 'truncate';
 }
 
 /**

@@ -67,7 +67,7 @@ export function fastUpdate(
   if (text.columns.length === 0) return undefined;
   const params = [...columnParams(text.columns, values), ...keyParams(table, values)];
   params.push(providerOrigin);
-  if (complete) params.push(timeText(limit));
+  if (complete) params.push(formatPgTime(limit));
   return { sql: text.sql, params };
 }
 
@@ -84,7 +84,7 @@ export function fastDelete(
     return { sql: FORMS[form](remove), columns: [] };
   });
   const params: Param[] = keyParams(table, old);
-  params.push(providerOrigin, timeText(limit));
+  params.push(providerOrigin, formatPgTime(limit));
   return { sql: text, params };
 }
 
@@ -108,12 +108,4 @@ function textOf(table: Table, name: string, make: () => Text): Text {
   const text = ofTable.get(name) ?? make();
   ofTable.set(name, text);
   return text;
-}
-
-let lastTime: { readonly time: PgTime; readonly text: string } | undefined;
-
-/** Changes of one transaction, and often those of many, have one limit. */
-function timeText(time: PgTime): string {
-  if (lastTime?.time !== time) lastTime = { time, text: formatPgTime(time) };
-  return lastTime.text;
 }

@@ -37,11 +37,11 @@ beforeEach(async () => {
 
 const INSERT = `INSERT INTO public.item (id, "a'b$1""c", bdr_values, bdr_used) VALUES ($1::integer, $2, $3, $4);`;
 const insert = (id: number, a: string | null = null, b: string | null = null) => ({
-  code: INSERT,
+  sql: INSERT,
   params: [id, a, b, 'x'],
 });
 const commit = (position: number) => ({
-  code: `IF pg_replication_origin_xact_setup($1::pg_lsn, now()) IS NULL THEN END IF; COMMIT;`,
+  sql: `IF pg_replication_origin_xact_setup($1::pg_lsn, now()) IS NULL THEN END IF; COMMIT;`,
   params: [`0/${position.toString(16)}`],
 });
 
@@ -108,7 +108,7 @@ test('what a session has made stays bounded, whatever it is asked for', async ()
     return [Number(row?.procedures), Number(row?.statements)];
   };
   const before = await made();
-  const other = (n: number) => ({ code: `${INSERT} -- ${n}\n`, params: insert(n).params });
+  const other = (n: number) => ({ sql: `${INSERT} -- ${n}\n`, params: insert(n).params });
   // As many as fit share one procedure with those before them.
   for (let n = 0; n < 20; n++) expect(await called([other(n), commit(0x800)])).toBeUndefined();
   await called([other(100), commit(0x800)]);
@@ -118,7 +118,7 @@ test('what a session has made stays bounded, whatever it is asked for', async ()
   expect(await made()).toEqual([8, 8]);
   expect(
     await called([
-      ...many.map(({ code }, n) => ({ code, params: insert(5000 + n).params })),
+      ...many.map(({ sql }, n) => ({ sql, params: insert(5000 + n).params })),
       commit(0x900),
     ]),
   ).toBeUndefined();
@@ -127,7 +127,7 @@ test('what a session has made stays bounded, whatever it is asked for', async ()
 });
 
 test('what cannot be made is an error of the call, and no harm to the next', async () => {
-  await expect(called([{ code: 'THIS IS NOT SQL', params: [] }])).rejects.toMatchObject({
+  await expect(called([{ sql: 'THIS IS NOT SQL', params: [] }])).rejects.toMatchObject({
     code: '42601',
   });
   expect(await called([insert(1), commit(0xa00)])).toBeUndefined();

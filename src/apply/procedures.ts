@@ -1,9 +1,8 @@
-import type { Lsn } from '../base/lsn.ts';
-import { formatLsn } from '../base/lsn.ts';
+import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Step } from '../catalog/ahead.ts';
 import { sendBatch, type BatchAnswer } from '../postgres/batch.ts';
 import type { Session } from '../postgres/session.ts';
-import { smallintArray, textArray } from './arrays.ts';
+import { smallintArray, valueArray } from './arrays.ts';
 import { callSql, dropSql, procedureSql } from './procedure.ts';
 
 /** A procedure takes some time to compile, and its plans some memory. */
@@ -13,7 +12,7 @@ const MOST_PROCEDURES = 8;
 
 interface Procedure {
   readonly name: string;
-  /** What it can do: the number of each step by its code. */
+  /** What it can do: the number of each step by its text. */
   readonly numbers: ReadonlyMap<string, number>;
 }
 
@@ -44,26 +43,26 @@ export class Procedures {
     for (const { params } of steps) {
       for (const param of params) values.push(param === null ? null : String(param));
     }
-    const taken = smallintArray(steps.map(({ code }) => numbers.get(code) ?? -1));
+    const taken = smallintArray(steps.map(({ sql }) => numbers.get(sql) ?? -1));
     const position = after === undefined ? null : formatLsn(after);
-    const params = [position, taken, textArray(values)];
+    const params = [position, taken, valueArray(values)];
     return { answer: sendBatch(this.#session, [{ name, params }]) };
   }
 
   async #procedureFor(steps: readonly Step[]): Promise<Procedure> {
-    const codes = new Set(steps.map(({ code }) => code));
-    const known = this.#procedures.find(({ numbers }) => isSubset(codes, numbers));
-    const procedure = known ?? (await this.#make(codes));
+    const texts = new Set(steps.map(({ sql }) => sql));
+    const known = this.#procedures.find(({ numbers }) => isSubset(texts, numbers));
+    const procedure = known ?? (await this.#make(texts));
     if (this.#procedures[0] !== procedure) {
       this.#procedures = [procedure, ...this.#procedures.filter((other) => other !== procedure)];
     }
     return procedure;
   }
 
-  async #make(codes: ReadonlySet<string>): Promise<Procedure> {
+  async #make(texts: ReadonlySet<string>): Promise<Procedure> {
     const before = this.#procedures[0]?.numbers.keys() ?? [];
-    const all = new Set([...before, ...codes]);
-    const list = [...(all.size > MOST_STEPS ? codes : all)];
+    const all = new Set([...before, ...texts]);
+    const list = [...(all.size > MOST_STEPS ? texts : all)];
     const name = `bdr_apply_${++this.#made}`;
     const unused = this.#procedures.splice(MOST_PROCEDURES - 1);
     for (const { name: other } of unused) {
@@ -72,11 +71,11 @@ export class Procedures {
     }
     await this.#session.script(procedureSql(name, list));
     await this.#session.prepare(name, callSql(name));
-    return { name, numbers: new Map(list.map((code, number) => [code, number])) };
+    return { name, numbers: new Map(list.map((text, number) => [text, number])) };
   }
 }
 
-function isSubset(codes: ReadonlySet<string>, numbers: ReadonlyMap<string, number>): boolean {
-  for (const code of codes) if (!numbers.has(code)) return false;
+function isSubset(texts: ReadonlySet<string>, numbers: ReadonlyMap<string, number>): boolean {
+  for (const text of texts) if (!numbers.has(text)) return false;
   return true;
 }

@@ -16,7 +16,7 @@ import {
 import { compareVersions, type Version } from '../conflict/version.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Param } from '../postgres/session.ts';
-import type { PreparedStatements, Statement } from './prepared.ts';
+import type { PreparedStatements } from './prepared.ts';
 import type { Table } from './table.ts';
 import { writerWithId, type OriginMap } from './writers.ts';
 
@@ -50,26 +50,20 @@ export class Tombstones {
 
   /** Remembers deletions of `writer`; a tombstone becomes the greater of the old and this. The table must be one `byKey`. */
   async add(table: Table, keys: KeyArrays, writer: NodeId): Promise<void> {
-    const { sql, params } = Tombstones.adding(table, keys, writer);
-    await this.#statements.run(sql, params);
-  }
-
-  /** What `add` runs. */
-  static adding(table: Table, keys: KeyArrays, writer: NodeId): Statement {
     const of = tombstoneTable(table);
-    return { sql: addTombstonesSql(of), params: given(of, keys, writer) };
+    await this.#statements.run(addTombstonesSql(of), given(of, keys, writer));
   }
 
-  /** As `adding`, as a step of a procedure. */
+  /** As `add`, as a step of a procedure. */
   static addingStep(table: Table, keys: KeyArrays, writer: NodeId): Step {
     const of = tombstoneTable(table);
-    return { code: `${addTombstonesSql(of)};`, params: given(of, keys, writer) };
+    return { sql: `${addTombstonesSql(of)};`, params: given(of, keys, writer) };
   }
 
   /** A step that fails where `contested` would return anything; also for a table whose rows have no key. */
   static refusingStep(table: Table, keys: KeyArrays, writer: NodeId): Step {
     const of = tombstoneTable(table);
-    return { code: refuseContestedStep(of), params: given(of, keys, writer) };
+    return { sql: refuseContestedStep(of), params: given(of, keys, writer) };
   }
 
   /** Remembers that `writer` truncated the table. */
@@ -120,15 +114,8 @@ export function keyArrays(
   table: Table,
   keys: readonly { readonly time: PgTime; readonly key: readonly Param[] }[],
 ): KeyArrays {
-  // Keys of one transaction have one time.
-  const texts = new Map<PgTime, string>();
-  const textOf = (time: PgTime): string => {
-    const known = texts.get(time) ?? formatPgTime(time);
-    texts.set(time, known);
-    return known;
-  };
   return {
-    times: textArray(keys.map(({ time }) => textOf(time))),
+    times: textArray(keys.map(({ time }) => formatPgTime(time))),
     columns: table.key.columns.map((_, index) =>
       textArray(keys.map(({ key }) => asText(key[index]))),
     ),

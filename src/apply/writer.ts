@@ -5,7 +5,12 @@ import { holdOtherApply } from '../catalog/apply-gate.ts';
 import { decide, type ChangeKind } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
-import type { RowChange, TruncateChange } from '../pgoutput/transaction.ts';
+import {
+  isRowChange,
+  type Change,
+  type RowChange,
+  type TruncateChange,
+} from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
@@ -136,9 +141,9 @@ export class ChangeWriter {
     }
   }
 
-  /** Counts a change of the provider. */
-  count(change: RowChange): void {
-    if (!isOwn(change.relation)) this.#counts.change(change.kind);
+  /** Counts a change of the provider, if it is one of a row. */
+  count(change: Change): void {
+    if (isRowChange(change) && !isOwn(change.relation)) this.#counts.change(change.kind);
   }
 
   /** `wasNew`: a delete of a row that came and went together with others: that it is not here is no surprise. */

@@ -9,8 +9,16 @@ export const LONG_AGO = -Infinity as PgTime;
 
 const EPOCH_MS = Date.UTC(2000, 0, 1);
 
+/** The last one that was written: all that belongs to one transaction has one time, and often what follows it too. */
+let last = { time: LONG_AGO, text: '-infinity' };
+
 /** Writes a literal that `timestamptz` reads back exactly, with all six digits. */
 export function formatPgTime(time: PgTime): string {
+  if (time !== last.time) last = { time, text: written(time) };
+  return last.text;
+}
+
+function written(time: PgTime): string {
   if (time === LONG_AGO) return '-infinity';
   const milliseconds = Math.floor(time / 1000);
   const micros = time - milliseconds * 1000;

@@ -10,7 +10,7 @@ import type { Held } from './restricted.ts';
 
 /** A piece of plpgsql, and the values of its parameters `$1`, `$2` and so on: text, whatever they are cast to. */
 export interface Step {
-  readonly code: string;
+  readonly sql: string;
   readonly params: readonly Param[];
 }
 
@@ -42,10 +42,10 @@ export function takingOneStep(sql: string): string {
 export function enterStep(held: Held, due: PgTime): Step {
   const { tables, casts, definitions } = held;
   if (tables.length === 0) {
-    return { code: ENTER, params: [formatPgTime(due), `{${definitions}}`] };
+    return { sql: ENTER, params: [formatPgTime(due), `{${definitions}}`] };
   }
   return {
-    code: ENTER_AND_HOLD,
+    sql: ENTER_AND_HOLD,
     params: [formatPgTime(due), definitions, `{${tables.join(',')}}`, casts],
   };
 }
@@ -79,7 +79,7 @@ export function leaveStep(options: {
 }): Step {
   const { tables, position, time } = options;
   const params = [formatLsn(position), formatPgTime(time)];
-  return { code: tables.length === 0 ? LEAVE : unremembered(tables) + LEAVE, params };
+  return { sql: tables.length === 0 ? LEAVE : unremembered(tables) + LEAVE, params };
 }
 
 /** The tables are part of the text: that is a third faster, and there are not many sets of them. */

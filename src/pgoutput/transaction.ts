@@ -71,6 +71,10 @@ export type RowChange = InsertChange | UpdateChange | DeleteChange;
 /** One step of a transaction, with the relation as it was described when the change arrived. */
 export type Change = RowChange | TruncateChange | LogicalMessage;
 
+export function isRowChange(change: Change): change is RowChange {
+  return change.kind !== 'message' && change.kind !== 'truncate';
+}
+
 /** Where a transaction was first made, if not on the provider: the provider's name for it and the commit's position there. */
 export interface RemoteOrigin {
   readonly name: string;
