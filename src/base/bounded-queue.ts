@@ -59,9 +59,14 @@ export class BoundedQueue<Item> {
     this.#filled.raise();
   }
 
+  /** The oldest `count` items, which stay. */
+  peek(count: number): Item[] {
+    return this.#items.slice(this.#head, this.#head + count);
+  }
+
   /** Removes and returns the oldest `count` items. */
   take(count: number): Item[] {
-    const taken = this.#items.slice(this.#head, this.#head + count);
+    const taken = this.peek(count);
     this.#head += taken.length;
     if (this.#head * 2 >= this.#items.length) {
       this.#items = this.#items.slice(this.#head);

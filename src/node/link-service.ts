@@ -23,6 +23,7 @@ import { describeError } from './describe-error.ts';
 import { isFaultOfTransaction, withSkipHint } from './failed-transaction.ts';
 import { IgnoredMessages } from './ignored-messages.ts';
 import type { LinkContext } from './link-context.ts';
+import { linkLog } from './link-log.ts';
 import { sendFeedback, SILENCE_LIMIT_MS } from './link-feedback.ts';
 import { LinkState } from './link-state.ts';
 import { LinkStream } from './link-stream.ts';
@@ -47,7 +48,7 @@ export class LinkService {
   constructor(context: LinkContext) {
     this.#context = context;
     this.#link = { provider: context.provider.id, subscriber: context.localNode.id };
-    this.#log = context.log.child({ link: `${context.provider.name}->${context.localNode.name}` });
+    this.#log = linkLog(context);
     this.#ignored = new IgnoredMessages(this.#log);
     this.#state = new LinkState(context.watermark);
     this.#state.failed = context.record.failed;

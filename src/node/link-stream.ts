@@ -31,6 +31,7 @@ import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 import type { LinkContext } from './link-context.ts';
+import { linkLog } from './link-log.ts';
 import type { LinkState } from './link-state.ts';
 
 /** One life of a link's connections, once they are open. */
@@ -111,7 +112,7 @@ export class LinkStream {
         skipRequest === null &&
         context.applyDelayMs === 0 &&
         (skip === null || (state.received ?? ZERO_LSN) >= skip.until),
-      context.log.child({ link: `${context.provider.name}->${context.localNode.name}` }),
+      linkLog(context),
     );
     this.#receiver = new Receiver(
       ({ xid, finalLsn }) =>
@@ -186,7 +187,7 @@ export class LinkStream {
       }
       case 'change': {
         const { change, bytes } = received;
-        if (change.kind === 'message' && change.prefix === 'bdr') this.#heartbeat = change.content;
+        if (isHeartbeat(change)) this.#heartbeat = change.content;
         this.#put(this.#builder?.add(change, bytes));
         return;
       }
@@ -242,7 +243,7 @@ export class LinkStream {
 
   async #applyParts(signal: AbortSignal): Promise<void> {
     await this.#waitForOthers(signal);
-    const size = groupSize(partsIn(this.#arrivals.items()), this.#context.groupLimit());
+    const size = this.#groupSize();
     const lone = size === 1 ? loneRun(partsIn(this.#arrivals.items())) : [];
     if (lone.length > 0) {
       this.#arrivals.take(await this.#worker.applyEach(lone));
@@ -255,8 +256,12 @@ export class LinkStream {
 
   /** What may share a local transaction behind the one that is being applied, as far as it has arrived. */
   #nextGroup(): TransactionPart[] {
-    const size = groupSize(partsIn(this.#arrivals.items()), this.#context.groupLimit());
-    return size > 1 ? [...partsIn(this.#arrivals.items())].slice(0, size) : [];
+    const size = this.#groupSize();
+    return size > 1 ? [...partsIn(this.#arrivals.peek(size))] : [];
+  }
+
+  #groupSize(): number {
+    return groupSize(partsIn(this.#arrivals.items()), this.#context.groupLimit());
   }
 
   /**
@@ -297,29 +302,37 @@ export class LinkStream {
   }
 
   async #handle(arrival: Arrival | undefined): Promise<void> {
-    if (arrival === undefined || arrival.kind === 'part') return;
-    if (isEarly(arrival)) {
-      this.#arrivals.widen(MOST_WAITING_BYTES);
-      const commit = await this.#early.handle(arrival);
-      if (commit) {
-        this.#state.appliedCommitTime = commit.commitTime;
-        this.#state.commits += 1;
-        this.#committed(commit.endLsn);
-      }
-      return;
+    switch (arrival?.kind) {
+      case undefined:
+      case 'part':
+        return;
+      case 'early part':
+      case 'early abort':
+      case 'early commit':
+        return this.#handleEarly(arrival);
+      case 'keepalive':
+        // Arrivals are handled in order: all that the provider had by then is applied.
+        this.#state.caughtUp = true;
+        if (arrival.keepalive.replyRequested) await this.#answer(arrival.keepalive);
+        return;
+      case 'skipped':
+        return this.#passOver(arrival);
+      case 'message':
+        if (arrival.message.prefix !== 'bdr') return;
+        // Somebody over there waits for this position to be durable here.
+        await this.#early.giveUp('somebody waits for a position');
+        await this.#worker.moveTo(arrival.message.lsn);
+        this.#committed(arrival.message.lsn);
     }
-    if (arrival.kind === 'keepalive') {
-      // Arrivals are handled in order: all that the provider had by then is applied.
-      this.#state.caughtUp = true;
-      if (arrival.keepalive.replyRequested) await this.#answer(arrival.keepalive);
-    } else if (arrival.kind === 'skipped') {
-      await this.#passOver(arrival);
-    } else if (arrival.message.prefix === 'bdr') {
-      // Somebody over there waits for this position to be durable here.
-      await this.#early.giveUp('somebody waits for a position');
-      await this.#worker.moveTo(arrival.message.lsn);
-      this.#committed(arrival.message.lsn);
-    }
+  }
+
+  async #handleEarly(arrival: EarlyArrival): Promise<void> {
+    this.#arrivals.widen(MOST_WAITING_BYTES);
+    const commit = await this.#early.handle(arrival);
+    if (!commit) return;
+    this.#state.appliedCommitTime = commit.commitTime;
+    this.#state.commits += 1;
+    this.#committed(commit.endLsn);
   }
 
   /**
@@ -376,8 +389,7 @@ export class LinkStream {
   /** Takes note of a transaction's heartbeats. Only where everything before it is committed. */
   #hearAll(changes: readonly Change[]): void {
     for (const change of changes) {
-      if (change.kind !== 'message' || change.prefix !== 'bdr') continue;
-      const heartbeat = parseHeartbeat(change.content);
+      const heartbeat = isHeartbeat(change) && parseHeartbeat(change.content);
       if (heartbeat) this.#state.handled(heartbeat);
     }
   }
@@ -446,12 +458,8 @@ function isOfUser(change: Change): boolean {
 }
 
 /** Other messages may be marks: somebody may wait for their position. */
-function isHeartbeat(change: Change): boolean {
+function isHeartbeat(change: Change): change is LogicalMessage {
   return change.kind === 'message' && change.prefix === 'bdr';
-}
-
-function isEarly(arrival: Arrival): arrival is EarlyArrival {
-  return arrival.kind.startsWith('early');
 }
 
 /** The parts up to the first arrival that is something else. */

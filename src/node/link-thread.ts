@@ -11,6 +11,7 @@ import { describeError } from './describe-error.ts';
 import type { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
 import type { FromLinkThread, LinkThreadInput, ToLinkThread } from './link-messages.ts';
+import { linkLog } from './link-log.ts';
 import { reportOfNothing } from './link-state.ts';
 import { writeLine } from './thread-log.ts';
 
@@ -70,7 +71,7 @@ export class LinkThread {
     this.#resourceLimits = resourceLimits;
     this.#group = context.group;
     this.#report = reportOfNothing(context.record.failed);
-    this.#log = context.log.child({ link: `${context.provider.name}->${context.localNode.name}` });
+    this.#log = linkLog(context);
   }
 
   /** As of the last report. */
