@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
-import { formatLsn, type Lsn } from '../base/lsn.ts';
+import type { Lsn } from '../base/lsn.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
@@ -152,10 +152,8 @@ export class ApplyWorker {
     await this.#orStartOver(begun([], 'rows'), async (current) => {
       await this.#open(current);
       // "local": under synchronous_standby_names anything more could wait for ever.
-      await this.#session.script(
-        `SET LOCAL synchronous_commit = local; ${alongside};` +
-          ` SELECT pg_replication_origin_xact_setup('${formatLsn(lsn)}', clock_timestamp()), pg_current_xact_id(); COMMIT`,
-      );
+      await this.#session.script(`SET LOCAL synchronous_commit = local; ${alongside}`);
+      await commitStamped(this.#session, lsn);
     });
   }
 

@@ -1,7 +1,6 @@
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
-import { formatLsn, type Lsn } from '../base/lsn.ts';
-import { quoteLiteral } from '../base/names.ts';
+import { ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
 import { pause } from '../base/wait.ts';
@@ -10,7 +9,7 @@ import { recordConflict } from '../catalog/conflict-history.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
-import { rollBack } from '../postgres/origins.ts';
+import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { seesAll } from '../postgres/snapshot-shows.ts';
 import { withReplicaIdentity } from './identity.ts';
@@ -202,10 +201,8 @@ export class OwnWriter {
         await this.#removeDeletedElsewhere(table, made());
       }
     }
-    const position = quoteLiteral(end === undefined ? '0/0' : formatLsn(end));
-    await this.#session.script(
-      `SELECT pg_replication_origin_xact_setup(${position}, clock_timestamp()), pg_current_xact_id(); COMMIT`,
-    );
+    // Without an end the position stays where it is.
+    await commitStamped(this.#session, end ?? ZERO_LSN);
     return true;
   }
 

@@ -50,16 +50,21 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
   /** As `writes`, in the middle of a statement. What is returned ends it, and rolls back. */
   async function works(writer: Session): Promise<() => Promise<void>> {
     await writes(writer);
+    return begins(writer, session);
+  }
+
+  /** Begins a statement, and returns once `observer` sees that. What is returned ends it, and rolls back. */
+  async function begins(writer: Session, observer: Session): Promise<() => Promise<void>> {
     const ended = writer.query('SELECT pg_sleep(1000)').catch(() => undefined);
     await until('the statement to run', async () => {
-      const [row] = await session.query<{ state: string }>(
+      const [row] = await observer.query<{ state: string }>(
         'SELECT state FROM pg_stat_activity WHERE pid = $1',
         [writer.pid],
       );
       return row?.state === 'active';
     });
     return async () => {
-      await session.query('SELECT pg_cancel_backend($1)', [writer.pid]);
+      await observer.query('SELECT pg_cancel_backend($1)', [writer.pid]);
       await ended;
       await writer.script('ROLLBACK');
     };
@@ -132,19 +137,10 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
       [user.pid],
     );
     expect(seen).toHaveLength(1);
-    const ended = user.query('SELECT pg_sleep(1000)').catch(() => undefined);
     await using other = await open('other');
-    await until('the statement to run', async () => {
-      const [row] = await other.query<{ state: string }>(
-        'SELECT state FROM pg_stat_activity WHERE pid = $1',
-        [user.pid],
-      );
-      return row?.state === 'active';
-    });
+    const end = await begins(user, other);
     await session.script(`SELECT bdr.internal_heartbeat('{}'); COMMIT`);
-    await other.query('SELECT pg_cancel_backend($1)', [user.pid]);
-    await ended;
-    await user.script('ROLLBACK');
+    await end();
     const [beat] = await session.query<{ own: string }>(`
       SELECT m[1]::bigint = m[2]::bigint AS own
       FROM pg_logical_slot_get_binary_changes('beats', NULL, NULL, 'proto_version', '1', 'publication_names', 'beats', 'messages', 'true') AS c,

@@ -58,13 +58,15 @@ export async function setUpOrigin(session: Session, name: string): Promise<void>
 }
 
 /**
- * Commits with the stamp of a remote transaction: its end position and commit time. The origin's position is session state that
+ * Commits with a stamp: the position that the session's origin moves to, and the commit time, without which it is the time by now.
+ * The origin's position is session state that
  * outlives a rollback, so every transaction sets its own just before it commits; pg_current_xact_id() makes a transaction that
  * wrote nothing count.
  */
-export async function commitStamped(session: Session, endLsn: Lsn, time: PgTime): Promise<void> {
+export async function commitStamped(session: Session, position: Lsn, time?: PgTime): Promise<void> {
+  const stamp = time === undefined ? 'clock_timestamp()' : quoteLiteral(formatPgTime(time));
   await session.script(
-    `SELECT pg_replication_origin_xact_setup('${formatLsn(endLsn)}', ${quoteLiteral(formatPgTime(time))}),` +
+    `SELECT pg_replication_origin_xact_setup('${formatLsn(position)}', ${stamp}),` +
       ` pg_current_xact_id(); COMMIT`,
   );
 }

@@ -6,7 +6,7 @@ export interface Heartbeat {
   readonly clock: PgTime;
   /** The heartbeat's own transaction id, taken after the clock. */
   readonly xid: number;
-  /** The oldest transaction id still running, taken after the id. */
+  /** The oldest transaction id that runs and may have taken a time up to `clock`, found out after the id. */
   readonly xmin: number;
   /** For each other node: up to which commit time the sender had applied it. Keys are nodeKey(). */
   readonly applied: ReadonlyMap<string, PgTime>;
@@ -17,7 +17,7 @@ export interface Heartbeat {
  *
  * PostgreSQL takes a transaction's commit time before it writes the commit record, so times do not rise along the stream, and
  * the last time seen proves nothing. What took a time before a heartbeat's clock had its id before that heartbeat's; once a later
- * heartbeat says that no id so low is running, all of it lies before that heartbeat in the stream. Call `handled` only when
+ * heartbeat says that nobody with an id so low may have taken such a time and still runs, all of it lies before that one in the stream. Call `handled` only when
  * everything before the heartbeat is committed here: counting it when it is received diverges.
  *
  * Not the clock itself: who takes his id after the heartbeat may still take the microsecond that it has read (found by the
