@@ -1,36 +1,30 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { OTHER, peerOrigins, PROVIDER, providersWriter } from '../../test/support/apply-writers.ts';
 import { ITEM } from '../../test/support/item-relation.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
-import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import type { PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
-import type { Writer } from '../conflict/version.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { RowChange, Relation } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { resolveConninfo } from '../postgres/conninfo.ts';
-import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
+import { setUpOrigin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { Ahead } from './ahead.ts';
 import { AheadSender } from './ahead-sender.ts';
-import { noCounts } from './apply-counts.ts';
 import { ApplyWorker } from './apply-worker.ts';
 import { columnArray, timeArray } from './arrays.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
-import { ChangeWriter } from './writer.ts';
+import type { ChangeWriter } from './writer.ts';
 import { Seen } from './writers.ts';
 
 // Groups of transactions whose commit times are stated exactly, through the worker that a link has.
-
-const [LOCAL, PROVIDER, OTHER] = [1, 2, 3].map((sequence) => ({
-  id: { sysid: '7', timeline: 1, dboid: sequence },
-  sequence,
-})) as [Writer, Writer, Writer];
 
 const at = (micros: number) => (845_000_000_000_000 + micros) as PgTime;
 
@@ -54,29 +48,12 @@ beforeAll(async () => {
     CREATE TABLE public.item (id text PRIMARY KEY, v text, big text);
     CREATE SCHEMA bdr_guard;
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
-  const providerOrigin = await ensureOrigin(session, 'provider');
-  const other = await ensureOrigin(session, 'other');
+  const origins = await peerOrigins(session);
+  const providerOrigin = origins.provider;
   await setUpOrigin(session, 'provider');
   tables = new TableMap(session);
   const common = { session, provider: PROVIDER.id, providerOrigin };
-  writer = new ChangeWriter({
-    ...common,
-    tables,
-    provider: PROVIDER,
-    origins: () => ({
-      local: LOCAL,
-      providers: new Map([
-        [providerOrigin, PROVIDER],
-        [other, OTHER],
-      ]),
-      copies: new Set(),
-    }),
-    otherNodes: () => [LOCAL.id, OTHER.id],
-    readFromProvider: () => Promise.resolve(undefined),
-    untilSeen: () => Promise.resolve(),
-    groupLimit: () => LONG_AGO,
-    counts: noCounts(),
-  });
+  writer = providersWriter(origins, { session, tables });
   sets = new SetWriter({ ...common, writer });
   const options = {
     signal: new AbortController().signal,

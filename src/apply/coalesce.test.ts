@@ -1,40 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ITEM } from '../../test/support/item-relation.ts';
+import { ITEM, ITEM_LOCALLY, ITEM_TABLE as TABLE } from '../../test/support/item-relation.ts';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, UNCHANGED, valuesOf, type TupleValue } from '../pgoutput/tuple-value.ts';
-import type { LocalRelation } from '../postgres/relation-info.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch } from './coalesce.ts';
 import { joinTable } from './table.ts';
 import { Seen } from './writers.ts';
-
-const local: LocalRelation = {
-  oid: '1',
-  name: { schema: 'public', name: 'item' },
-  columns: new Map(
-    ['id', 'v', 'big'].map((name) => [
-      name,
-      {
-        name,
-        type: 'text',
-        equals: undefined,
-        generated: false,
-        hashable: true,
-        collate: '',
-        identityAlways: false,
-        castsFromText: true,
-      },
-    ]),
-  ),
-  primaryKey: ['id'],
-  deferrable: false,
-  hasReplicaTriggers: false,
-  immediateKeys: [['id']],
-};
-const TABLE = joinTable(ITEM, local);
 
 const insert = (id: string, v: string, big = 'big'): RowChange => ({
   kind: 'insert',
@@ -137,7 +111,7 @@ describe('what can stand in a batch', () => {
   test('without a key only inserts can, and none of them is folded', () => {
     const keyless = joinTable(
       { ...ITEM, columns: ITEM.columns.map((column) => ({ ...column, isKey: false })) },
-      { ...local, primaryKey: [], immediateKeys: [] },
+      { ...ITEM_LOCALLY, primaryKey: [], immediateKeys: [] },
     );
     expect(isFoldable(keyless, insert('1', 'a'))).toBe(true);
     expect(isFoldable(keyless, remove('1'))).toBe(false);

@@ -1,4 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  LOCAL,
+  OTHER,
+  peerOrigins,
+  PROVIDER,
+  providersWriter,
+} from '../../test/support/apply-writers.ts';
 import { ITEM } from '../../test/support/item-relation.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
@@ -7,27 +14,21 @@ import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
-import type { Writer } from '../conflict/version.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { Change, Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { resolveConninfo } from '../postgres/conninfo.ts';
-import { ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
+import { originProgress, setUpOrigin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { noCounts } from './apply-counts.ts';
 import { EarlyApply } from './early-apply.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
-import { ChangeWriter } from './writer.ts';
 import { Seen } from './writers.ts';
 
 // Parts of a transaction that has not committed, with exactly the lower bounds of its commit time that are stated.
 
-const [LOCAL, PROVIDER, OTHER] = [1, 2, 3].map((sequence) => ({
-  id: { sysid: '7', timeline: 1, dboid: sequence },
-  sequence,
-})) as [Writer, Writer, Writer];
 const NOON = 845_000_000_000_000 as PgTime;
 const at = (micros: number) => (NOON + micros) as PgTime;
 const LOGGED: Relation = {
@@ -62,30 +63,12 @@ beforeAll(async () => {
     CREATE TABLE public.item (id text PRIMARY KEY, v text, big text);
     CREATE TABLE public.logged (id text, v text, big text);
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
-  const providerOrigin = await ensureOrigin(session, 'provider');
-  const other = await ensureOrigin(session, 'other');
+  const origins = await peerOrigins(session);
+  const providerOrigin = origins.provider;
   await setUpOrigin(session, 'provider');
   await setUpOrigin(user, 'other');
   const tables = new TableMap(session);
-  const writer = new ChangeWriter({
-    session,
-    tables,
-    provider: PROVIDER,
-    providerOrigin,
-    origins: () => ({
-      local: LOCAL,
-      providers: new Map([
-        [providerOrigin, PROVIDER],
-        [other, OTHER],
-      ]),
-      copies: new Set(),
-    }),
-    otherNodes: () => [LOCAL.id, OTHER.id],
-    readFromProvider: () => Promise.resolve(undefined),
-    untilSeen: () => Promise.resolve(),
-    groupLimit: () => limit,
-    counts,
-  });
+  const writer = providersWriter(origins, { session, tables, groupLimit: () => limit, counts });
   early = new EarlyApply({
     session,
     tables,

@@ -1,4 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  LOCAL,
+  OTHER,
+  peerOrigins,
+  PROVIDER,
+  providersWriter,
+} from '../../test/support/apply-writers.ts';
 import { ITEM } from '../../test/support/item-relation.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
@@ -8,29 +15,22 @@ import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
-import type { Writer } from '../conflict/version.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue, UNCHANGED } from '../pgoutput/tuple-value.ts';
 import { resolveConninfo } from '../postgres/conninfo.ts';
-import { ensureOrigin, resetOrigin } from '../postgres/origins.ts';
+import { resetOrigin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { Ahead } from './ahead.ts';
-import { noCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { Procedures } from './procedures.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder } from './transaction-part.ts';
-import { ChangeWriter } from './writer.ts';
+import type { ChangeWriter } from './writer.ts';
 import { Seen } from './writers.ts';
-
-const [LOCAL, PROVIDER, OTHER] = [1, 2, 3].map((sequence) => ({
-  id: { sysid: '7', timeline: 1, dboid: sequence },
-  sequence,
-})) as [Writer, Writer, Writer];
 
 const NOON = 845_000_000_123_456 as PgTime;
 const at = (micros: number) => (NOON + micros) as PgTime;
@@ -60,25 +60,11 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
     [session, user] = [await connect(), await connect()];
     await install(session, readSqlFiles(sqlDir()));
     await session.script('CREATE TABLE public.item (id text PRIMARY KEY, v text, big text)');
-    origins = {
-      provider: await ensureOrigin(session, 'provider'),
-      other: await ensureOrigin(session, 'other'),
-    };
+    origins = await peerOrigins(session);
     tables = new TableMap(session);
-    writer = new ChangeWriter({
+    writer = providersWriter(origins, {
       session,
       tables,
-      provider: PROVIDER,
-      providerOrigin: origins.provider,
-      origins: () => ({
-        local: LOCAL,
-        providers: new Map([
-          [origins.provider, PROVIDER],
-          [origins.other, OTHER],
-        ]),
-        copies: new Set(),
-      }),
-      otherNodes: () => [LOCAL.id, OTHER.id],
       readFromProvider: (_table, sql) => {
         asked.push(sql);
         return Promise.resolve({ big: 'asked for' });
@@ -87,8 +73,6 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
         awaited.push(xid);
         return Promise.resolve();
       },
-      groupLimit: () => LONG_AGO,
-      counts: noCounts(),
     });
     sets = new SetWriter({
       session,

@@ -1,48 +1,23 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import {
+  abort,
+  begin,
+  commit,
+  insert,
+  lsn,
+  start,
+  stop,
+  streamCommit,
+  time,
+} from '../../test/support/wire-messages.ts';
 import { ProtocolError } from '../base/bytes.ts';
-import type { Lsn } from '../base/lsn.ts';
-import type { PgTime } from '../base/pg-time.ts';
 import { Assembler } from './assemble.ts';
 import type { Message } from './message.ts';
 import type { Relation, RemoteTransaction } from './transaction.ts';
 import { tupleOf, valuesOf } from './tuple-value.ts';
 
-const lsn = (n: number) => n as Lsn;
-const time = (n: number) => n as PgTime;
-
-const begin = (xid: number, at = 100): Message => ({
-  kind: 'begin',
-  xid,
-  finalLsn: lsn(at),
-  commitTime: time(7),
-});
-const commit = (at = 100): Message => ({
-  kind: 'commit',
-  commitLsn: lsn(at),
-  endLsn: lsn(at + 8),
-  commitTime: time(7),
-});
 const origin = (name: string): Message => ({ kind: 'origin', name, lsn: lsn(5) });
-const start = (xid: number, firstChunk = true): Message => ({
-  kind: 'streamStart',
-  xid,
-  firstChunk,
-});
-const stop: Message = { kind: 'streamStop' };
-const streamCommit = (xid: number): Message => ({
-  kind: 'streamCommit',
-  xid,
-  commitLsn: lsn(200),
-  endLsn: lsn(208),
-  commitTime: time(9),
-});
-const abort = (xid: number, subXid = xid): Message => ({
-  kind: 'streamAbort',
-  xid,
-  subXid,
-  abort: null,
-});
 
 function relationOf(columns: readonly string[], id = 1): Relation {
   return {
@@ -59,12 +34,6 @@ const describeRelation = (relation: Relation, xid = 0): Message => ({
   relation,
 });
 const T = relationOf(['id']);
-const insert = (value: string | string[], xid = 0, relationId = 1): Message => ({
-  kind: 'insert',
-  xid,
-  relationId,
-  newTuple: tupleOf([value].flat()),
-});
 const message = (transactional: boolean, prefix = 'p'): Message => ({
   kind: 'message',
   xid: 0,

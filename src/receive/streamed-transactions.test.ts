@@ -1,19 +1,26 @@
 import os from 'node:os';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import {
+  abort,
+  begin,
+  commit,
+  insert,
+  lsn,
+  start,
+  stop,
+  streamCommit,
+  time,
+} from '../../test/support/wire-messages.ts';
 import { ProtocolError } from '../base/bytes.ts';
 import type { Lsn } from '../base/lsn.ts';
-import type { PgTime } from '../base/pg-time.ts';
 import { Assembler } from '../pgoutput/assemble.ts';
 import { encodeMessage } from '../pgoutput/encode.ts';
 import type { Message } from '../pgoutput/message.ts';
 import type { Change, Relation } from '../pgoutput/transaction.ts';
-import { tupleOf, valuesOf } from '../pgoutput/tuple-value.ts';
+import { valuesOf } from '../pgoutput/tuple-value.ts';
 import { Receiver, type Received, type Watcher } from './receiver.ts';
 import { StreamedTransactions } from './streamed-transactions.ts';
-
-const lsn = (value: number) => value as Lsn;
-const time = (value: number) => value as PgTime;
 
 function item(name = 'item', columns: readonly string[] = ['id']): Relation {
   return {
@@ -30,48 +37,11 @@ function item(name = 'item', columns: readonly string[] = ['id']): Relation {
   };
 }
 
-const begin = (xid: number, at = 100): Message => ({
-  kind: 'begin',
-  xid,
-  finalLsn: lsn(at),
-  commitTime: time(7),
-});
-const commit = (at = 100): Message => ({
-  kind: 'commit',
-  commitLsn: lsn(at),
-  endLsn: lsn(at + 8),
-  commitTime: time(7),
-});
-const start = (xid: number, firstChunk = true): Message => ({
-  kind: 'streamStart',
-  xid,
-  firstChunk,
-});
-const stop: Message = { kind: 'streamStop' };
-const streamCommit = (xid: number, at = 200): Message => ({
-  kind: 'streamCommit',
-  xid,
-  commitLsn: lsn(at),
-  endLsn: lsn(at + 8),
-  commitTime: time(9),
-});
-const abort = (xid: number, subXid = xid): Message => ({
-  kind: 'streamAbort',
-  xid,
-  subXid,
-  abort: null,
-});
 const origin: Message = { kind: 'origin', lsn: lsn(0), name: 'elsewhere' };
 const relation = (xid = 0, described = item()): Message => ({
   kind: 'relation',
   xid,
   relation: described,
-});
-const insert = (values: string | string[], xid = 0): Message => ({
-  kind: 'insert',
-  xid,
-  relationId: 1,
-  newTuple: tupleOf([values].flat()),
 });
 const message = (transactional: boolean, xid = 0): Message => ({
   kind: 'message',

@@ -1,4 +1,6 @@
+import { joinTable } from '../../src/apply/table.ts';
 import type { Relation } from '../../src/pgoutput/transaction.ts';
+import type { LocalRelation } from '../../src/postgres/relation-info.ts';
 
 /** A table of three texts, of which the first is its key, as a provider describes it. */
 export const ITEM: Relation = {
@@ -13,3 +15,30 @@ export const ITEM: Relation = {
     isKey: name === 'id',
   })),
 };
+
+/** The local table of the same columns. */
+export const ITEM_LOCALLY: LocalRelation = {
+  oid: '1',
+  name: { schema: 'public', name: 'item' },
+  columns: new Map(
+    ['id', 'v', 'big'].map((name) => [
+      name,
+      {
+        name,
+        type: 'text',
+        equals: undefined,
+        generated: false,
+        hashable: true,
+        collate: '',
+        identityAlways: false,
+        castsFromText: true,
+      },
+    ]),
+  ),
+  primaryKey: ['id'],
+  deferrable: false,
+  hasReplicaTriggers: false,
+  immediateKeys: [['id']],
+};
+
+export const ITEM_TABLE = joinTable(ITEM, ITEM_LOCALLY);

@@ -1,8 +1,6 @@
 import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { OriginMap } from '../../../src/apply/writers.ts';
-import { joinTable, type Table } from '../../../src/apply/table.ts';
-import type { LocalRelation } from '../../../src/postgres/relation-info.ts';
-import { ITEM } from '../item-relation.ts';
+import { ITEM_TABLE } from '../item-relation.ts';
 import type { Checks } from './checks.ts';
 import type { GapName, MutantName } from './mutants.ts';
 import type { Random } from './random.ts';
@@ -68,32 +66,8 @@ export function originMap(servers: readonly ModelServer[], local: ModelServer): 
   };
 }
 
-const LOCAL: LocalRelation = {
-  oid: '1',
-  name: { schema: 'public', name: 'item' },
-  columns: new Map(
-    ['id', 'v', 'big'].map((name) => [
-      name,
-      {
-        name,
-        type: 'text',
-        equals: undefined,
-        generated: false,
-        hashable: true,
-        collate: '',
-        identityAlways: false,
-        castsFromText: true,
-      },
-    ]),
-  ),
-  primaryKey: ['id'],
-  deferrable: false,
-  hasReplicaTriggers: false,
-  immediateKeys: [['id']],
-};
-
 /** The one table: a key, a value, and a long value that PostgreSQL may keep apart (TOAST). */
-export const TABLE: Table = joinTable(ITEM, LOCAL);
+export const TABLE = ITEM_TABLE;
 
 /** In the rows of a transaction that has not committed. */
 export const NO_TIME = Number.NaN as PgTime;
