@@ -6,7 +6,7 @@ import { parseLsn, type Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { restartOnFailure } from '../base/restart.ts';
 import { SharedTime } from '../base/shared-time.ts';
-import { pause, Wakeup } from '../base/wait.ts';
+import { Wakeup } from '../base/wait.ts';
 import {
   createLink,
   deleteLink,
@@ -16,28 +16,16 @@ import {
   type LinkRecord,
   type SkipRequest,
 } from '../catalog/links.ts';
-import {
-  makeFirstNode,
-  markSelfParted,
-  readLocalNode,
-  readNodes,
-  setJoinError,
-  setStatus,
-  type LocalNode,
-} from '../catalog/nodes.ts';
+import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
 import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
 import { copyOriginName, ownSlotName, providerOfOrigin, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
-import { requireReplicationSettings } from '../membership/checks.ts';
 import type { Endpoints } from '../membership/endpoints.ts';
-import { Join } from '../membership/join.ts';
-import { checkOwnDsns } from '../membership/join-checks.ts';
 import { releaseParted } from '../membership/part.ts';
 import { endLeftOverSessions, markAgentSession } from '../postgres/advisory.ts';
 import { readOrigins } from '../postgres/origins.ts';
-import { readServerFacts } from '../postgres/server-facts.ts';
 import { Session } from '../postgres/session.ts';
 import { dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
@@ -45,6 +33,7 @@ import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
+import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
 
@@ -65,9 +54,7 @@ export class NodeService {
   readonly #links = new Map<string, RunningLink>();
   readonly #linking = new Map<string, { failures: number; notBefore: number }>();
   #done: Promise<void> = Promise.resolve();
-  #join: Promise<void> | undefined;
-  #joinFailures = 0;
-  #joinStop = new AbortController();
+  readonly #joining: JoinService;
   #nodes: readonly Node[] = [];
   #origins: OriginMap | undefined;
   #own: OwnStream | undefined;
@@ -87,6 +74,7 @@ export class NodeService {
     this.#endpoints = endpoints;
     this.#log = log;
     this.#random = random;
+    this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
   start(): void {
@@ -137,9 +125,7 @@ export class NodeService {
       }
     } finally {
       session.lost.removeEventListener('abort', onLost);
-      this.#joinStop.abort();
-      await this.#join;
-      this.#join = undefined;
+      await this.#joining.stop();
       await heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
       // beside its successor, and keep its origin, for ever.
@@ -156,13 +142,12 @@ export class NodeService {
 
   /** Forgets all that belongs to another call of create or join. */
   async #beginLife(local: LocalNode | undefined, heartbeats: Heartbeats): Promise<void> {
-    this.#joinStop.abort();
-    await this.#join;
+    await this.#joining.stop();
     heartbeats.pause();
     await this.#stopOwnStream();
     await this.#stopLinks();
     this.#linking.clear();
-    this.#joinFailures = 0;
+    this.#joining.forget();
     this.#partedCheckDue = false;
     this.#released = false;
     this.#call = local?.call;
@@ -182,7 +167,7 @@ export class NodeService {
 
     switch (me.status) {
       case 'k':
-        this.#joinStop.abort();
+        this.#joining.abort();
         heartbeats.pause();
         await this.#stopOwnStream();
         await this.#stopLinks();
@@ -190,11 +175,11 @@ export class NodeService {
         return;
       case 'b':
       case 'i':
-        this.#progressJoin(me, local);
+        this.#joining.progress(me, local, this.#stop.signal);
         return;
       case 'c':
       case 'o':
-        this.#progressJoin(me, local);
+        this.#joining.progress(me, local, this.#stop.signal);
         break;
       case 'r':
         break;
@@ -214,88 +199,6 @@ export class NodeService {
     if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
     const ofAll = Math.min(ofPeers, this.#ownWatermark.get()) as PgTime;
     if (ofAll > LONG_AGO) await vacuumTombstones(session, await purgeTombstones(session, ofAll));
-  }
-
-  // Joining ------------------------------------------------------------------------------------------------------------
-
-  /** Starts the join's next try, unless one is running or resting. It runs beside the look, on a session of its own. */
-  #progressJoin(me: Node, local: LocalNode): void {
-    if (this.#join) return;
-    if (local.joinError && !local.joinError.retry) return;
-    this.#joinStop = new AbortController();
-    const signal = AbortSignal.any([this.#stop.signal, this.#joinStop.signal]);
-    this.#join = this.#runJoin(me, local, signal)
-      .catch((error: unknown) => {
-        if (!signal.aborted)
-          this.#log.error(describeError(error), 'join could not report its failure');
-      })
-      .finally(() => {
-        this.#join = undefined;
-        this.#wakeup.raise();
-      });
-  }
-
-  async #runJoin(me: Node, local: LocalNode, signal: AbortSignal): Promise<void> {
-    const connect = () =>
-      Session.connect(this.#endpoints.local, {
-        applicationName: `${me.name}:join`,
-        signal,
-        settings: { synchronous_commit: 'local' },
-      });
-    try {
-      await using own = await connect();
-      own.abortOn(signal);
-      await markAgentSession(own);
-      if (me.initFromDsn === null) await this.#createGroup(own, me, signal);
-      else {
-        await new Join({
-          session: own,
-          node: me,
-          local,
-          endpoints: this.#endpoints,
-          log: this.#log,
-          signal,
-          nudge: () => this.#wakeup.raise(),
-        }).run();
-      }
-      this.#joinFailures = 0;
-    } catch (error) {
-      if (signal.aborted) return;
-      // Its turn has not come: that is no failure.
-      const waiting = error instanceof BdrError && error.code === 'join_in_progress';
-      this.#joinFailures = waiting ? 0 : this.#joinFailures + 1;
-      const described = describeError(error);
-      const retry = !(error instanceof BdrError) || error.retry;
-      this.#log.error({ ...described, retry, failures: this.#joinFailures }, 'join failed');
-      try {
-        // The join's own session may be what failed; the look's is in use beside this.
-        await using reporting = await connect();
-        await setJoinError(reporting, me.id, local.call, {
-          message: described.message,
-          detail: described.detail,
-          hint: described.hint,
-          sqlstate: described.sqlstate,
-          retry,
-          waiting,
-          failures: this.#joinFailures,
-        });
-      } finally {
-        // Also when nothing can be written, because the disk is full.
-        await pause(
-          waiting ? LOOK_INTERVAL_MS : backoffMs(this.#joinFailures, RETRY, this.#random),
-          signal,
-        );
-      }
-    }
-  }
-
-  async #createGroup(session: Session, me: Node, signal: AbortSignal): Promise<void> {
-    const facts = await readServerFacts(session);
-    requireReplicationSettings(facts, 'this server');
-    await checkOwnDsns(me, facts, this.#endpoints, signal);
-    await makeFirstNode(session, me.id);
-    await setStatus(session, me.id, 'r');
-    this.#log.info({ node: me.name }, 'group is created');
   }
 
   // Links --------------------------------------------------------------------------------------------------------------
