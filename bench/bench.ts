@@ -20,6 +20,11 @@ const OWN_TABLES: readonly Table[] = [
   {
     name: WARM_UP_TABLE,
     create: `CREATE TABLE public.${WARM_UP_TABLE} (id bigint PRIMARY KEY, text text)`,
+    // What the first warm-up updates and deletes.
+    fill: /* sql */ `
+      INSERT INTO public.${WARM_UP_TABLE} (id, text)
+      SELECT id, 'new' FROM generate_series(1 - ${WARM_UP_TRANSACTIONS}, ${WARM_UP_TRANSACTIONS}) AS id
+    `,
   },
 ];
 
@@ -121,7 +126,8 @@ export class Bench {
         seed: 0,
         body: /* sql */ `
           INSERT INTO public.${WARM_UP_TABLE} (id, text) VALUES (${from} + i, 'new');
-          UPDATE public.${WARM_UP_TABLE} SET text = 'changed' WHERE id = ${from} + i;
+          UPDATE public.${WARM_UP_TABLE} SET text = 'changed' WHERE id = ${from} + i - ${WARM_UP_TRANSACTIONS};
+          DELETE FROM public.${WARM_UP_TABLE} WHERE id = ${from} + i - 2 * ${WARM_UP_TRANSACTIONS};
         `,
       }),
     );

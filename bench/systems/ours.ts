@@ -84,7 +84,7 @@ export class OurSystem implements System {
   async cpuSeconds({ walsenderPid }: Stream): Promise<CpuSeconds> {
     const backends = await this.b.query<{ pid: string }>(/* sql */ `
       SELECT pid FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name LIKE 'a:%'
+      WHERE datname = current_database() AND application_name LIKE 'a:%' AND backend_type = 'client backend'
     `);
     const agent = cpuSeconds(this.#agentOfB?.pid);
     return {
