@@ -195,6 +195,8 @@ CREATE TABLE bdr.tombstone (
 );
 -- No unique key: a key's tombstone is the greatest of its rows, so that writers need not wait for each other.
 CREATE INDEX tombstone_key ON bdr.tombstone (relation, key_hash);
+-- What is new, and what is old enough to be forgotten.
+CREATE INDEX tombstone_time ON bdr.tombstone (committed_at);
 COMMENT ON TABLE bdr.tombstone IS
     'What was deleted, by whom and when, until nobody can send anything older about it (DESIGN 4.4); purged as watermarks pass';
 

@@ -1,6 +1,6 @@
 -- What a node publishes: publication "bdr" names every replicated table one by one. FOR ALL TABLES would publish this node's
--- own tables in schema bdr too. "bdr_own" is what the node's own stream reads: the same tables, always whole rows of all of them
--- (a list of columns would make a user's UPDATE fail once the replica identity changes).
+-- own tables in schema bdr too. "bdr_own" is what the node's own stream reads: of the same tables what takes rows away, always
+-- whole rows of all of them (a list of columns would make a user's UPDATE fail once the replica identity changes).
 
 CREATE OR REPLACE FUNCTION bdr.internal_replicated_tables()
 RETURNS SETOF regclass
@@ -38,7 +38,12 @@ BEGIN
     FOREACH publication IN ARRAY ARRAY['bdr', 'bdr_own'] LOOP
         IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = publication) THEN
             EXECUTE format(
-                'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections', publication
+                'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections WITH (publish = %L)',
+                publication,
+                CASE publication
+                    WHEN 'bdr' THEN 'insert, update, delete, truncate'
+                    ELSE 'update, delete, truncate'
+                END
             );
         END IF;
         FOR missing IN

@@ -119,6 +119,9 @@ function part(changes: readonly Change[], bound = at(0)): TransactionPart {
   return builder.rest() as TransactionPart;
 }
 
+/** Applies a part and waits for what that sends; returns why it was given up, if it was. */
+const write = async (...of: Parameters<typeof part>) =>
+  (await early.apply(part(...of))) ?? early.look();
 const commit = (time = at(1000)) => early.commit({ commitTime: time, endLsn: (lsn += 100) as Lsn });
 const rows = async (table = 'item') =>
   (
@@ -145,10 +148,8 @@ async function remember(id: string, time: PgTime): Promise<void> {
 
 describe('a transaction that is applied before it has committed', () => {
   test('is seen at its commit, with its time and position, and counted then', async () => {
-    expect(await early.apply(part([insert('1', 'a'), insert('2', 'a')]))).toBeUndefined();
-    expect(
-      await early.apply(part([update('1', 'b'), insert('3', 'a', LOGGED)], at(10))),
-    ).toBeUndefined();
+    expect(await write([insert('1', 'a'), insert('2', 'a')])).toBeUndefined();
+    expect(await write([update('1', 'b'), insert('3', 'a', LOGGED)], at(10))).toBeUndefined();
     expect(await rows()).toEqual([]);
     expect(counts.inserts).toBe(0);
     expect(await commit(at(500))).toBeUndefined();
@@ -164,10 +165,10 @@ describe('a transaction that is applied before it has committed', () => {
   });
 
   test('leaves neither rows nor a position when it is given up, and the next goes by itself', async () => {
-    await early.apply(part([insert('1', 'a')]));
+    await write([insert('1', 'a')]);
     const before = await progress();
     await early.giveUp();
-    expect(await early.apply(part([insert('2', 'a')]))).toBeUndefined();
+    expect(await write([insert('2', 'a')])).toBeUndefined();
     expect(await progress()).toBe(before);
     await commit();
     expect(await rows()).toEqual(['2 a']);
@@ -177,36 +178,34 @@ describe('a transaction that is applied before it has committed', () => {
   test('takes rows that are certainly older, and gives up where one is not', async () => {
     await local('1', at(-1));
     await local('2', at(0));
-    expect(await early.apply(part([update('1', 'new')], at(0)))).toBeUndefined();
-    expect(await early.apply(part([update('2', 'new')], at(0)))).toMatch(/certainly older/);
+    expect(await write([update('1', 'new')], at(0))).toBeUndefined();
+    expect(await write([update('2', 'new')], at(0))).toMatch(/certainly older/);
     expect(early.isOpen).toBe(false);
     expect(await rows()).toEqual(['1 local', '2 local']);
-    expect(
-      await early.apply(part([update('1', 'new'), update('2', 'new')], at(1))),
-    ).toBeUndefined();
+    expect(await write([update('1', 'new'), update('2', 'new')], at(1))).toBeUndefined();
     await commit();
     expect(await rows()).toEqual(['1 new', '2 new']);
   });
 
   test('gives up where a row is in the way of an insert, or missing for an update', async () => {
     await local('1', at(-1000));
-    expect(await early.apply(part([insert('1', 'new')]))).toMatch(/certainly older/);
-    expect(await early.apply(part([update('2', 'new')]))).toMatch(/certainly older/);
+    expect(await write([insert('1', 'new')])).toMatch(/certainly older/);
+    expect(await write([update('2', 'new')])).toMatch(/certainly older/);
     expect(await rows()).toEqual(['1 local']);
   });
 
   test('gives up when the time of the commit is not above what it relied on', async () => {
-    await early.apply(part([insert('1', 'a')], at(10)));
-    await early.apply(part([insert('2', 'a')], at(5)));
+    await write([insert('1', 'a')], at(10));
+    await write([insert('2', 'a')], at(5));
     expect(await commit(at(10))).toMatch(/clock of the provider/);
     expect(await rows()).toEqual([]);
   });
 
   test('gives up where a deletion is remembered, before and behind what it wrote', async () => {
     await remember('5', at(-1000));
-    expect(await early.apply(part([insert('1', 'a')]))).toMatch(/deletions/);
+    expect(await write([insert('1', 'a')])).toMatch(/deletions/);
     await user.script('TRUNCATE bdr.tombstone');
-    await early.apply(part([insert('1', 'a')]));
+    await write([insert('1', 'a')]);
     await remember('1', at(2000));
     expect(await commit()).toMatch(/deletions/);
     expect(await rows()).toEqual([]);
@@ -241,8 +240,8 @@ describe('a transaction that is applied before it has committed', () => {
       },
     ],
   ])('gives up at %s', async (_, change) => {
-    await early.apply(part([insert('1', 'a')]));
-    expect(await early.apply(part([insert('2', 'a'), change]))).toEqual(expect.any(String));
+    await write([insert('1', 'a')]);
+    expect(await write([insert('2', 'a'), change])).toEqual(expect.any(String));
     expect(early.isOpen).toBe(false);
     expect(await rows()).toEqual([]);
   });
@@ -251,7 +250,7 @@ describe('a transaction that is applied before it has committed', () => {
     await local('1', at(-10));
     await local('2', at(-10));
     limit = at(2_000_000);
-    expect(await early.apply(part([remove('1')]))).toBeUndefined();
+    expect(await write([remove('1')])).toBeUndefined();
     expect(await commit(at(1000))).toBeUndefined();
     expect(await rows()).toEqual(['2 local']);
     expect(await user.query('SELECT FROM bdr.tombstone')).toEqual([]);
@@ -262,30 +261,30 @@ describe('a transaction that is applied before it has committed', () => {
     await local('1', at(-10));
     await local('2', at(10));
     limit = at(999_999);
-    expect(await early.apply(part([remove('1')]))).toMatch(/may have to be remembered/);
+    expect(await write([remove('1')])).toMatch(/may have to be remembered/);
     limit = at(1_000_000);
-    expect(await early.apply(part([remove('3')]))).toMatch(/certainly older/);
-    expect(await early.apply(part([remove('2')]))).toMatch(/certainly older/);
+    expect(await write([remove('3')])).toMatch(/certainly older/);
+    expect(await write([remove('2')])).toMatch(/certainly older/);
     // Others may have gone on since, which does not help, or the limit back.
-    expect(await early.apply(part([remove('1')]))).toBeUndefined();
+    expect(await write([remove('1')])).toBeUndefined();
     limit = at(5_000_000);
     expect(await commit(at(1_000_001))).toMatch(/have to be remembered/);
     expect(await rows()).toEqual(['1 local', '2 local']);
   });
 
   test('holds no pause back, and gives up when there is one', async () => {
-    await early.apply(part([insert('1', 'a')]));
+    await write([insert('1', 'a')]);
     await user.script('SELECT bdr.bdr_apply_pause()');
-    expect(await early.apply(part([insert('2', 'a')]))).toMatch(/paused/);
+    expect(await write([insert('2', 'a')])).toMatch(/paused/);
     await user.script('SELECT bdr.bdr_apply_resume()');
-    await early.apply(part([insert('3', 'a')]));
+    await write([insert('3', 'a')]);
     await user.script('SELECT bdr.bdr_apply_pause()');
     expect(await commit()).toMatch(/paused/);
     expect(await rows()).toEqual([]);
   });
 
   test('gives up when the gate is closed at its commit', async () => {
-    await early.apply(part([insert('1', 'a')]));
+    await write([insert('1', 'a')]);
     await user.script('BEGIN; LOCK TABLE bdr.bdr_local_node IN EXCLUSIVE MODE');
     expect(await commit()).toMatch(/lock timeout/);
     await user.script('ROLLBACK');
@@ -294,7 +293,7 @@ describe('a transaction that is applied before it has committed', () => {
 
   test('gives up for who waits for its rows, and rather than wait for those of others', async () => {
     await local('1', at(-10));
-    await early.apply(part([update('1', 'new')]));
+    await write([update('1', 'new')]);
     const waiting = user.run(`UPDATE public.item SET v = 'user' WHERE id = '1'`);
     let reason: string | undefined;
     while (reason === undefined) reason = await early.look();
@@ -302,7 +301,7 @@ describe('a transaction that is applied before it has committed', () => {
     await waiting;
     expect(await rows()).toEqual(['1 user']);
     await user.script(`BEGIN; INSERT INTO public.item VALUES ('2', 'user', 'b')`);
-    expect(await early.apply(part([insert('2', 'a')]))).toMatch(/lock timeout/);
+    expect(await write([insert('2', 'a')])).toMatch(/lock timeout/);
     await user.script('COMMIT');
   });
 
@@ -311,13 +310,13 @@ describe('a transaction that is applied before it has committed', () => {
       `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
     );
     const soon = (Number(now?.now) + 300_000) as PgTime;
-    await early.apply(part([insert('1', 'a')]));
+    await write([insert('1', 'a')]);
     expect(await commit(soon)).toBeUndefined();
     const [late] = await user.query<{ late: string }>(
       `SELECT (${pgTimeSql('clock_timestamp()')} > ${soon})::text AS late`,
     );
     expect(late?.late).toBe('true');
-    await early.apply(part([insert('2', 'a')]));
+    await write([insert('2', 'a')]);
     expect(await commit((soon + 60_000_000) as PgTime)).toMatch(/ahead/);
     expect(await rows()).toEqual(['1 a']);
   });

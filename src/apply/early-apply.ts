@@ -64,7 +64,15 @@ export class EarlyApply {
     const certain = certainOnly(writer, (limit) => {
       if (limit < this.#forgettable) this.#forgettable = limit;
     });
-    this.#sets = new SetWriter({ session, writer: certain, provider, providerOrigin });
+    this.#sets = new SetWriter({
+      session,
+      writer: certain,
+      provider,
+      providerOrigin,
+      beforeBatch: async () => {
+        await this.#look();
+      },
+    });
   }
 
   /** A transaction is being applied: the session must not be used for anything else. */
@@ -74,23 +82,24 @@ export class EarlyApply {
 
   /**
    * Writes a part, of a transaction that begins with the first one. Its context's commit time is one that the true one will be
-   * greater than. Returns why it was given up, if it was.
+   * greater than. Returns why it was given up, if it was; what is under way when it returns may be the reason next time.
    */
   async apply({ changes, context }: TransactionPart): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
-      await (this.#isOpen ? this.#look() : this.#begin());
+      if (!this.#isOpen) await this.#begin();
       if (context.commitTime > this.#bound) this.#bound = context.commitTime;
       for (const change of changes) {
         if (!this.#fold(change, context)) await this.#add(change, context);
         if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
       }
-      await this.#sets.settle();
+      await this.#sets.flush();
     });
   }
 
   /** Looks whether it may go on while it waits. Returns why it was given up, if it was. */
   async look(): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
+      await this.#sets.written();
       await this.#look();
     });
   }
@@ -98,6 +107,7 @@ export class EarlyApply {
   /** Commits, the transaction having committed on the provider. Returns why it was given up, if it was. */
   async commit(end: { commitTime: PgTime; endLsn: Lsn }): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
+      await this.#sets.settle();
       if (end.commitTime <= this.#bound)
         throw new GivenUp('the clock of the provider has stepped back');
       if (end.commitTime > this.#forgettable)

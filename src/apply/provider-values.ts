@@ -44,14 +44,22 @@ export async function readFromProvider(
 const SEEN_POLL_MS = 20;
 
 /**
- * Returns once a session of the provider sees what a transaction did that its stream has brought: a commit is on the log before it
- * can be seen, and under synchronous_standby_names long before.
+ * Returns whether a session of the provider sees what a transaction did that its stream has brought, once it does or `mostMs` have
+ * passed: a commit is on the log before it can be seen, and under synchronous_standby_names long before.
  */
-export async function untilSeen(session: Session, xid: number, signal: AbortSignal): Promise<void> {
+export async function untilSeen(
+  session: Session,
+  xid: number,
+  mostMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const end = performance.now() + mostMs;
   while (!(await seesAll(session, [xid]))) {
+    if (performance.now() >= end) return false;
     await pause(SEEN_POLL_MS, signal);
     signal.throwIfAborted();
   }
+  return true;
 }
 
 /**

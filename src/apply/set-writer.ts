@@ -54,6 +54,7 @@ export class SetWriter {
   readonly #writer: SlowWay;
   readonly #provider: NodeId;
   readonly #providerOrigin: number;
+  readonly #beforeBatch: () => Promise<void>;
   #batches = new Map<Table, TableBatch>();
   #added = 0;
   #running: Promise<void> = Promise.resolve();
@@ -65,11 +66,14 @@ export class SetWriter {
     writer: SlowWay;
     provider: NodeId;
     providerOrigin: number;
+    /** Called before a batch is sent, when the one before is done. Where it throws, the batch fails. */
+    beforeBatch?: () => Promise<void>;
   }) {
     this.#session = options.session;
     this.#writer = options.writer;
     this.#provider = options.provider;
     this.#providerOrigin = options.providerOrigin;
+    this.#beforeBatch = options.beforeBatch ?? (() => Promise.resolve());
   }
 
   /** How many changes were added since the last flush. */
@@ -143,6 +147,7 @@ export class SetWriter {
 
   /** One after the other: what stood behind a COPY that is taken back would be taken back with it. */
   async #run(statements: readonly (() => Promise<Left>)[]): Promise<void> {
+    await this.#beforeBatch();
     const left: FoldedChange[] = [];
     for (const send of statements) left.push(...(await send()));
     for (const { change, context, wasNew } of left) {

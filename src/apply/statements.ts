@@ -167,10 +167,10 @@ function truncatedRest(table: Table): string {
 }
 
 /**
- * Which of the given keys have a row here that was not written by users of this node. Parameters: for each column of the key
- * its values, as an array of text. Returns positions in the arrays, from 1.
+ * Which of the given keys have a row here, by anybody or by another node than this. Parameters: for each column of the key its
+ * values, as an array of text. Returns positions in the arrays, from 1.
  */
-export function foundAmongSql(table: Table): string {
+export function foundAmongSql(table: Table, by: 'anybody' | 'others'): string {
   const { columns } = table.key;
   const arrays = columns.map((_, index) => `$${index + 1}::text[]`);
   const names = columns.map((_, index) => `c${index}`);
@@ -181,7 +181,7 @@ export function foundAmongSql(table: Table): string {
   return (
     `SELECT k.n FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS k (${names.join(', ')}, n)` +
     ` WHERE EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t` +
-    ` WHERE ${equal.join(' AND ')} AND ${ORIGIN} <> 0) ORDER BY k.n`
+    ` WHERE ${equal.join(' AND ')}${by === 'others' ? ` AND ${ORIGIN} <> 0` : ''}) ORDER BY k.n`
   );
 }
 

@@ -41,6 +41,8 @@ import { originsBelow, type OriginMap } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
+/** A commit of the provider that is not seen there for so long waits for somebody. */
+const MOST_UNSEEN_MS = 1000;
 
 /**
  * Writes changes into the local tables, inside the caller's transaction: first by a statement that takes only rows where that is
@@ -53,7 +55,7 @@ export class ChangeWriter {
   readonly #providerOrigin: number;
   readonly #otherNodes: () => readonly NodeId[];
   readonly #readFromProvider: ReadFromProvider;
-  readonly #untilSeen: (xid: number) => Promise<void>;
+  readonly #untilSeen: (xid: number, mostMs: number) => Promise<boolean>;
   readonly statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
@@ -81,7 +83,7 @@ export class ChangeWriter {
     otherNodes: () => readonly NodeId[];
     readFromProvider: ReadFromProvider;
     /** Returns once what the provider's transaction did can be read there. */
-    untilSeen: (xid: number) => Promise<void>;
+    untilSeen: (xid: number, mostMs: number) => Promise<boolean>;
     /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
     groupLimit: () => PgTime;
     counts: ApplyCounts;
@@ -274,8 +276,10 @@ export class ChangeWriter {
   }
 
   /**
-   * The new row of a change of key, with what was not sent: it stands under the old key, if the provider wrote that row. Else it is
-   * read under the new one, but not before the commit is seen there: until then there is no such row, or another one.
+   * The new row of a change of key. What was not sent is read under the new key, but not before the commit is seen there: until then
+   * there is no such row, or another one. Not taken from under the old key, although the provider wrote that row: it may have been
+   * completed by what the provider had there later, and that moved on since (found by the simulation). Only where the provider's
+   * commit may be waiting for this very node is it better than to wait for ever.
    */
   async #moved(
     table: Table,
@@ -283,10 +287,10 @@ export class ChangeWriter {
     values: RowValues,
     context: ChangeContext,
   ): Promise<RowValues> {
-    if (isComplete(values)) return values;
+    if (isComplete(values) || (await this.#untilSeen(context.xid, MOST_UNSEEN_MS))) return values;
     const found = await this.#rows.find(table, old, context.commitTime);
     if (found && this.#isProviders(found)) return this.#rows.filled(table, found, values);
-    await this.#untilSeen(context.xid);
+    await this.#untilSeen(context.xid, Infinity);
     return values;
   }
 
@@ -467,9 +471,12 @@ export class ChangeWriter {
     found: FoundRow,
     { xid }: ChangeContext,
   ): Promise<void> {
-    // What was not sent may be kept only in a row that this provider wrote.
-    const keeps = this.#isProviders(found);
-    if (!keeps && !isComplete(values) && !sameKey(table, old, values)) await this.#untilSeen(xid);
+    const isMoved = !isComplete(values) && !sameKey(table, old, values);
+    // What was not sent may be kept only in a row that this provider wrote, and under its key: see #moved.
+    const isRead =
+      isMoved && table.key.kind === 'unique' && (await this.#untilSeen(xid, MOST_UNSEEN_MS));
+    const keeps = this.#isProviders(found) && !isRead;
+    if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return;
     const columns = sql.writable(table, sentIn(row));

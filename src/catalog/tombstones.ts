@@ -1,3 +1,4 @@
+import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import type { NodeId } from '../model/node.ts';
 import type { LocalColumn } from '../postgres/relation-info.ts';
@@ -109,6 +110,33 @@ export interface FoundTombstone {
 export function ownership({ oid }: TombstoneTable, writer: NodeId): Param[] {
   return [oid, writer.sysid, writer.timeline, writer.dboid];
 }
+
+/** A key that a deletion is remembered of. */
+export interface RememberedKey {
+  /** OID of the local table. */
+  readonly relation: string;
+  /** A JSON array of the key's values as text, in the order of the columns' names. */
+  readonly key: string;
+}
+
+/**
+ * Opens a cursor on the keys that other nodes than `local` have deleted at times above `from`, up to `upTo`; inside a transaction.
+ */
+export function openDeletionsSql(local: NodeId, from: PgTime, upTo: PgTime): string {
+  const { sysid, timeline, dboid } = local;
+  return (
+    `DECLARE bdr_deletions NO SCROLL CURSOR FOR` +
+    ` SELECT relation, array_to_json(row_key)::text AS key FROM bdr.tombstone` +
+    ` WHERE committed_at > ${quoteLiteral(formatPgTime(from))} AND committed_at <= ${quoteLiteral(formatPgTime(upTo))}` +
+    ` AND row_key IS NOT NULL` +
+    ` AND (node_sysid, node_timeline, node_dboid) <> (${quoteLiteral(sysid)}, ${timeline}::oid, ${dboid}::oid)`
+  );
+}
+
+/** The next of them, as RememberedKey; none at the end. */
+export const nextDeletionsSql = 'FETCH 10000 FROM bdr_deletions';
+
+export const closeDeletionsSql = 'CLOSE bdr_deletions';
 
 /**
  * Forgets what nobody can send anything older about. Nothing is forgotten while a node is copying: it reads from where the

@@ -40,14 +40,28 @@ export class LinkState {
     this.forgetWatermark();
   }
 
-  /** The commit time up to which everything is handled. */
+  /** The commit time up to which everything is handled, as others know it. */
   get watermark(): PgTime {
-    return this.#watermark.time;
+    return this.#published.get();
   }
 
   /** Call it only when everything before the heartbeat is committed here. */
   handled(heartbeat: Heartbeat): void {
+    this.reach(heartbeat);
+    this.publish();
+  }
+
+  /** As `handled`, but nobody is told before `publish`. */
+  reach(heartbeat: Heartbeat): void {
     this.#watermark.handled(heartbeat);
+  }
+
+  /** What the watermark will be with `publish`. */
+  get reached(): PgTime {
+    return this.#watermark.time;
+  }
+
+  publish(): void {
     this.#published.set(this.#watermark.time);
   }
 

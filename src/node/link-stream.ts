@@ -413,7 +413,7 @@ export class LinkStream {
           .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
           .map(({ id }) => id),
       readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
-      untilSeen: (xid) => untilSeen(peer, xid, signal),
+      untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
       groupLimit,
       counts: this.#state.applyCounts,
     });

@@ -227,7 +227,7 @@ class OwnReader {
   readonly #arrived = new Wakeup();
   readonly #drained = new Wakeup();
   #pending = new Pending();
-  #transaction: { readonly xid: number; readonly commitTime: PgTime } | undefined;
+  #transaction: { readonly commitTime: PgTime } | undefined;
   #heartbeat: Heartbeat | undefined;
 
   constructor(options: {
@@ -292,8 +292,16 @@ class OwnReader {
       this.#state.applied = end;
       this.#feedback.raise();
       // Only here, where everything before them is committed.
-      for (const heartbeat of heartbeats) this.#state.handled(heartbeat);
+      for (const heartbeat of heartbeats) this.#state.reach(heartbeat);
+      if (heartbeats.length > 0) await this.#lookBelow(writer);
     }
+  }
+
+  /** What users' transactions made below deletions of other nodes goes before anybody relies on their being seen. */
+  async #lookBelow(writer: OwnWriter): Promise<void> {
+    const upTo = this.#state.reached;
+    if (upTo > this.#state.watermark) await writer.lookBelow(upTo);
+    this.#state.publish();
   }
 
   #take(received: Received): void {
@@ -306,7 +314,8 @@ class OwnReader {
         const { change, bytes } = received;
         if (change.kind === 'message') {
           if (change.prefix === 'bdr') this.#heartbeat = parseHeartbeat(change.content);
-        } else if (this.#transaction) this.#pending.batch.add(change, this.#transaction, bytes);
+        } else if (this.#transaction)
+          this.#pending.batch.add(change, this.#transaction.commitTime, bytes);
         return;
       }
       case 'commit':

@@ -41,7 +41,7 @@ export function providersWriter(
     }),
     otherNodes: () => [LOCAL.id, OTHER.id],
     readFromProvider: () => Promise.resolve(undefined),
-    untilSeen: () => Promise.resolve(),
+    untilSeen: () => Promise.resolve(true),
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
     ...options,

@@ -165,6 +165,21 @@ export class TestNode {
     });
   }
 
+  /** Returns when the node has looked after all deletions of others that are remembered here. */
+  async lookedBelow(): Promise<void> {
+    await until(`${this.name} to have looked below the deletions of others`, async () => {
+      const [row] = await this.sql(
+        `SELECT coalesce(
+             (SELECT watermark_at FROM bdr.own_stream) >= (
+                 SELECT max(t.committed_at)
+                 FROM bdr.tombstone AS t, bdr.bdr_local_node AS l
+                 WHERE (t.node_sysid, t.node_timeline, t.node_dboid) <> (l.node_sysid, l.node_timeline, l.node_dboid)
+             ), true)`,
+      );
+      return row?.[0] === true;
+    });
+  }
+
   /** Returns when all that was committed here is applied everywhere. */
   async applied(timeout = '180s'): Promise<void> {
     await this.sql(`SELECT bdr.bdr_wait_for_apply('${timeout}')`);
@@ -248,7 +263,7 @@ export class Cluster implements AsyncDisposable {
     return node;
   }
 
-  /** Returns when every node has applied all that any has committed, and has read it in its own log. */
+  /** Returns when every node has applied all that any has committed, has read it in its own log, and has done what that asks for. */
   async settled(nodes: readonly TestNode[] = this.nodes): Promise<void> {
     const ends = await Promise.all(nodes.map((node) => node.logEnd()));
     for (const node of nodes) {
@@ -260,7 +275,10 @@ export class Cluster implements AsyncDisposable {
         throw new Error(`${node.name}: ${String(error)}\n${logs.join('\n')}`, { cause: error });
       });
     }
-    for (const [index, node] of nodes.entries()) await node.ownLogRead(ends[index] ?? '0/0');
+    for (const [index, node] of nodes.entries()) {
+      await node.ownLogRead(ends[index] ?? '0/0');
+      await node.lookedBelow();
+    }
   }
 
   /** Settles, then compares a table on all nodes row by row. Returns its rows as text. */

@@ -150,7 +150,7 @@ export class ModelChangeWriter {
     yield* this.#resolve(transaction, 'update', old, values, found, context);
   }
 
-  /** moved(): what a change of key leaves out. */
+  /** moved(): what a change of key leaves out. No commit of the model waits for a standby. */
   *#moved(
     transaction: Transaction,
     old: RowValues,
@@ -160,10 +160,12 @@ export class ModelChangeWriter {
     if (isComplete(values) || this.#world.has('change of key read before its commit is seen')) {
       return values;
     }
-    const found = yield* this.#statements.find(transaction, keyIn(old));
-    yield undefined;
-    if (found && this.#isProviders(transaction, found)) {
-      return values.map((value) => (value === UNSENT ? found.big : value));
+    if (this.#world.has('change of key takes what is under the old key')) {
+      const found = yield* this.#statements.find(transaction, keyIn(old));
+      yield undefined;
+      if (found && this.#isProviders(transaction, found)) {
+        return values.map((value) => (value === UNSENT ? found.big : value));
+      }
     }
     yield* this.#untilSeen(xid);
     return values;

@@ -38,6 +38,10 @@ export const MUTANTS = [
     rule: 'a value that was not sent is kept only in a row that the provider wrote',
   },
   {
+    name: 'change of key takes what is under the old key',
+    rule: 'nor is it taken along to another key',
+  },
+  {
     name: 'change of key read before its commit is seen',
     rule: 'what a change of key leaves out is read when the provider shows its commit',
   },
@@ -62,8 +66,16 @@ export const MUTANTS = [
     rule: 'the own stream carries the old keys of key changes',
   },
   {
-    name: 'own stream without inserts',
-    rule: 'it carries inserts, and removes what lies below a tombstone',
+    name: 'own stream without the look below tombstones',
+    rule: 'rows of users that a deletion could not see are removed once they are seen',
+  },
+  {
+    name: 'look below tombstones beside the gate',
+    rule: 'no deletion that is about to commit can miss that look and not see the rows',
+  },
+  {
+    name: 'own watermark before the look below tombstones',
+    rule: 'nobody relies on what users wrote being handled before that look',
   },
   {
     name: 'own stream leaves tombstones only',
@@ -72,10 +84,6 @@ export const MUTANTS = [
   {
     name: 'own stream looks at once',
     rule: 'it looks when the apply transactions that were open have ended',
-  },
-  {
-    name: 'own stream looks before commits are seen',
-    rule: 'it looks when the users’ commits are seen, not only logged',
   },
   {
     name: 'tombstones forgotten by the last time seen',

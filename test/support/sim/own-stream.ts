@@ -24,7 +24,6 @@ interface TimedKey {
 /** What a batch asks for; OwnWriter.#workOn(). */
 interface Work {
   readonly deleted: readonly TimedKey[];
-  readonly made: readonly TimedKey[];
   readonly truncatedAt: PgTime | undefined;
 }
 
@@ -33,7 +32,11 @@ export class ModelOwnStream {
   readonly #world: World;
   readonly #node: ModelNode;
   readonly #statements: Statements;
-  watermark = new Watermark();
+  /** What others know of `#reached`. */
+  watermark: { readonly time: PgTime } = { time: LONG_AGO };
+  #reached = new Watermark();
+  /** Deletions of others up to here have been looked after; DeletedElsewhere. */
+  #lookedUpTo: PgTime = LONG_AGO;
   greatestApplied: PgTime = LONG_AGO;
   #processes: Process[] = [];
   #session: ModelSession | undefined;
@@ -59,7 +62,9 @@ export class ModelOwnStream {
   abandon(): void {
     for (const process of this.#processes) this.#world.scheduler.kill(process);
     this.#processes = [];
-    this.watermark = new Watermark();
+    this.watermark = { time: LONG_AGO };
+    this.#reached = new Watermark();
+    this.#lookedUpTo = LONG_AGO;
     this.greatestApplied = LONG_AGO;
     if (this.#session) this.#node.server.abandon(this.#session);
     this.#session = undefined;
@@ -94,28 +99,33 @@ export class ModelOwnStream {
       this.#end = undefined;
       yield* this.#write(session, batch, end);
       if (latest > this.greatestApplied) this.greatestApplied = latest;
-      for (const heartbeat of heartbeats) this.#handled(heartbeat);
+      for (const heartbeat of heartbeats) this.#reached.handled(heartbeat);
+      const { time } = this.#reached;
+      const isEarly = this.#world.has('own watermark before the look below tombstones');
+      if (isEarly) this.#publish(time);
+      if (time > this.#lookedUpTo) yield* this.#lookBelow(session, time);
+      this.#publish(time);
     }
   }
 
-  #handled(heartbeat: Heartbeat): void {
-    this.watermark.handled(heartbeat);
+  #publish(time: PgTime): void {
+    this.watermark = { time };
     const { server } = this.#node;
     const position = server.position(OWN_ORIGIN);
-    this.#world.checks.watermark(`${server.index} own`, server, position, this.watermark.time);
+    this.#world.checks.watermark(`${server.index} own`, server, position, time);
   }
 
   *#read(progress: Lsn): Steps {
     const { server } = this.#node;
     for (let at: number = progress; ; at++) {
       yield { ready: () => server.flushed > at };
-      const { origin, changes, xid, time } = server.wal[at] as WalRecord;
+      const { origin, changes, time } = server.wal[at] as WalRecord;
       if (origin !== 0) continue;
       for (const change of changes) {
         if (change.kind === 'message') {
           const heartbeat = heartbeatIn(change);
           if (heartbeat) this.#heartbeats.push(heartbeat);
-        } else this.#batch.add(change, { xid, commitTime: time }, 100);
+        } else this.#batch.add(change, time, 100);
       }
       this.#end = (at + 1) as Lsn;
       if (time > this.#latest) this.#latest = time;
@@ -126,16 +136,57 @@ export class ModelOwnStream {
 
   /** write() */
   *#write(session: ModelSession, batch: OwnBatch, end: Lsn): Steps {
-    const { server } = this.#node;
     const work = this.#workOn(batch);
     let remembered = false;
+    const attempt = function* (this: ModelOwnStream): Steps {
+      if (!remembered) yield* this.#remember(session, work);
+      remembered = true;
+      yield* this.#lookAndMove(session, work, end);
+    };
+    yield* this.#untilDone(session, attempt.bind(this));
+  }
+
+  /** lookBelow() */
+  *#lookBelow(session: ModelSession, upTo: PgTime): Steps {
+    if (this.#world.has('own stream without the look below tombstones')) return;
+    const { server } = this.#node;
+    const statements = this.#statements;
+    const attempt = function* (this: ModelOwnStream): Steps {
+      const transaction = server.begin(session);
+      if (!this.#world.has('look below tombstones beside the gate')) {
+        yield* statements.lockGate(transaction, 'shared');
+      }
+      yield undefined;
+      const { id } = server.writer;
+      const keys = server
+        .tombstones(transaction)
+        .filter(
+          ({ time, writer }) => time > this.#lookedUpTo && time <= upTo && !sameNode(writer.id, id),
+        )
+        .flatMap(({ key }) => key ?? []);
+      yield undefined;
+      const found = keys.filter(
+        (key) => server.visible(transaction, key, server.seen) !== undefined,
+      );
+      yield undefined;
+      for (const key of found) {
+        const tombstone = statements.tombstoneOf(transaction, key);
+        yield undefined;
+        if (tombstone) yield* this.#removeBelow(transaction, key, tombstone);
+      }
+      if (keys.length > 0) session.setup = { position: 0 as Lsn, time: server.clock() };
+      yield* server.commit(session);
+    };
+    yield* this.#untilDone(session, attempt.bind(this));
+    this.#lookedUpTo = upTo;
+  }
+
+  *#untilDone(session: ModelSession, attempt: () => Steps): Steps {
     for (;;) {
       try {
-        if (!remembered) yield* this.#remember(session, work);
-        remembered = true;
-        if (yield* this.#lookAndMove(session, work, batch.makers, end)) return;
+        return yield* attempt();
       } catch (error) {
-        server.rollback(session);
+        this.#node.server.rollback(session);
         if (error !== LOCK_CONFLICT) throw error;
       }
       yield undefined;
@@ -144,23 +195,14 @@ export class ModelOwnStream {
 
   #workOn(batch: OwnBatch): Work {
     const [changes] = batch.tables.values();
-    if (!changes) return { deleted: [], made: [], truncatedAt: undefined };
+    if (!changes) return { deleted: [], truncatedAt: undefined };
     const moved = changes.moved
-      .map(({ time, old, row }) => {
-        const before = readValues(old);
-        return { time, before, values: filledFrom(before, readValues(row)) };
-      })
-      .filter(({ before, values }) => !sameKey(TABLE, before, values));
-    const deleted = changes.removed.map(({ time, old }) => ({ time, key: keyIn(readValues(old)) }));
-    const left = this.#world.has('own stream without key changes')
-      ? []
-      : moved.map(({ time, before }) => ({ time, key: keyIn(before) }));
+      .map(({ time, old, row }) => ({ time, values: readValues(old), row: readValues(row) }))
+      .filter(({ values, row }) => !sameKey(TABLE, values, filledFrom(values, row)));
+    const deleted = changes.removed.map(({ time, old }) => ({ time, values: readValues(old) }));
+    const left = this.#world.has('own stream without key changes') ? [] : moved;
     return {
-      deleted: [...deleted, ...left],
-      made: [
-        ...changes.made.map(({ time, row }) => ({ time, key: keyIn(readValues(row)) })),
-        ...moved.map(({ time, values }) => ({ time, key: keyIn(values) })),
-      ],
+      deleted: [...deleted, ...left].map(({ time, values }) => ({ time, key: keyIn(values) })),
       truncatedAt: changes.truncatedAt,
     };
   }
@@ -188,39 +230,20 @@ export class ModelOwnStream {
   }
 
   /** lookAndMove() */
-  *#lookAndMove(
-    session: ModelSession,
-    work: Work,
-    makers: ReadonlySet<number>,
-    end: Lsn,
-  ): Steps<boolean> {
+  *#lookAndMove(session: ModelSession, work: Work, end: Lsn): Steps {
     const { server } = this.#node;
     const statements = this.#statements;
     const transaction = server.begin(session);
     yield* statements.lockGate(transaction, 'shared');
-    yield undefined;
-    if (!this.#world.has('own stream looks before commits are seen') && !this.#areSeen(makers)) {
-      server.rollback(session);
-      return false;
-    }
     yield undefined;
     yield* this.#removeSlippedIn(transaction, work.deleted);
     if (work.truncatedAt !== undefined) {
       yield* statements.removeTruncatedRest(transaction, work.truncatedAt);
       yield undefined;
     }
-    if (statements.remembersAny(transaction)) {
-      yield* this.#removeDeletedElsewhere(transaction, work.made);
-    }
     session.setup = { position: end, time: server.clock() };
     server.xidOf(transaction);
     yield* server.commit(session);
-    return true;
-  }
-
-  /** areSeen(): pg_current_snapshot() shows them. */
-  #areSeen(makers: ReadonlySet<number>): boolean {
-    return [...makers].every((xid) => this.#node.server.isSeen(xid));
   }
 
   /** removeSlippedIn(): foundAmongSql(), then the rows one by one. */
@@ -234,21 +257,6 @@ export class ModelOwnStream {
     yield undefined;
     for (const { key, time } of found) {
       yield* this.#removeBelow(transaction, key, { time, writer: server.writer });
-    }
-  }
-
-  /** removeDeletedElsewhere() */
-  *#removeDeletedElsewhere(transaction: Transaction, made: readonly TimedKey[]): Steps {
-    if (this.#world.has('own stream without inserts')) return;
-    const { server } = this.#node;
-    const contested = made.filter(({ key, time }) =>
-      this.#statements.isContested(transaction, key, time, server.writer),
-    );
-    yield undefined;
-    for (const { key } of contested) {
-      const tombstone = this.#statements.tombstoneOf(transaction, key);
-      yield undefined;
-      if (tombstone) yield* this.#removeBelow(transaction, key, tombstone);
     }
   }
 

@@ -1,0 +1,75 @@
+import type { Lsn } from '../base/lsn.ts';
+import { recordConflict } from '../catalog/conflict-history.ts';
+import { compareVersions, type Version } from '../conflict/version.ts';
+import { sameNode } from '../model/node.ts';
+import type { Session } from '../postgres/session.ts';
+import type { FoundRow, LocalRows } from './local-rows.ts';
+import type { RowValues } from './row-values.ts';
+import { lockedDeleteSql } from './statements.ts';
+import { isOwn, type Table } from './table.ts';
+import type { TableStatements } from './table-statements.ts';
+import type { OriginMap } from './writers.ts';
+
+/** Removes rows that a deletion should have met, inside the caller's transaction, and keeps them in the history. */
+export class BelowTombstones {
+  readonly #session: Session;
+  readonly #onTable: TableStatements;
+  readonly #rows: LocalRows;
+  readonly #origins: () => OriginMap;
+
+  constructor(options: {
+    session: Session;
+    onTable: TableStatements;
+    rows: LocalRows;
+    origins: () => OriginMap;
+  }) {
+    this.#session = options.session;
+    this.#onTable = options.onTable;
+    this.#rows = options.rows;
+    this.#origins = options.origins;
+  }
+
+  /** Removes the row of a key where it is smaller than its tombstone and was not written by the same node after it. */
+  async remove(table: Table, key: RowValues, tombstone: Version): Promise<void> {
+    for (const found of await this.#rows.findAll(table, key, tombstone.time)) {
+      const { row } = found;
+      if (row.kind !== 'versioned') continue;
+      const { version } = row;
+      if (sameNode(version.writer.id, tombstone.writer.id)) continue;
+      if (compareVersions(version, tombstone) > 0) continue;
+      await this.#record(table, found, version, tombstone);
+      await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
+    }
+  }
+
+  async #record(
+    table: Table,
+    found: FoundRow,
+    version: Version,
+    tombstone: Version,
+  ): Promise<void> {
+    if (isOwn(table.relation)) return;
+    const { local } = this.#origins();
+    const isLocal = sameNode(version.writer.id, local.id);
+    const json = await this.#rows.json(table, found);
+    const remote = isLocal ? tombstone : version;
+    await recordConflict(this.#session, local.id, {
+      table: table.local.name,
+      type: 'update_delete',
+      resolution: isLocal ? 'last_update_wins_keep_remote' : 'last_update_wins_keep_local',
+      local: {
+        row: isLocal ? json : null,
+        xmin: isLocal ? found.xmin : null,
+        version: isLocal ? version : null,
+      },
+      remote: {
+        row: isLocal ? null : json,
+        node: remote.writer.id,
+        // What was applied long since is known by its time alone.
+        xid: 0,
+        commitTime: remote.time,
+        commitLsn: 0 as Lsn,
+      },
+    });
+  }
+}

@@ -1,0 +1,135 @@
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { textArray } from '../base/text-array.ts';
+import {
+  closeDeletionsSql,
+  nextDeletionsSql,
+  openDeletionsSql,
+  type RememberedKey,
+} from '../catalog/tombstones.ts';
+import type { Relation } from '../pgoutput/transaction.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import type { Session } from '../postgres/session.ts';
+import type { BelowTombstones } from './below-tombstones.ts';
+import { keyParams } from './local-rows.ts';
+import type { RowValues } from './row-values.ts';
+import { foundAmongSql } from './statements.ts';
+import type { Table } from './table.ts';
+import type { TableMap } from './table-map.ts';
+import type { TableStatements } from './table-statements.ts';
+import { Tombstones } from './tombstones.ts';
+import type { OriginMap } from './writers.ts';
+
+/**
+ * Deletions of other nodes that a user's transaction has not met, because it was open while they were applied and had made, under
+ * their key, a row that nobody could see (DESIGN 4.2, rule 6). Once everything of this node's users up to the time of a
+ * deletion is seen, whoever lies below it is removed.
+ *
+ * Each deletion is looked after once. One that is committed here after that look has looked for its row after it, too: where it
+ * finds none, it lets no other apply transaction be open while it looks and commits (src/apply/writer.ts), and this look is one.
+ */
+export class DeletedElsewhere {
+  readonly #session: Session;
+  readonly #tables: TableMap;
+  readonly #onTable: TableStatements;
+  readonly #below: BelowTombstones;
+  readonly #tombstones: Tombstones;
+  readonly #origins: () => OriginMap;
+  /** Deletions up to here have been looked after. */
+  #lookedUpTo: PgTime = LONG_AGO;
+  /** By OID, as long as definitions are these. */
+  #relations = new Map<string, Relation>();
+  #definitions = '';
+
+  constructor(options: {
+    session: Session;
+    tables: TableMap;
+    onTable: TableStatements;
+    below: BelowTombstones;
+    tombstones: Tombstones;
+    origins: () => OriginMap;
+  }) {
+    this.#session = options.session;
+    this.#tables = options.tables;
+    this.#onTable = options.onTable;
+    this.#below = options.below;
+    this.#tombstones = options.tombstones;
+    this.#origins = options.origins;
+  }
+
+  /**
+   * Looks after deletions up to `upTo`, inside an apply transaction that sees everything of this node's users up to there. Returns
+   * how many it found to look after; undefined when the tables have to be looked at again first, in another transaction. Call
+   * `looked` when this one is committed.
+   */
+  async look(upTo: PgTime, definitions: string): Promise<number | undefined> {
+    if (this.#definitions !== definitions) this.#relations = new Map();
+    this.#definitions = definitions;
+    const { id } = this.#origins().local;
+    await this.#session.script(openDeletionsSql(id, this.#lookedUpTo, upTo));
+    let count = 0;
+    for (;;) {
+      const keys = await this.#session.query<RememberedKey>(nextDeletionsSql);
+      if (keys.length === 0) break;
+      count += keys.length;
+      for (const [oid, some] of byRelation(keys)) {
+        const table = await this.#table(oid);
+        if (!table) continue;
+        if (!(await this.#tables.hold(table))) return undefined;
+        await this.#lookInto(table, some);
+      }
+    }
+    await this.#session.script(closeDeletionsSql);
+    return count;
+  }
+
+  looked(upTo: PgTime): void {
+    this.#lookedUpTo = upTo;
+  }
+
+  /** Undefined for a table that is gone by now, or has no key any more. */
+  async #table(oid: string): Promise<Table | undefined> {
+    const relation = this.#relations.get(oid) ?? (await describeTable(this.#session, oid));
+    if (!relation) return undefined;
+    this.#relations.set(oid, relation);
+    const table = await this.#tables.seek(relation);
+    return table && Tombstones.byKey(table) ? table : undefined;
+  }
+
+  async #lookInto(table: Table, remembered: readonly RememberedKey[]): Promise<void> {
+    // As a tombstone keeps them: by name.
+    const columns = [...table.key.columns].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const keys = remembered
+      .map(({ key }) => JSON.parse(key) as (string | null)[])
+      // The table had another key then: there is nothing to compare with.
+      .filter((key) => key.length === columns.length)
+      .map((key): RowValues => {
+        const values: (string | null)[] = table.columns.map(() => null);
+        for (const [index, { position }] of columns.entries())
+          values[position] = key[index] ?? null;
+        return values;
+      });
+    const params = keys.map((key) => keyParams(table, key));
+    const found = await this.#onTable.rows<{ n: string }>(
+      table,
+      foundAmongSql(table, 'anybody'),
+      table.key.columns.map((_, index) =>
+        textArray(params.map((key) => key[index]?.toString() ?? null)),
+      ),
+    );
+    for (const { n } of found) {
+      const key = keys[Number(n) - 1];
+      const tombstone = key && (await this.#tombstones.find(table, keyParams(table, key)));
+      if (tombstone) await this.#below.remove(table, key, tombstone);
+    }
+  }
+}
+
+function byRelation(keys: readonly RememberedKey[]): Map<string, RememberedKey[]> {
+  const found = new Map<string, RememberedKey[]>();
+  for (const key of keys) {
+    const some = found.get(key.relation);
+    if (some) some.push(key);
+    else found.set(key.relation, [key]);
+  }
+  return found;
+}
