@@ -37,7 +37,7 @@ import {
 import type { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
-import { originsBelow, type OriginMap } from './writers.ts';
+import { originsBelow, type OriginMap, type Seen } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
@@ -73,6 +73,9 @@ export class ChangeWriter {
   #mustBeAlone = false;
   /** The group limit when the local transaction began. */
   #limit = LONG_AGO;
+  /** What the provider had seen, and up to when of all other nodes, in this local transaction. */
+  #seen: Seen | undefined;
+  #seenUpTo = LONG_AGO;
 
   constructor(options: {
     session: Session;
@@ -126,6 +129,7 @@ export class ChangeWriter {
   /** Call it when a local transaction has begun, the second try of one too. */
   begin(): void {
     this.#limit = this.groupLimit();
+    this.#seen = undefined;
     this.#tables.begin();
     this.#counts.begin();
     this.#deferred.clear();
@@ -522,7 +526,11 @@ export class ChangeWriter {
 
   /** Rows older than this are overwritten without looking: they are older than the change, and its writer had seen them. */
   fastLimit({ commitTime, seen }: ChangeContext): PgTime {
-    const upTo = seen.upToOfAll(this.#otherNodes());
-    return upTo < commitTime ? upTo : commitTime;
+    // Most changes follow the same heartbeat.
+    if (seen !== this.#seen) {
+      this.#seen = seen;
+      this.#seenUpTo = seen.upToOfAll(this.#otherNodes());
+    }
+    return this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
   }
 }

@@ -350,15 +350,17 @@ export class LinkStream {
 
   /** Counts what a local commit has brought; it may be a part of what was asked for. */
   #countCommit(parts: readonly TransactionPart[]): void {
+    let position: Lsn | undefined;
     for (const { context, changes, endLsn, isAlone, isFirst } of parts) {
       if (endLsn === undefined) continue;
+      position = endLsn;
       this.#state.applying = null;
       this.#state.appliedCommitTime = context.commitTime;
       if (!isFirst || changes.some(isOfUser)) this.#state.commits += 1;
       if (isAlone && !changes.every(isOfUser)) this.#context.onMembershipChange();
       this.#hearAll(changes);
-      this.#committed(endLsn);
     }
+    if (position !== undefined) this.#committed(position);
   }
 
   /** A transaction that a user wants skipped: what is committed of it is the position, and the record of that. */

@@ -7,6 +7,7 @@ import type { PgTime } from '../base/pg-time.ts';
 import type { SharedTime } from '../base/shared-time.ts';
 import { restartOnFailure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
+import { temporaryDir } from '../config/paths.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { OwnStreamReport, OwnStreamStatus } from '../catalog/own-stream.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
@@ -24,6 +25,7 @@ import { AckLedger } from '../receive/ack-ledger.ts';
 import { MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
 import { Receiver, type Received } from '../receive/receiver.ts';
+import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat, type Heartbeat } from '../receive/watermark.ts';
 import { APPLY_SETTINGS } from './apply-settings.ts';
 import { describeError } from './describe-error.ts';
@@ -174,7 +176,7 @@ export class OwnStream {
         publications: ['bdr_own'],
         start: progress,
         providerMajor: await serverMajor(bookkeeping),
-        streaming: false,
+        streaming: true,
       },
       { applicationName: 'bdr:own:send', signal },
     );
@@ -223,7 +225,8 @@ class OwnReader {
   readonly #feedback: Wakeup;
   readonly #state: LinkState;
   readonly #signal: AbortSignal;
-  readonly #receiver = new Receiver(() => false);
+  readonly #streamed = new StreamedTransactions(temporaryDir());
+  readonly #receiver = new Receiver(() => false, this.#streamed);
   readonly #arrived = new Wakeup();
   readonly #drained = new Wakeup();
   #pending = new Pending();
@@ -247,6 +250,14 @@ class OwnReader {
   }
 
   async read(): Promise<void> {
+    try {
+      await this.#read();
+    } finally {
+      await this.#streamed[Symbol.asyncDispose]();
+    }
+  }
+
+  async #read(): Promise<void> {
     const state = this.#state;
     state.waitingSince = performance.now();
     const take = (received: Received) => {
@@ -264,15 +275,22 @@ class OwnReader {
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
-        this.#receiver.receive(frame, take);
+        const committed = this.#receiver.receive(frame, take);
+        if (committed) await this.#receiver.replay(committed, take, () => this.#room());
       }
-      this.#arrived.raise();
-      while (this.#pending.isFull) {
-        await this.#drained.wait(1000, this.#signal);
-        this.#signal.throwIfAborted();
-        state.progressAt = performance.now();
-      }
+      await this.#streamed.room();
+      await this.#room();
       state.waitingSince = performance.now();
+    }
+  }
+
+  /** Has what was read written, and waits while that is much. */
+  async #room(): Promise<void> {
+    this.#arrived.raise();
+    while (this.#pending.isFull) {
+      await this.#drained.wait(1000, this.#signal);
+      this.#signal.throwIfAborted();
+      this.#state.progressAt = performance.now();
     }
   }
 

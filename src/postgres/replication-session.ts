@@ -59,13 +59,7 @@ export class ReplicationSession implements AsyncDisposable {
     request: StreamRequest,
     options: { applicationName: string; signal: AbortSignal },
   ): Promise<ReplicationSession> {
-    const session = await Session.connect(conninfo, {
-      ...options,
-      replication: 'database',
-      settings: request.streaming
-        ? { logical_decoding_work_mem: process.env['LDWM'] ?? '64MB' }
-        : {},
-    });
+    const session = await Session.connect(conninfo, { ...options, replication: 'database' });
     return new ReplicationSession(session, request, options.signal);
   }
 

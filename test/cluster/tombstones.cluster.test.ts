@@ -212,6 +212,35 @@ describe('deletions on two nodes', () => {
     await one.sql('DROP FUNCTION wait_here CASCADE');
   });
 
+  test('so does what a transaction deletes that is streamed before it has committed; what it takes back does not', async () => {
+    const setting = async (change: string) => {
+      await one.sql(`ALTER SYSTEM ${change}`);
+      await one.sql('SELECT pg_reload_conf()');
+    };
+    await setting(`SET logical_decoding_work_mem = '64kB'`);
+    await one.sql(`INSERT INTO item SELECT g, 'start' FROM generate_series(3001, 6000) AS g`);
+    await cluster.settled();
+    await concurrently(cluster.nodes, async () => {
+      await two.sql(`UPDATE item SET v = 'older' WHERE id IN (3001, 3500, 6000)`);
+      await one.sql(`
+        BEGIN;
+        DELETE FROM item WHERE id BETWEEN 3001 AND 3499;
+        SAVEPOINT s;
+        DELETE FROM item WHERE id BETWEEN 3500 AND 4000;
+        ROLLBACK TO SAVEPOINT s;
+        DELETE FROM item WHERE id BETWEEN 4001 AND 6000;
+        COMMIT`);
+    });
+    expect(await ids(cluster, 3001, 3500, 6000)).toEqual([3500]);
+    await until('the own stream to have had it in chunks', async () => {
+      const [row] = await one.sql(
+        `SELECT stream_txns > 0 FROM pg_stat_replication_slots WHERE slot_name ~ '_own__$'`,
+      );
+      return row?.[0] === true;
+    });
+    await setting('RESET logical_decoding_work_mem');
+  });
+
   test('what everybody has passed is forgotten', async () => {
     for (const node of cluster.nodes) {
       await until(`${node.name} to forget`, async () => {
