@@ -21,7 +21,7 @@ const MOST_PIECES = 1000;
 export function copyPieces(tables: readonly CopyTable[]): CopyPiece[] {
   return tables.flatMap((table) => {
     const count = Math.min(Math.floor(table.bytes / PIECE_BYTES), MOST_PIECES, table.blocks);
-    if (count < 2) return [{ table }];
+    if (count < 2 || table.isReadWhole) return [{ table }];
     return Array.from({ length: count }, (_, index): CopyPiece => {
       const start = Math.floor((table.blocks * index) / count);
       const end = Math.floor((table.blocks * (index + 1)) / count);

@@ -14,4 +14,9 @@ export interface CopyTable {
   readonly bytes: number;
   /** Of the table itself, where its rows can be told apart by block; else 0. */
   readonly blocks: number;
+  /**
+   * A query of it would run code of its owner on the source, who is no superuser: it is read as a whole, by a COPY of the table
+   * itself, for which nothing is planned.
+   */
+  readonly isReadWhole: boolean;
 }

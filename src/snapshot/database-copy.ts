@@ -1,9 +1,10 @@
-import { BdrError, messageOf } from '../base/errors.ts';
+import { BdrError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { quoteQualified } from '../base/names.ts';
+import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
+import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
@@ -12,16 +13,18 @@ import type { Conninfo, ConninfoValues } from '../postgres/conninfo.ts';
 import { serverMajor } from '../postgres/server-facts.ts';
 import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
-import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { presentCode } from '../postgres/shelved-code.ts';
 import { copyPieces } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
 import { CopyProgress } from './copy-progress.ts';
-import type { DumpEntry } from './dump-archive.ts';
 import { forTarget, incompatibilities } from './dump-target.ts';
 import type { Environment } from './pg-dump-system.ts';
 import { dumpSchema } from './schema-dump.ts';
 import { takeSourceSnapshot, type CopyPosition } from './source-snapshot.ts';
-import { copyRows, copyRowVersions, listTables } from './table-copy.ts';
+import { ownersOfCode } from './owners-of-code.ts';
+import { computedIndexes, SchemaRestore } from './schema-restore.ts';
+import { copyStagedRows } from './staged-rows.ts';
+import { copyRows, copyRowVersions, listTables, type ReadTable } from './table-copy.ts';
 
 export type { CopyPosition } from './source-snapshot.ts';
 export { objectsBefore, wipeDatabase, type Before } from './wipe.ts';
@@ -98,6 +101,7 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   await onStep('taking a snapshot');
   const holder = await open(options.source, 'hold');
   const snapshotSession = await open(options.source, 'snapshot');
+  await prepareOwners(holder);
   const { position, exportId } = await takeSourceSnapshot(
     snapshotSession,
     holder,
@@ -105,9 +109,13 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   );
 
   await onStep('copying the schema');
-  const target = await open(options.target, 'restore', RESTORE_SETTINGS);
-  // So that a successor ends what a dead agent's copy is still at.
-  await markAgentSession(target);
+  const openMarked = async () => {
+    const session = await open(options.target, 'restore', RESTORE_SETTINGS);
+    // So that a successor ends what a dead agent's copy is still at.
+    await markAgentSession(session);
+    return session;
+  };
+  const target = await openMarked();
   const dump = await dumpSchema({
     serverMajor: await serverMajor(holder),
     connection: options.sourceParameters as Record<string, string>,
@@ -139,23 +147,53 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
       hint: 'Give this join up: part the node on a member, SELECT bdr.remove_bdr_from_local_node() here, and join from a server of the same or a newer major.',
     });
   }
+  await refusePresentCode(target);
   const schemas = await target.query<{ name: string }>('SELECT nspname AS name FROM pg_namespace');
   const placeOf = { major: targetMajor, schemas: schemas.map(({ name }) => name) };
-  await target.transaction(async () => {
-    for (const entry of forTarget(dump.preData, placeOf)) await restore(target, entry);
-  });
+  const schema = new SchemaRestore(
+    forTarget(dump.preData, placeOf),
+    forTarget(dump.postData, placeOf),
+  );
+  const tables = await listTables(snapshotSession);
+  await schema.beforeRows(target, await computedIndexes(snapshotSession, tables));
+  await target.close();
 
   await onStep('copying rows');
-  await copyTables(options, { exportId, position, snapshotSession, open });
-  await copySequences(snapshotSession, target);
+  await copyTables(options, { exportId, position, snapshotSession, tables, open });
+  const builder = await openMarked();
+  await copySequences(snapshotSession, builder);
 
   await onStep('building indexes and constraints');
-  await target.script(MORE_SORT_MEMORY);
-  await restorePostData(target, forTarget(dump.postData, placeOf), options);
-  await resetSettings(target);
-  await target.query('SELECT bdr.internal_sync_publication()');
-  await analyze(target);
+  await builder.script(MORE_SORT_MEMORY);
+  await schema.afterRows(builder, options);
+  await builder.close();
+  const finisher = await openMarked();
+  await finisher.script(MORE_SORT_MEMORY);
+  await schema.fillMaterializedViews(finisher, options);
+  await finisher.query('SELECT bdr.internal_sync_publication()');
+  await analyze(finisher);
   return position;
+}
+
+/** Before the snapshot, which is to show what is made here. */
+async function prepareOwners(source: Session): Promise<void> {
+  const tables = await listTables(source);
+  const owners = await ownersOfCode(
+    source,
+    tables.map(({ name }) => name),
+  );
+  await prepareRestricted(source, owners.values());
+}
+
+/** A definition that names a function may mean another one of the same name that is there already. */
+async function refusePresentCode(target: Session): Promise<void> {
+  const present = await presentCode(target);
+  if (present.length === 0) return;
+  throw new BdrError('target_not_suitable', {
+    message: 'this database holds functions or domains of roles that are no superusers',
+    detail: present.join('; '),
+    hint: 'Drop them; what the group has of them comes with the join. The agent tries again.',
+  });
 }
 
 /** Before the node is ready, because plans need it at once. The server's own catalogs can wait for autovacuum. */
@@ -184,55 +222,25 @@ const MORE_SORT_MEMORY = /* sql */ `
   WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')
 `;
 
-async function restore(target: Session, entry: DumpEntry): Promise<void> {
-  try {
-    await target.script(entry.sql);
-  } catch (error) {
-    if (target.lost.aborted) throw error;
-    throw new BdrError('schema_copy_failed', {
-      message: `could not restore ${entry.type} ${entry.schema ? `${entry.schema}.` : ''}${entry.name}: ${messageOf(error)}`,
-      detail: detailOf(error),
-      hint: 'Extensions, collations and the like must be available on this server as on the source. The agent tries again.',
-      sqlstate: sqlstateOf(error),
-      cause: error,
-    });
-  }
-}
-
-async function restorePostData(
-  target: Session,
-  entries: readonly DumpEntry[],
-  { onProgress, now }: DatabaseCopyOptions,
-): Promise<void> {
-  let toldAt = now();
-  for (const [index, entry] of entries.entries()) {
-    await restore(target, entry);
-    if (now() - toldAt < 1000) continue;
-    toldAt = now();
-    const percent = Math.floor(((index + 1) / entries.length) * 100);
-    await onProgress({
-      text: `${index + 1} of ${entries.length}, ${entry.type} ${entry.name}`,
-      percent,
-    });
-  }
-}
-
-/** A dump sets things for its own session, an empty search_path among them. */
-async function resetSettings(target: Session): Promise<void> {
-  await target.script(`SET search_path = ''; SET row_security = on`);
-}
-
 async function copyTables(
   options: DatabaseCopyOptions,
   context: {
     exportId: string;
     position: CopyPosition;
     snapshotSession: Session;
+    tables: readonly CopyTable[];
     open: OpenSession;
   },
 ): Promise<void> {
-  const { exportId, position, snapshotSession, open } = context;
-  const tables = await listTables(snapshotSession);
+  const { exportId, position, snapshotSession, tables, open } = context;
+  // Of what is there before the rows. It stays so: nobody but superusers makes definitions meanwhile.
+  const target = await open(options.target, 'copy', RESTORE_SETTINGS);
+  const owners = await ownersOfCode(
+    target,
+    tables.map(({ name }) => name),
+  );
+  await prepareRestricted(target, owners.values());
+  await target.close();
   const progress = new CopyProgress({
     totalBytes: tables.reduce((sum, table) => sum + table.bytes, 0),
     tables: tables.length,
@@ -252,6 +260,7 @@ async function copyTables(
     await from.script(
       `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '${exportId}'`,
     );
+    const read = readerOf(from, () => open(options.source, 'copy'), exportId);
     const into = await open(options.target, 'copy', RESTORE_SETTINGS);
     await markAgentSession(into);
     const name = copyOriginName(options.node, number);
@@ -267,15 +276,17 @@ async function copyTables(
         ]);
         await work();
       });
-    if (number === 1) await copyGroup(from, stamped, into, options, writerOfOrigin);
+    if (number === 1) await copyGroup(from, read, stamped, into, options, writerOfOrigin);
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;
       await stamped(async () => {
-        const rows = await copyRows(from, into, piece, {
-          onBytes: (bytes) => progress.moved(bytes),
-          signal,
-        });
-        await copyRowVersions(from, into, piece, options.watermark, writerOfOrigin);
+        const owner = owners.get(displayName(piece.table.name));
+        const passing = { onBytes: (bytes: number) => progress.moved(bytes), signal };
+        const rows =
+          owner === undefined
+            ? await copyRows(from, into, piece, passing)
+            : await copyStagedRows(from, into, piece, owner, passing);
+        await copyRowVersions(read, into, piece, options.watermark, writerOfOrigin);
         const left = (piecesLeft.get(piece.table) ?? 0) - 1;
         piecesLeft.set(piece.table, left);
         progress.rowsDone(rows, left === 0);
@@ -298,9 +309,31 @@ async function copyTables(
   await progress.finish();
 }
 
+/** Reads in the copy's snapshot, where that runs code of a table's owner with the owner's rights, in a session of its own. */
+function readerOf(from: Session, openOwners: () => Promise<Session>, exportId: string): ReadTable {
+  let owners: Promise<Session> | undefined;
+  return async <Row extends object>(table: CopyTable, sql: string) => {
+    if (!table.isReadWhole) return from.query<Row>(sql);
+    owners ??= openOwners();
+    const session = await owners;
+    await session.script(
+      `BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '${exportId}'`,
+    );
+    try {
+      const statement = `SELECT json_agg(row_to_json(r.*))::text FROM (${sql}) AS r`;
+      const answer = await readRestricted(session, table.name, statement);
+      return JSON.parse(answer || '[]') as Row[];
+    } finally {
+      // Not committed: what this has made for itself, the snapshot would not show the next time.
+      if (!session.lost.aborted) await session.script('ROLLBACK');
+    }
+  };
+}
+
 /** Copies what the source knows of the group: all but this node's own rows, which are ahead here. */
 async function copyGroup(
   from: Session,
+  read: ReadTable,
   stamped: (work: () => Promise<void>) => Promise<void>,
   into: Session,
   { node, watermark, signal }: DatabaseCopyOptions,
@@ -325,6 +358,7 @@ async function copyGroup(
       rows: 0,
       bytes: 0,
       blocks: 0,
+      isReadWhole: false,
     };
     return [table, others];
   };
@@ -337,7 +371,7 @@ async function copyGroup(
       const [table, others] = await groupTable(name, prefix);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${others}`);
       await copyRows(from, into, { table, where: others }, { onBytes: () => undefined, signal });
-      await copyRowVersions(from, into, { table }, watermark, writerOfOrigin);
+      await copyRowVersions(read, into, { table }, watermark, writerOfOrigin);
     }
   });
 }
@@ -373,10 +407,4 @@ function providerByNumber(
 ): NodeId | undefined {
   const found = origins.find(({ number }) => number === origin);
   return found && providerOfOrigin(found.name, dboid);
-}
-
-function detailOf(error: unknown): string | undefined {
-  const detail =
-    error instanceof Error ? (error as unknown as { detail?: unknown }).detail : undefined;
-  return typeof detail === 'string' ? detail : undefined;
 }

@@ -1,4 +1,5 @@
-import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
+import { assert } from '../base/assert.ts';
+import { displayName, quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
 import { relayCopy } from '../postgres/copy-relay.ts';
@@ -6,6 +7,7 @@ import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
 import type { CopyPiece } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
+import { ownersOfCode } from './owners-of-code.ts';
 
 /** The tables that a node replicates, largest first, so that the last ones to finish are small. */
 export async function listTables(source: Session): Promise<CopyTable[]> {
@@ -63,6 +65,8 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
     LEFT JOIN pg_am AS m ON m.oid = c.relam
     ORDER BY pg_table_size(c.oid) DESC, 1, 2
   `);
+  const names = rows.map(({ schema, name }) => ({ schema, name }));
+  const owners = await ownersOfCode(source, names);
   return rows.map((row) => ({
     name: { schema: row.schema, name: row.name },
     columns: JSON.parse(row.columns ?? '[]') as string[],
@@ -71,39 +75,58 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
     rows: Number(row.rows),
     bytes: Number(row.bytes),
     blocks: Number(row.blocks),
+    isReadWhole: owners.has(displayName(row)),
   }));
+}
+
+export interface CopyRowsOptions {
+  readonly onBytes: (bytes: number) => void;
+  readonly signal: AbortSignal;
 }
 
 /** Streams a table, or a piece of one, from the source's snapshot into the target's open transaction. Returns how many rows there were. */
 export async function copyRows(
   source: Session,
   target: Session,
-  { table, where }: CopyPiece,
-  options: {
-    readonly onBytes: (bytes: number) => void;
-    readonly signal: AbortSignal;
-  },
+  piece: CopyPiece,
+  options: CopyRowsOptions,
 ): Promise<number> {
-  const name = quoteQualified(table.name);
-  const columns = table.columns.map(quoteIdent).join(', ');
-  const condition = where === undefined ? '' : ` WHERE ${where}`;
-  // A table without a column has rows all the same; COPY knows no empty list.
-  const list = columns === '' ? '' : ` (${columns})`;
+  const { name, format } = piece.table;
   return relayCopy(
     source,
-    `COPY (SELECT ${columns} FROM ONLY ${name}${condition}) TO STDOUT WITH (FORMAT ${table.format})`,
+    copyOutSql(piece, format),
     target,
-    `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`,
+    `COPY ${quoteQualified(name)}${columnList(piece.table)} FROM STDIN WITH (FORMAT ${format})`,
     options,
   );
 }
+
+/** Reads a table, or a piece of one. */
+export function copyOutSql({ table, where }: CopyPiece, format: CopyTable['format']): string {
+  const name = quoteQualified(table.name);
+  if (table.isReadWhole) {
+    assert(where === undefined, 'a table that is read whole is one piece');
+    return `COPY ${name}${columnList(table)} TO STDOUT WITH (FORMAT ${format})`;
+  }
+  const columns = table.columns.map(quoteIdent).join(', ');
+  const condition = where === undefined ? '' : ` WHERE ${where}`;
+  return `COPY (SELECT ${columns} FROM ONLY ${name}${condition}) TO STDOUT WITH (FORMAT ${format})`;
+}
+
+/** A table without a column has rows all the same; COPY knows no empty list. */
+export function columnList({ columns }: CopyTable): string {
+  return columns.length === 0 ? '' : ` (${columns.map(quoteIdent).join(', ')})`;
+}
+
+/** Runs a query without parameters that reads a table of the source, in the copy's snapshot. */
+export type ReadTable = <Row extends object>(table: CopyTable, sql: string) => Promise<Row[]>;
 
 /**
  * Copies the true versions of the rows that were written after `watermark`: a change that is still on its way may be older than
  * they are. Everything up to the watermark is older than whatever may come.
  */
 export async function copyRowVersions(
-  source: Session,
+  read: ReadTable,
   target: Session,
   { table, where }: CopyPiece,
   watermark: PgTime,
@@ -113,14 +136,14 @@ export async function copyRowVersions(
   const key = table.key
     .map((name) => `${quoteLiteral(name)}, t.${quoteIdent(name)}::text`)
     .join(', ');
-  const rows = await source.query<{ key: string; time: string; origin: string }>(
+  const rows = await read<{ key: string; time: string; origin: string }>(
+    table,
     `SELECT jsonb_build_object(${key})::text AS key,` +
-      ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
-      ` (pg_xact_commit_timestamp_origin(t.xmin)).roident AS origin` +
+      ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')}::text AS time,` +
+      ` (pg_xact_commit_timestamp_origin(t.xmin)).roident::text AS origin` +
       ` FROM ONLY ${quoteQualified(table.name)} AS t` +
-      ` WHERE pg_xact_commit_timestamp(t.xmin) > $1::timestamptz` +
+      ` WHERE pg_xact_commit_timestamp(t.xmin) > ${quoteLiteral(formatPgTime(watermark))}::timestamptz` +
       (where === undefined ? '' : ` AND ${where}`),
-    [formatPgTime(watermark)],
   );
   const versions = rows.flatMap((row): RowVersion[] => {
     const node = writerOfOrigin(Number(row.origin));
