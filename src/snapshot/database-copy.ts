@@ -14,6 +14,7 @@ import { serverMajor } from '../postgres/server-facts.ts';
 import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { presentCode } from '../postgres/shelved-code.ts';
+import { readUserCode } from '../postgres/user-code.ts';
 import { copyPieces } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
 import { CopyProgress } from './copy-progress.ts';
@@ -21,6 +22,7 @@ import { forTarget, incompatibilities } from './dump-target.ts';
 import type { Environment } from './pg-dump-system.ts';
 import { dumpSchema } from './schema-dump.ts';
 import { takeSourceSnapshot, type CopyPosition } from './source-snapshot.ts';
+import { holdTables } from './hold-tables.ts';
 import { ownersOfCode } from './owners-of-code.ts';
 import { computedIndexes, SchemaRestore } from './schema-restore.ts';
 import { copyStagedRows } from './staged-rows.ts';
@@ -154,14 +156,18 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
     forTarget(dump.preData, placeOf),
     forTarget(dump.postData, placeOf),
   );
-  const tables = await listTables(snapshotSession);
+  const tables = await holdTables(
+    await open(options.source, 'hold'),
+    snapshotSession,
+    await listTables(snapshotSession),
+  );
   await schema.beforeRows(target, await computedIndexes(snapshotSession, tables));
   await target.close();
 
   await onStep('copying rows');
   await copyTables(options, { exportId, position, snapshotSession, tables, open });
   const builder = await openMarked();
-  await copySequences(snapshotSession, builder);
+  await copySequences(snapshotSession, holder, builder);
 
   await onStep('building indexes and constraints');
   await builder.script(MORE_SORT_MEMORY);
@@ -178,11 +184,15 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
 /** Before the snapshot, which is to show what is made here. */
 async function prepareOwners(source: Session): Promise<void> {
   const tables = await listTables(source);
-  const owners = await ownersOfCode(
+  const owners = await readUserCode(
     source,
     tables.map(({ name }) => name),
   );
-  await prepareRestricted(source, owners.values());
+  const ordinary = owners.filter(({ isOwnersTrusted }) => !isOwnersTrusted);
+  await prepareRestricted(
+    source,
+    ordinary.map(({ owner }) => owner),
+  );
 }
 
 /** A definition that names a function may mean another one of the same name that is there already. */
@@ -376,10 +386,13 @@ async function copyGroup(
   });
 }
 
-/** Sequences are not replicated: the new node begins where the source stood. */
-async function copySequences(source: Session, target: Session): Promise<void> {
-  const rows = await source.query<{ schema: string; name: string }>(/* sql */ `
-    SELECT n.nspname AS schema, c.relname AS name
+/**
+ * Sequences are not replicated: the new node begins where the source stood. A sequence that has given out no value yet is read with
+ * its owner's rights, by `reader`: by now something else of his may have that name.
+ */
+async function copySequences(source: Session, reader: Session, target: Session): Promise<void> {
+  const rows = await source.query<{ schema: string; name: string; last: string | null }>(/* sql */ `
+    SELECT n.nspname AS schema, c.relname AS name, pg_sequence_last_value(c.oid) AS last
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'S' AND c.relpersistence = 'p'
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
@@ -389,13 +402,12 @@ async function copySequences(source: Session, target: Session): Promise<void> {
   `);
   for (const row of rows) {
     const name = quoteQualified(row);
-    const [value] = await source.query<{ last: string; called: string }>(
-      `SELECT last_value AS last, is_called AS called FROM ${name}`,
-    );
+    const first =
+      row.last ?? (await readRestricted(reader, row, `SELECT last_value::text FROM ${name}`));
     await target.query('SELECT setval($1::regclass, $2, $3)', [
       name,
-      value?.last ?? null,
-      value?.called === 't',
+      first ?? null,
+      row.last !== null,
     ]);
   }
 }

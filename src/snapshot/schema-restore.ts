@@ -5,7 +5,7 @@ import type { Session } from '../postgres/session.ts';
 import { ShelvedCode } from '../postgres/shelved-code.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import { readUserCode } from '../postgres/user-code.ts';
-import type { CopyTable } from './copy-table.ts';
+import type { ListedTable } from './copy-table.ts';
 import type { DumpEntry } from './dump-archive.ts';
 
 const MATERIALIZED = 'MATERIALIZED VIEW DATA';
@@ -121,7 +121,7 @@ async function restore(target: Session, entry: DumpEntry): Promise<void> {
  */
 export async function computedIndexes(
   source: Session,
-  tables: readonly CopyTable[],
+  tables: readonly ListedTable[],
 ): Promise<ReadonlySet<string>> {
   const code = await readUserCode(
     source,

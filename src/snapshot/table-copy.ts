@@ -1,16 +1,15 @@
 import { assert } from '../base/assert.ts';
-import { displayName, quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
+import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
 import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
 import type { CopyPiece } from './copy-pieces.ts';
-import type { CopyTable } from './copy-table.ts';
-import { ownersOfCode } from './owners-of-code.ts';
+import type { CopyTable, ListedTable } from './copy-table.ts';
 
 /** The tables that a node replicates, largest first, so that the last ones to finish are small. */
-export async function listTables(source: Session): Promise<CopyTable[]> {
+export async function listTables(source: Session): Promise<ListedTable[]> {
   const rows = await source.query<{
     schema: string;
     name: string;
@@ -65,8 +64,6 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
     LEFT JOIN pg_am AS m ON m.oid = c.relam
     ORDER BY pg_table_size(c.oid) DESC, 1, 2
   `);
-  const names = rows.map(({ schema, name }) => ({ schema, name }));
-  const owners = await ownersOfCode(source, names);
   return rows.map((row) => ({
     name: { schema: row.schema, name: row.name },
     columns: JSON.parse(row.columns ?? '[]') as string[],
@@ -75,7 +72,6 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
     rows: Number(row.rows),
     bytes: Number(row.bytes),
     blocks: Number(row.blocks),
-    isReadWhole: owners.has(displayName(row)),
   }));
 }
 
