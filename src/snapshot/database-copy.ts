@@ -25,8 +25,9 @@ import { takeSourceSnapshot, type CopyPosition } from './source-snapshot.ts';
 import { holdTables } from './hold-tables.ts';
 import { ownersOfCode } from './owners-of-code.ts';
 import { computedIndexes, SchemaRestore } from './schema-restore.ts';
+import { tableReader, type ReadTable } from './read-table.ts';
 import { copyStagedRows } from './staged-rows.ts';
-import { copyRows, copyRowVersions, listTables, type ReadTable } from './table-copy.ts';
+import { copyRows, copyRowVersions, listTables } from './table-copy.ts';
 
 export type { CopyPosition } from './source-snapshot.ts';
 export { objectsBefore, wipeDatabase, type Before } from './wipe.ts';
@@ -270,7 +271,7 @@ async function copyTables(
     await from.script(
       `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '${exportId}'`,
     );
-    const read = readerOf(from, () => open(options.source, 'copy'), exportId);
+    const read = tableReader(from, () => open(options.source, 'copy'), exportId);
     const into = await open(options.target, 'copy', RESTORE_SETTINGS);
     await markAgentSession(into);
     const name = copyOriginName(options.node, number);
@@ -317,27 +318,6 @@ async function copyTables(
   const failure = results.find((result) => result.status === 'rejected');
   if (failure) throw failed.signal.reason as Error;
   await progress.finish();
-}
-
-/** Reads in the copy's snapshot, where that runs code of a table's owner with the owner's rights, in a session of its own. */
-function readerOf(from: Session, openOwners: () => Promise<Session>, exportId: string): ReadTable {
-  let owners: Promise<Session> | undefined;
-  return async <Row extends object>(table: CopyTable, sql: string) => {
-    if (!table.isReadWhole) return from.query<Row>(sql);
-    owners ??= openOwners();
-    const session = await owners;
-    await session.script(
-      `BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '${exportId}'`,
-    );
-    try {
-      const statement = `SELECT json_agg(row_to_json(r.*))::text FROM (${sql}) AS r`;
-      const answer = await readRestricted(session, table.name, statement);
-      return JSON.parse(answer || '[]') as Row[];
-    } finally {
-      // Not committed: what this has made for itself, the snapshot would not show the next time.
-      if (!session.lost.aborted) await session.script('ROLLBACK');
-    }
-  };
 }
 
 /** Copies what the source knows of the group: all but this node's own rows, which are ahead here. */

@@ -7,6 +7,7 @@ import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
 import type { CopyPiece } from './copy-pieces.ts';
 import type { CopyTable, ListedTable } from './copy-table.ts';
+import type { ReadTable } from './read-table.ts';
 
 /** The tables that a node replicates, largest first, so that the last ones to finish are small. */
 export async function listTables(source: Session): Promise<ListedTable[]> {
@@ -113,9 +114,6 @@ export function copyOutSql({ table, where }: CopyPiece, format: CopyTable['forma
 export function columnList({ columns }: CopyTable): string {
   return columns.length === 0 ? '' : ` (${columns.map(quoteIdent).join(', ')})`;
 }
-
-/** Runs a query without parameters that reads a table of the source, in the copy's snapshot. */
-export type ReadTable = <Row extends object>(table: CopyTable, sql: string) => Promise<Row[]>;
 
 /**
  * Copies the true versions of the rows that were written after `watermark`: a change that is still on its way may be older than
