@@ -196,11 +196,11 @@ async function prepareOwners(source: Session): Promise<void> {
   );
 }
 
-/** A definition that names a function may mean another one of the same name that is there already. */
+/** As the join has checked; but anybody may have made some between that and its registration. */
 async function refusePresentCode(target: Session): Promise<void> {
   const present = await presentCode(target);
   if (present.length === 0) return;
-  throw new BdrError('target_not_suitable', {
+  throw new BdrError('schema_copy_failed', {
     message: 'this database holds functions or domains of roles that are no superusers',
     detail: present.join('; '),
     hint: 'Drop them; what the group has of them comes with the join. The agent tries again.',
