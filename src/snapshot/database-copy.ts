@@ -157,16 +157,14 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
     forTarget(dump.preData, placeOf),
     forTarget(dump.postData, placeOf),
   );
-  const tables = await holdTables(
-    await open(options.source, 'hold'),
-    snapshotSession,
-    await listTables(snapshotSession),
-  );
+  const guard = await open(options.source, 'hold');
+  const tables = await holdTables(guard, snapshotSession, await listTables(snapshotSession));
   await schema.beforeRows(target, await computedIndexes(snapshotSession, tables));
   await target.close();
 
   await onStep('copying rows');
   await copyTables(options, { exportId, position, snapshotSession, tables, open });
+  await guard.close();
   const builder = await openMarked();
   await copySequences(snapshotSession, holder, builder);
 

@@ -71,6 +71,17 @@ describe.each([14, 18])('the source’s tables, on PostgreSQL %i', (major) => {
     expect(await readWhole(listed('code', LARGE), listed('plain'))).toEqual([true, true]);
   });
 
+  test('are not asked of an owner who may not read all of them', async () => {
+    await owner.script(`
+      CREATE TABLE app.forced (id integer PRIMARY KEY);
+      ALTER TABLE app.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+      CREATE TABLE app.revoked (id integer PRIMARY KEY);
+      REVOKE ALL ON app.revoked FROM mallory
+    `);
+    await session.script('ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+    expect(await readWhole(listed('forced'), listed('revoked'))).toEqual([false, false]);
+  });
+
   test('stay as they are: definitions wait', async () => {
     await holdTables(guard, session, [listed('plain', LARGE)]);
     await owner.script(`SET lock_timeout = '100ms'`);

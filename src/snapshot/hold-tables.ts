@@ -12,8 +12,9 @@ const LOCK_TIMEOUT = '2s';
  * Locks tables of the source until the transaction that this begins in `guard` ends, and tells how each may be read.
  *
  * A superuser's query of an ordinary role's table may run that role's code, if only to be planned: so such tables are read by COPY,
- * which plans nothing, and whole. Only a large one is worth a lock that keeps indexes and statistics as they are: its pieces are
- * read by queries if none of that runs code, and if the lock is to be had soon, which VACUUM may prevent.
+ * which plans nothing, and whole; the versions of its rows with the owner's rights. Only a large one, or one whose owner could not
+ * read it, is worth a lock that keeps indexes and statistics as they are: it is read by queries if none of that runs code, and if
+ * the lock is to be had soon, which VACUUM may prevent.
  *
  * `source` sees the copy's snapshot. A table that is another one by now, or a view of somebody's in its place, is an error.
  */
@@ -24,12 +25,13 @@ export async function holdTables(
 ): Promise<CopyTable[]> {
   const names = tables.map(({ name }) => name);
   await guard.script('BEGIN');
-  for (const name of names) {
-    await guard.script(`LOCK TABLE ONLY ${quoteQualified(name)} IN ACCESS SHARE MODE`);
+  if (names.length > 0) {
+    const list = names.map((name) => `ONLY ${quoteQualified(name)}`).join(', ');
+    await guard.script(`LOCK TABLE ${list} IN ACCESS SHARE MODE`);
   }
-  const [then, now] = [await readOids(source, names), await readOids(guard, names)];
+  const [then, now] = [await findTables(source, names), await findTables(guard, names)];
   for (const name of names) {
-    if (then.get(displayName(name)) === now.get(displayName(name))) continue;
+    if (then.get(displayName(name))?.oid === now.get(displayName(name))?.oid) continue;
     throw new BdrError('schema_copy_failed', {
       message: `table ${displayName(name)} was replaced on the source while it was to be copied`,
       hint: 'The agent tries again.',
@@ -43,7 +45,8 @@ export async function holdTables(
   const kept = new Set<string>();
   for (const table of tables) {
     const name = displayName(table.name);
-    if (!trusted.has(name) && isCut(table) && (await keep(guard, table.name))) kept.add(name);
+    if (trusted.has(name) || (!isCut(table) && now.get(name)?.isReadable)) continue;
+    if (await keep(guard, table.name)) kept.add(name);
   }
   // Only now, what is kept stays so.
   const harmless = new Set(
@@ -74,18 +77,33 @@ async function keep(guard: Session, table: QualifiedName): Promise<boolean> {
   }
 }
 
-async function readOids(
+interface FoundTable {
+  readonly oid: string;
+  /** The owner may read all rows. */
+  readonly isReadable: boolean;
+}
+
+async function findTables(
   session: Session,
   names: readonly QualifiedName[],
-): Promise<Map<string, string>> {
-  const rows = await session.query<{ schema: string; name: string; oid: string }>(
+): Promise<Map<string, FoundTable>> {
+  const rows = await session.query<{
+    schema: string;
+    name: string;
+    oid: string;
+    readable: string;
+  }>(
     /* sql */ `
-      SELECT n.nspname AS schema, c.relname AS name, c.oid
+      SELECT n.nspname AS schema, c.relname AS name, c.oid,
+             has_schema_privilege(c.relowner, n.oid, 'USAGE') AND has_table_privilege(c.relowner, c.oid, 'SELECT')
+             AND NOT (c.relrowsecurity AND c.relforcerowsecurity) AS readable
       FROM json_to_recordset($1::json) AS asked (schema text, name text)
       JOIN pg_namespace AS n ON n.nspname = asked.schema
       JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = asked.name AND c.relkind = 'r'
     `,
     [JSON.stringify(names)],
   );
-  return new Map(rows.map((row) => [displayName(row), row.oid]));
+  return new Map(
+    rows.map((row) => [displayName(row), { oid: row.oid, isReadable: row.readable === 't' }]),
+  );
 }

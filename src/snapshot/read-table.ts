@@ -1,5 +1,8 @@
+import { BdrError, messageOf } from '../base/errors.ts';
+import { displayName } from '../base/names.ts';
 import { readRestricted } from '../catalog/restricted.ts';
 import type { Session } from '../postgres/session.ts';
+import { sqlstateOf } from '../postgres/sqlstate.ts';
 import type { CopyTable } from './copy-table.ts';
 
 /** Runs a query without parameters that reads a table of the source, in the copy's snapshot. Its columns are text. */
@@ -26,6 +29,14 @@ export function tableReader(
       const statement = `SELECT json_agg(row_to_json(r.*))::text FROM (${sql}) AS r`;
       const answer = await readRestricted(owners, table.name, statement);
       return JSON.parse(answer || '[]') as Row[];
+    } catch (error) {
+      if (owners.lost.aborted) throw error;
+      throw new BdrError('schema_copy_failed', {
+        message: `rows of table ${displayName(table.name)} could not be looked at on the source with the rights of the table's owner: ${messageOf(error)}`,
+        hint: 'Grant the owner there what he lacks, take FORCE ROW LEVEL SECURITY away meanwhile, or change the code that the table calls; the agent tries again.',
+        sqlstate: sqlstateOf(error),
+        cause: error,
+      });
     } finally {
       // Not committed: what this has made for itself, the snapshot would not show the next time.
       if (!owners.lost.aborted) await owners.script('ROLLBACK');

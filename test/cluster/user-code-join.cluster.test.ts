@@ -44,6 +44,7 @@ const PLACES = [
   'statistics',
   'statistics_constant',
   'trigger',
+  'policy',
   'partition_key',
   'partition_check',
   'partition_index',
@@ -117,6 +118,12 @@ const TABLES = `
   CREATE MATERIALIZED VIEW app.materialized AS SELECT app.f_materialized(1) AS f;
   CREATE INDEX ON app.materialized (app.f_materialized_index(f)) WHERE app.f_materialized_index(1) > 0;
   CREATE TABLE app.plain (id integer PRIMARY KEY, v text CHECK (v <> ''));
+  CREATE TABLE app.forced (id integer PRIMARY KEY, v text);
+  ALTER TABLE app.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+  CREATE POLICY all_rows ON app.forced USING (app.f_policy(1) > 0);
+  CREATE SEQUENCE app.unused START 7;
+  CREATE SEQUENCE app.used;
+  SELECT nextval('app.used'), setval('app.unused', 9, false);
 `;
 
 /** Each with rows 1 to 3, in columns `id` and `v`. */
@@ -133,6 +140,7 @@ const FILLED = [
   'by_row',
   'by_literal',
   'plain',
+  'forced',
 ];
 
 const INDEXES =
@@ -232,6 +240,12 @@ describe.each([14, 18])(
         );
         expect(await asMallory(two, alone + query), condition).toEqual([[1]]);
       }
+    });
+
+    test('sequences go on where they stood', async () => {
+      expect(
+        await two.sql(`SELECT nextval('app.unused')::integer, nextval('app.used')::integer`),
+      ).toEqual([[9, 2]]);
     });
 
     test('definitions are what they were', async () => {
