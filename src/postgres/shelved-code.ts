@@ -134,6 +134,11 @@ const PRESENT = /* sql */ `
   ORDER BY 1 LIMIT 10
 `;
 
+/** Whether a definition of a kind, in pg_dump's words, may be code of an ordinary role. */
+export function mayBeCode(kind: string): boolean {
+  return kind === FUNCTIONS || DOMAINS.includes(kind);
+}
+
 /** Functions and domains of ordinary roles that the database holds, a few of them, for people. */
 export async function presentCode(session: Session): Promise<string[]> {
   const rows = await session.query<{ what: string }>(PRESENT);

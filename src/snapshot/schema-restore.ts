@@ -2,7 +2,7 @@ import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import type { Session } from '../postgres/session.ts';
-import { ShelvedCode } from '../postgres/shelved-code.ts';
+import { mayBeCode, ShelvedCode } from '../postgres/shelved-code.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import { readUserCode } from '../postgres/user-code.ts';
 import type { ListedTable } from './copy-table.ts';
@@ -15,8 +15,8 @@ const MATERIALIZED = 'MATERIALIZED VIEW DATA';
  * runs it with its owner's rights, in a security-restricted operation: to build an index, to fill a materialized view.
  *
  * Code is taken out while definitions are made, and is back while rows come in. So what needs it to be built is made before the
- * rows: indexes on expressions. CHECK constraints are made then as well, so that none has to look at rows with a superuser's
- * rights. Nobody else sees that it was out, because that is not committed.
+ * rows: indexes on expressions. CHECK constraints that would look at rows are made then as well, so that none does with a
+ * superuser's rights. Nobody else sees that it was out, because that is not committed.
  *
  * Each step has a session of its own: a session remembers what it has computed of an index's or partition's expressions.
  */
@@ -37,9 +37,11 @@ export class SchemaRestore {
     await target.transaction(async () => {
       const code = await ShelvedCode.open(target, 'not null');
       for (const entry of this.#preData) await restoreShelved(target, entry, code);
-      this.#hasCode = await code.shelve();
+      // A dump may put a function behind the rows.
+      this.#hasCode =
+        (await code.shelve()) || this.#definitions.some(({ type }) => mayBeCode(type));
       const isEarly = (entry: DumpEntry) =>
-        entry.type === 'CHECK CONSTRAINT' || (this.#hasCode && computed.has(indexKey(entry)));
+        looksAtRows(entry) || (this.#hasCode && computed.has(indexKey(entry)));
       const early = this.#definitions.filter(isEarly);
       this.#definitions = this.#definitions.filter((entry) => !isEarly(entry));
       for (const entry of early) await restoreShelved(target, entry, code);
@@ -75,6 +77,11 @@ export class SchemaRestore {
       await tell(index, entry);
     }
   }
+}
+
+/** One that is NOT VALID does not, and old rows need not keep to it. */
+function looksAtRows({ type, sql }: DumpEntry): boolean {
+  return type === 'CHECK CONSTRAINT' && !/ NOT (VALID|ENFORCED);\s*$/.test(sql);
 }
 
 interface RestoreOptions {

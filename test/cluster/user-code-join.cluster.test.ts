@@ -45,6 +45,7 @@ const PLACES = [
   'statistics_constant',
   'trigger',
   'policy',
+  'not_valid',
   'partition_key',
   'partition_check',
   'partition_index',
@@ -121,6 +122,9 @@ const TABLES = `
   CREATE TABLE app.forced (id integer PRIMARY KEY, v text);
   ALTER TABLE app.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
   CREATE POLICY all_rows ON app.forced USING (app.f_policy(1) > 0);
+  CREATE TABLE app.old (id integer PRIMARY KEY, v text);
+  INSERT INTO app.old SELECT i, 'v' || i FROM generate_series(1, 3) AS i;
+  ALTER TABLE app.old ADD CONSTRAINT new CHECK (app.f_not_valid(id) > 3) NOT VALID;
   CREATE SEQUENCE app.unused START 7;
   CREATE SEQUENCE app.used;
   SELECT nextval('app.used'), setval('app.unused', 9, false);
@@ -216,7 +220,7 @@ describe.each([14, 18])(
     });
 
     test('all rows are there, with what is computed of them', async () => {
-      for (const table of [...FILLED, 'by_domain', 'materialized']) {
+      for (const table of [...FILLED, 'old', 'by_domain', 'materialized']) {
         const rows = (node: TestNode) =>
           asMallory(node, `SELECT (t.*)::text FROM app.${table} AS t ORDER BY 1`);
         expect(await rows(two), table).toEqual(await rows(one));
