@@ -41,8 +41,10 @@ export class ShelvedCode {
     );
   }
 
-  /** Call it before a definition of a kind, in pg_dump's words, is made: then nothing of those before can run. New functions are
-   * not taken out one by one, because that would look through all functions each time. */
+  /**
+   * Call it before a definition of a kind, in pg_dump's words, is made: then nothing of those before can run. New functions are not
+   * taken out one by one, because that would look through all functions each time.
+   */
   async beforeMaking(kind: string): Promise<void> {
     if (this.#hasNewDomains || (this.#hasNewFunctions && kind !== FUNCTIONS)) await this.shelve();
     this.#hasNewFunctions ||= kind === FUNCTIONS;
