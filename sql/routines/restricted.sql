@@ -19,7 +19,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM bdr.bdr_local_node)
-       OR NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c WHERE c.schema_name IS DISTINCT FROM 'pg_temp')
+       -- Privileges are none.
+       OR NOT EXISTS (
+           SELECT FROM pg_event_trigger_ddl_commands() AS c
+           WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.command_tag NOT IN ('GRANT', 'REVOKE')
+       )
     THEN
         RETURN;
     END IF;
@@ -41,6 +45,47 @@ BEGIN
         CREATE EVENT TRIGGER bdr_note_definition ON ddl_command_end EXECUTE FUNCTION bdr.internal_note_definition();
         -- What users' code does in an apply session counts as well.
         ALTER EVENT TRIGGER bdr_note_definition ENABLE ALWAYS;
+    END IF;
+END
+$$;
+
+-- Nobody but superusers makes definitions while the node is filled with the copy of a join ---------------------------------
+--
+-- What the copy may run with the rights of a superuser is looked up once, and what it must not run is out of the way only
+-- as far as it was there then.
+
+CREATE OR REPLACE FUNCTION bdr.internal_is_being_filled()
+RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM bdr.bdr_nodes AS n
+        JOIN bdr.bdr_get_local_nodeid() AS me
+          ON (n.node_sysid, n.node_timeline, n.node_dboid) = (me.sysid, me.timeline, me.dboid)
+        WHERE n.node_status = 'i'
+    )
+$$;
+
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_definition()
+RETURNS event_trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) AND bdr.internal_is_being_filled() THEN
+        RAISE EXCEPTION 'definitions cannot be changed while this node joins'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Wait for SELECT bdr.bdr_node_join_wait_for_ready().';
+    END IF;
+END
+$$;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'bdr_refuse_definition') THEN
+        CREATE EVENT TRIGGER bdr_refuse_definition ON ddl_command_start EXECUTE FUNCTION bdr.internal_refuse_definition();
+        ALTER EVENT TRIGGER bdr_refuse_definition ENABLE ALWAYS;
     END IF;
 END
 $$;

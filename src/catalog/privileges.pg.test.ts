@@ -82,6 +82,7 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.bdr_is_active_in_db()',
     'bdr.bdr_replication_identifier_is_replaying()',
     // An event trigger runs whoever fires it; nobody can call it.
+    'bdr.internal_is_being_filled()',
     'bdr.internal_publish_new_tables()',
   ]);
 });

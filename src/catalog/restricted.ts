@@ -39,6 +39,13 @@ export async function holdDefinitions(session: Session, held: Held): Promise<boo
   return row?.same === 't';
 }
 
+/** Makes what `runRestricted` and `readRestricted` need for roles, given by OID, where it is missing. */
+export async function prepareRestricted(session: Session, roles: Iterable<string>): Promise<void> {
+  for (const role of new Set(roles)) {
+    await session.query('SELECT bdr.internal_restricted_index($1::oid)', [role]);
+  }
+}
+
 /**
  * Runs a statement without parameters with the rights of a role. Returns the text that a SELECT returns, of any other statement
  * how many rows it took.

@@ -3,6 +3,7 @@ import { quoteIdent } from '../base/names.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
 import { sameNode, type Node } from '../model/node.ts';
 import { ReplicationSession } from '../postgres/replication-session.ts';
+import { presentCode } from '../postgres/shelved-code.ts';
 import { readServerFacts, type ServerFacts } from '../postgres/server-facts.ts';
 import { Session } from '../postgres/session.ts';
 import { COPY_LANES } from '../snapshot/database-copy.ts';
@@ -96,6 +97,7 @@ export class JoinChecks {
     requireRoom(local, 'this server', peers.length + 1, peers.length + 1 + COPY_LANES);
     await this.#checkPeers(peers);
     await this.#checkRoles(source, local);
+    await this.#checkCode(local);
   }
 
   /** Ordinary and replication connections may be let in by different lines of pg_hba.conf, to different servers even. */
@@ -168,6 +170,17 @@ export class JoinChecks {
       message: `roles that own or may use objects of the group do not exist on this server: ${missing.join(', ')}`,
       detail: `Roles are not replicated. Nothing has been changed in database ${local.database}.`,
       hint: `Create them here, for example: ${missing.map((role) => `CREATE ROLE ${quoteIdent(role)};`).join(' ')} Then call bdr.bdr_group_join(...) again.`,
+    });
+  }
+
+  /** A definition that names a function may mean another one of that name, which would run with the rights of the copy. */
+  async #checkCode(local: ServerFacts): Promise<void> {
+    const present = await presentCode(this.#session);
+    if (present.length === 0) return;
+    throw new BdrError('target_not_suitable', {
+      message: `database ${local.database} holds functions or domains of roles that are no superusers`,
+      detail: `${present.join('; ')}. Nothing has been changed.`,
+      hint: 'Drop them: what the group has of them comes with the join. Then call bdr.bdr_group_join(...) again.',
     });
   }
 }

@@ -13,6 +13,7 @@ function table(name: string, megabytes: number, blocks = megabytes * 128): CopyT
     rows: 0,
     bytes: megabytes * MB,
     blocks,
+    isReadWhole: false,
   };
 }
 

@@ -1,4 +1,4 @@
-import type { CopyTable } from './copy-table.ts';
+import type { CopyTable, ListedTable } from './copy-table.ts';
 
 /** What one lane copies in one transaction: a table, or a range of its blocks. */
 export interface CopyPiece {
@@ -20,8 +20,8 @@ const MOST_PIECES = 1000;
  */
 export function copyPieces(tables: readonly CopyTable[]): CopyPiece[] {
   return tables.flatMap((table) => {
-    const count = Math.min(Math.floor(table.bytes / PIECE_BYTES), MOST_PIECES, table.blocks);
-    if (count < 2) return [{ table }];
+    const count = piecesOf(table);
+    if (count < 2 || table.isReadWhole) return [{ table }];
     return Array.from({ length: count }, (_, index): CopyPiece => {
       const start = Math.floor((table.blocks * index) / count);
       const end = Math.floor((table.blocks * (index + 1)) / count);
@@ -30,4 +30,13 @@ export function copyPieces(tables: readonly CopyTable[]): CopyPiece[] {
       return { table, where };
     });
   });
+}
+
+/** Whether a table is so large that it is cut. */
+export function isCut(table: ListedTable): boolean {
+  return piecesOf(table) > 1;
+}
+
+function piecesOf({ bytes, blocks }: ListedTable): number {
+  return Math.min(Math.floor(bytes / PIECE_BYTES), MOST_PIECES, blocks);
 }

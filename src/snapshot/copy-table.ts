@@ -1,7 +1,7 @@
 import type { QualifiedName } from '../base/names.ts';
 
-/** A table of the source that is to be copied. */
-export interface CopyTable {
+/** A table of the source. */
+export interface ListedTable {
   readonly name: QualifiedName;
   /** Columns with a stored value of their own. */
   readonly columns: readonly string[];
@@ -14,4 +14,13 @@ export interface CopyTable {
   readonly bytes: number;
   /** Of the table itself, where its rows can be told apart by block; else 0. */
   readonly blocks: number;
+}
+
+/** One that is to be copied. */
+export interface CopyTable extends ListedTable {
+  /**
+   * A query of it could run code of its owner on the source, who is no superuser: it is read by a COPY of the table itself, for
+   * which nothing is planned, and in one piece.
+   */
+  readonly isReadWhole: boolean;
 }

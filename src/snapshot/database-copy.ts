@@ -1,9 +1,10 @@
-import { BdrError, messageOf } from '../base/errors.ts';
+import { BdrError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { quoteQualified } from '../base/names.ts';
+import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
+import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
@@ -12,15 +13,20 @@ import type { Conninfo, ConninfoValues } from '../postgres/conninfo.ts';
 import { serverMajor } from '../postgres/server-facts.ts';
 import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
-import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { presentCode } from '../postgres/shelved-code.ts';
+import { readUserCode } from '../postgres/user-code.ts';
 import { copyPieces } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
 import { CopyProgress } from './copy-progress.ts';
-import type { DumpEntry } from './dump-archive.ts';
 import { forTarget, incompatibilities } from './dump-target.ts';
 import type { Environment } from './pg-dump-system.ts';
 import { dumpSchema } from './schema-dump.ts';
 import { takeSourceSnapshot, type CopyPosition } from './source-snapshot.ts';
+import { holdTables } from './hold-tables.ts';
+import { ownersOfCode } from './owners-of-code.ts';
+import { computedIndexes, SchemaRestore } from './schema-restore.ts';
+import { tableReader, type ReadTable } from './read-table.ts';
+import { copyStagedRows } from './staged-rows.ts';
 import { copyRows, copyRowVersions, listTables } from './table-copy.ts';
 
 export type { CopyPosition } from './source-snapshot.ts';
@@ -98,6 +104,7 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   await onStep('taking a snapshot');
   const holder = await open(options.source, 'hold');
   const snapshotSession = await open(options.source, 'snapshot');
+  await prepareOwners(holder);
   const { position, exportId } = await takeSourceSnapshot(
     snapshotSession,
     holder,
@@ -105,9 +112,13 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   );
 
   await onStep('copying the schema');
-  const target = await open(options.target, 'restore', RESTORE_SETTINGS);
-  // So that a successor ends what a dead agent's copy is still at.
-  await markAgentSession(target);
+  const openMarked = async () => {
+    const session = await open(options.target, 'restore', RESTORE_SETTINGS);
+    // So that a successor ends what a dead agent's copy is still at.
+    await markAgentSession(session);
+    return session;
+  };
+  const target = await openMarked();
   const dump = await dumpSchema({
     serverMajor: await serverMajor(holder),
     connection: options.sourceParameters as Record<string, string>,
@@ -139,23 +150,59 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
       hint: 'Give this join up: part the node on a member, SELECT bdr.remove_bdr_from_local_node() here, and join from a server of the same or a newer major.',
     });
   }
+  await refusePresentCode(target);
   const schemas = await target.query<{ name: string }>('SELECT nspname AS name FROM pg_namespace');
   const placeOf = { major: targetMajor, schemas: schemas.map(({ name }) => name) };
-  await target.transaction(async () => {
-    for (const entry of forTarget(dump.preData, placeOf)) await restore(target, entry);
-  });
+  const schema = new SchemaRestore(
+    forTarget(dump.preData, placeOf),
+    forTarget(dump.postData, placeOf),
+  );
+  const guard = await open(options.source, 'hold');
+  const tables = await holdTables(guard, snapshotSession, await listTables(snapshotSession));
+  await schema.beforeRows(target, await computedIndexes(snapshotSession, tables));
+  await target.close();
 
   await onStep('copying rows');
-  await copyTables(options, { exportId, position, snapshotSession, open });
-  await copySequences(snapshotSession, target);
+  await copyTables(options, { exportId, position, snapshotSession, tables, open });
+  await guard.close();
+  const builder = await openMarked();
+  await copySequences(snapshotSession, holder, builder);
 
   await onStep('building indexes and constraints');
-  await target.script(MORE_SORT_MEMORY);
-  await restorePostData(target, forTarget(dump.postData, placeOf), options);
-  await resetSettings(target);
-  await target.query('SELECT bdr.internal_sync_publication()');
-  await analyze(target);
+  await builder.script(MORE_SORT_MEMORY);
+  await schema.afterRows(builder, options);
+  await builder.close();
+  const finisher = await openMarked();
+  await finisher.script(MORE_SORT_MEMORY);
+  await schema.fillMaterializedViews(finisher, options);
+  await finisher.query('SELECT bdr.internal_sync_publication()');
+  await analyze(finisher);
   return position;
+}
+
+/** Before the snapshot, which is to show what is made here. */
+async function prepareOwners(source: Session): Promise<void> {
+  const tables = await listTables(source);
+  const owners = await readUserCode(
+    source,
+    tables.map(({ name }) => name),
+  );
+  const ordinary = owners.filter(({ isOwnersTrusted }) => !isOwnersTrusted);
+  await prepareRestricted(
+    source,
+    ordinary.map(({ owner }) => owner),
+  );
+}
+
+/** As the join has checked; but anybody may have made some between that and its registration. */
+async function refusePresentCode(target: Session): Promise<void> {
+  const present = await presentCode(target);
+  if (present.length === 0) return;
+  throw new BdrError('schema_copy_failed', {
+    message: 'this database holds functions or domains of roles that are no superusers',
+    detail: present.join('; '),
+    hint: 'Drop them; what the group has of them comes with the join. The agent tries again.',
+  });
 }
 
 /** Before the node is ready, because plans need it at once. The server's own catalogs can wait for autovacuum. */
@@ -184,55 +231,25 @@ const MORE_SORT_MEMORY = /* sql */ `
   WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('256MB')
 `;
 
-async function restore(target: Session, entry: DumpEntry): Promise<void> {
-  try {
-    await target.script(entry.sql);
-  } catch (error) {
-    if (target.lost.aborted) throw error;
-    throw new BdrError('schema_copy_failed', {
-      message: `could not restore ${entry.type} ${entry.schema ? `${entry.schema}.` : ''}${entry.name}: ${messageOf(error)}`,
-      detail: detailOf(error),
-      hint: 'Extensions, collations and the like must be available on this server as on the source. The agent tries again.',
-      sqlstate: sqlstateOf(error),
-      cause: error,
-    });
-  }
-}
-
-async function restorePostData(
-  target: Session,
-  entries: readonly DumpEntry[],
-  { onProgress, now }: DatabaseCopyOptions,
-): Promise<void> {
-  let toldAt = now();
-  for (const [index, entry] of entries.entries()) {
-    await restore(target, entry);
-    if (now() - toldAt < 1000) continue;
-    toldAt = now();
-    const percent = Math.floor(((index + 1) / entries.length) * 100);
-    await onProgress({
-      text: `${index + 1} of ${entries.length}, ${entry.type} ${entry.name}`,
-      percent,
-    });
-  }
-}
-
-/** A dump sets things for its own session, an empty search_path among them. */
-async function resetSettings(target: Session): Promise<void> {
-  await target.script(`SET search_path = ''; SET row_security = on`);
-}
-
 async function copyTables(
   options: DatabaseCopyOptions,
   context: {
     exportId: string;
     position: CopyPosition;
     snapshotSession: Session;
+    tables: readonly CopyTable[];
     open: OpenSession;
   },
 ): Promise<void> {
-  const { exportId, position, snapshotSession, open } = context;
-  const tables = await listTables(snapshotSession);
+  const { exportId, position, snapshotSession, tables, open } = context;
+  // Of what is there before the rows. It stays so: nobody but superusers makes definitions meanwhile.
+  const target = await open(options.target, 'copy', RESTORE_SETTINGS);
+  const owners = await ownersOfCode(
+    target,
+    tables.map(({ name }) => name),
+  );
+  await prepareRestricted(target, owners.values());
+  await target.close();
   const progress = new CopyProgress({
     totalBytes: tables.reduce((sum, table) => sum + table.bytes, 0),
     tables: tables.length,
@@ -252,6 +269,7 @@ async function copyTables(
     await from.script(
       `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '${exportId}'`,
     );
+    const read = tableReader(from, () => open(options.source, 'copy'), exportId);
     const into = await open(options.target, 'copy', RESTORE_SETTINGS);
     await markAgentSession(into);
     const name = copyOriginName(options.node, number);
@@ -267,15 +285,17 @@ async function copyTables(
         ]);
         await work();
       });
-    if (number === 1) await copyGroup(from, stamped, into, options, writerOfOrigin);
+    if (number === 1) await copyGroup(from, read, stamped, into, options, writerOfOrigin);
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;
       await stamped(async () => {
-        const rows = await copyRows(from, into, piece, {
-          onBytes: (bytes) => progress.moved(bytes),
-          signal,
-        });
-        await copyRowVersions(from, into, piece, options.watermark, writerOfOrigin);
+        const owner = owners.get(displayName(piece.table.name));
+        const passing = { onBytes: (bytes: number) => progress.moved(bytes), signal };
+        const rows =
+          owner === undefined
+            ? await copyRows(from, into, piece, passing)
+            : await copyStagedRows(from, into, piece, owner, passing);
+        await copyRowVersions(read, into, piece, options.watermark, writerOfOrigin);
         const left = (piecesLeft.get(piece.table) ?? 0) - 1;
         piecesLeft.set(piece.table, left);
         progress.rowsDone(rows, left === 0);
@@ -301,6 +321,7 @@ async function copyTables(
 /** Copies what the source knows of the group: all but this node's own rows, which are ahead here. */
 async function copyGroup(
   from: Session,
+  read: ReadTable,
   stamped: (work: () => Promise<void>) => Promise<void>,
   into: Session,
   { node, watermark, signal }: DatabaseCopyOptions,
@@ -325,6 +346,7 @@ async function copyGroup(
       rows: 0,
       bytes: 0,
       blocks: 0,
+      isReadWhole: false,
     };
     return [table, others];
   };
@@ -337,15 +359,18 @@ async function copyGroup(
       const [table, others] = await groupTable(name, prefix);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${others}`);
       await copyRows(from, into, { table, where: others }, { onBytes: () => undefined, signal });
-      await copyRowVersions(from, into, { table }, watermark, writerOfOrigin);
+      await copyRowVersions(read, into, { table }, watermark, writerOfOrigin);
     }
   });
 }
 
-/** Sequences are not replicated: the new node begins where the source stood. */
-async function copySequences(source: Session, target: Session): Promise<void> {
-  const rows = await source.query<{ schema: string; name: string }>(/* sql */ `
-    SELECT n.nspname AS schema, c.relname AS name
+/**
+ * Sequences are not replicated: the new node begins where the source stood. A sequence that has given out no value yet is read with
+ * its owner's rights, by `reader`: by now something else of his may have that name.
+ */
+async function copySequences(source: Session, reader: Session, target: Session): Promise<void> {
+  const rows = await source.query<{ schema: string; name: string; last: string | null }>(/* sql */ `
+    SELECT n.nspname AS schema, c.relname AS name, pg_sequence_last_value(c.oid) AS last
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'S' AND c.relpersistence = 'p'
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
@@ -355,13 +380,12 @@ async function copySequences(source: Session, target: Session): Promise<void> {
   `);
   for (const row of rows) {
     const name = quoteQualified(row);
-    const [value] = await source.query<{ last: string; called: string }>(
-      `SELECT last_value AS last, is_called AS called FROM ${name}`,
-    );
+    const first =
+      row.last ?? (await readRestricted(reader, row, `SELECT last_value::text FROM ${name}`));
     await target.query('SELECT setval($1::regclass, $2, $3)', [
       name,
-      value?.last ?? null,
-      value?.called === 't',
+      first ?? null,
+      row.last !== null,
     ]);
   }
 }
@@ -373,10 +397,4 @@ function providerByNumber(
 ): NodeId | undefined {
   const found = origins.find(({ number }) => number === origin);
   return found && providerOfOrigin(found.name, dboid);
-}
-
-function detailOf(error: unknown): string | undefined {
-  const detail =
-    error instanceof Error ? (error as unknown as { detail?: unknown }).detail : undefined;
-  return typeof detail === 'string' ? detail : undefined;
 }

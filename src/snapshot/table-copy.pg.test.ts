@@ -22,6 +22,7 @@ const table: CopyTable = {
   rows: 0,
   bytes: 0,
   blocks: 0,
+  isReadWhole: false,
 };
 
 const connect = (database?: string) =>

@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
@@ -5,10 +6,11 @@ import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
 import type { CopyPiece } from './copy-pieces.ts';
-import type { CopyTable } from './copy-table.ts';
+import type { CopyTable, ListedTable } from './copy-table.ts';
+import type { ReadTable } from './read-table.ts';
 
 /** The tables that a node replicates, largest first, so that the last ones to finish are small. */
-export async function listTables(source: Session): Promise<CopyTable[]> {
+export async function listTables(source: Session): Promise<ListedTable[]> {
   const rows = await source.query<{
     schema: string;
     name: string;
@@ -74,28 +76,43 @@ export async function listTables(source: Session): Promise<CopyTable[]> {
   }));
 }
 
+export interface CopyRowsOptions {
+  readonly onBytes: (bytes: number) => void;
+  readonly signal: AbortSignal;
+}
+
 /** Streams a table, or a piece of one, from the source's snapshot into the target's open transaction. Returns how many rows there were. */
 export async function copyRows(
   source: Session,
   target: Session,
-  { table, where }: CopyPiece,
-  options: {
-    readonly onBytes: (bytes: number) => void;
-    readonly signal: AbortSignal;
-  },
+  piece: CopyPiece,
+  options: CopyRowsOptions,
 ): Promise<number> {
-  const name = quoteQualified(table.name);
-  const columns = table.columns.map(quoteIdent).join(', ');
-  const condition = where === undefined ? '' : ` WHERE ${where}`;
-  // A table without a column has rows all the same; COPY knows no empty list.
-  const list = columns === '' ? '' : ` (${columns})`;
+  const { name, format } = piece.table;
   return relayCopy(
     source,
-    `COPY (SELECT ${columns} FROM ONLY ${name}${condition}) TO STDOUT WITH (FORMAT ${table.format})`,
+    copyOutSql(piece, format),
     target,
-    `COPY ${name}${list} FROM STDIN WITH (FORMAT ${table.format})`,
+    `COPY ${quoteQualified(name)}${columnList(piece.table)} FROM STDIN WITH (FORMAT ${format})`,
     options,
   );
+}
+
+/** Reads a table, or a piece of one. */
+export function copyOutSql({ table, where }: CopyPiece, format: CopyTable['format']): string {
+  const name = quoteQualified(table.name);
+  if (table.isReadWhole) {
+    assert(where === undefined, 'a table that is read whole is one piece');
+    return `COPY ${name}${columnList(table)} TO STDOUT WITH (FORMAT ${format})`;
+  }
+  const columns = table.columns.map(quoteIdent).join(', ');
+  const condition = where === undefined ? '' : ` WHERE ${where}`;
+  return `COPY (SELECT ${columns} FROM ONLY ${name}${condition}) TO STDOUT WITH (FORMAT ${format})`;
+}
+
+/** A table without a column has rows all the same; COPY knows no empty list. */
+export function columnList({ columns }: CopyTable): string {
+  return columns.length === 0 ? '' : ` (${columns.map(quoteIdent).join(', ')})`;
 }
 
 /**
@@ -103,7 +120,7 @@ export async function copyRows(
  * they are. Everything up to the watermark is older than whatever may come.
  */
 export async function copyRowVersions(
-  source: Session,
+  read: ReadTable,
   target: Session,
   { table, where }: CopyPiece,
   watermark: PgTime,
@@ -113,14 +130,14 @@ export async function copyRowVersions(
   const key = table.key
     .map((name) => `${quoteLiteral(name)}, t.${quoteIdent(name)}::text`)
     .join(', ');
-  const rows = await source.query<{ key: string; time: string; origin: string }>(
+  const rows = await read<{ key: string; time: string; origin: string }>(
+    table,
     `SELECT jsonb_build_object(${key})::text AS key,` +
-      ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
-      ` (pg_xact_commit_timestamp_origin(t.xmin)).roident AS origin` +
+      ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')}::text AS time,` +
+      ` (pg_xact_commit_timestamp_origin(t.xmin)).roident::text AS origin` +
       ` FROM ONLY ${quoteQualified(table.name)} AS t` +
-      ` WHERE pg_xact_commit_timestamp(t.xmin) > $1::timestamptz` +
+      ` WHERE pg_xact_commit_timestamp(t.xmin) > ${quoteLiteral(formatPgTime(watermark))}::timestamptz` +
       (where === undefined ? '' : ` AND ${where}`),
-    [formatPgTime(watermark)],
   );
   const versions = rows.flatMap((row): RowVersion[] => {
     const node = writerOfOrigin(Number(row.origin));

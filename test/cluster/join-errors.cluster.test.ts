@@ -217,6 +217,24 @@ describe('a join is refused before anything is changed, and may be called again,
     await member.sql('DROP SCHEMA shop CASCADE');
   });
 
+  test('functions of an ordinary role are here, one of which might be taken for one of the group', async () => {
+    await joiner.sql('CREATE SCHEMA mine AUTHORIZATION ordinary');
+    await joiner.sqlAs(
+      'ordinary',
+      `CREATE FUNCTION mine.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'`,
+    );
+    await refused(
+      {},
+      {
+        message: 'database app holds functions or domains of roles that are no superusers',
+        code: '55000',
+        detail: matching(/function mine\.f\(\) of role "ordinary"\. Nothing has been changed\./),
+        hint: matching(/Drop them/),
+      },
+    );
+    await joiner.sql('DROP SCHEMA mine CASCADE');
+  });
+
   /** Runs `work` while a server has another setting, which takes a restart. */
   const withSetting = async (on: TestNode, setting: string, work: () => Promise<void>) => {
     const { server } = on.host;

@@ -1,4 +1,3 @@
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, concurrently, until, type TestNode } from '../support/cluster.ts';
 
@@ -94,6 +93,8 @@ const TABLES = [
   'plain',
 ];
 
+const asMallory = (node: TestNode, text: string) => node.sqlAs('mallory', text);
+
 describe.each([14, 18])('code of an ordinary role, on PostgreSQL %i', (major) => {
   let cluster: Cluster;
   let one: TestNode;
@@ -112,26 +113,6 @@ describe.each([14, 18])('code of an ordinary role, on PostgreSQL %i', (major) =>
     }
   });
   afterAll(() => cluster[Symbol.asyncDispose]());
-
-  /** As mallory himself: in a session of a superuser his code could climb back. */
-  async function asMallory(node: TestNode, text: string): Promise<unknown[][]> {
-    const client = new pg.Client({
-      host: '127.0.0.1',
-      port: node.host.server.port,
-      user: 'mallory',
-      database: node.database,
-    });
-    await client.connect();
-    try {
-      const result = (await client.query({
-        text,
-        rowMode: 'array',
-      })) as unknown as pg.QueryArrayResult;
-      return result.rows ?? [];
-    } finally {
-      await client.end();
-    }
-  }
 
   /** Settles and compares, as mallory too: a superuser who only looks at a table may run its code. */
   async function equal(table: string): Promise<string[]> {

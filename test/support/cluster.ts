@@ -93,12 +93,12 @@ export class TestNode {
   }
 
   /** A client of its own; use with `await using`. */
-  async connect(): Promise<TestClient> {
+  async connect(user = 'postgres'): Promise<TestClient> {
     const { server, options } = this.host;
     const client = new pg.Client({
       host: '127.0.0.1',
       port: server.port,
-      user: 'postgres',
+      user,
       database: this.database,
       ...(options.password === undefined ? {} : { password: options.password }),
       // Which server answers is not what these clients test.
@@ -114,6 +114,12 @@ export class TestNode {
   async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
     await using client = await this.connect();
     return await client.sql(text, values);
+  }
+
+  /** As `sql`, logged in as another role: in a session of a superuser that role's code could climb back. */
+  async sqlAs(user: string, text: string): Promise<unknown[][]> {
+    await using client = await this.connect(user);
+    return await client.sql(text);
   }
 
   async create(): Promise<void> {
