@@ -1,0 +1,189 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { LOCAL, OTHER, peerOrigins, PROVIDER } from '../../test/support/apply-writers.ts';
+import { startServer } from '../../test/support/servers.ts';
+import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { install } from '../catalog/install.ts';
+import { readSqlFiles } from '../catalog/sql-files.ts';
+import { readEnvironment } from '../config/environment.ts';
+import { sqlDir } from '../config/paths.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
+import { resolveConninfo } from '../postgres/conninfo.ts';
+import { Session } from '../postgres/session.ts';
+import { OwnWriter } from './own-writer.ts';
+import { PreparedStatements } from './prepared.ts';
+import { TableMap } from './table-map.ts';
+import { keyArrays, Tombstones } from './tombstones.ts';
+import type { OriginMap } from './writers.ts';
+
+const HOUR = 3_600_000_000;
+
+describe('the look below deletions of other nodes', () => {
+  let server: EmbeddedServer;
+  let session: Session;
+  let user: Session;
+  let origins: OriginMap;
+  let tombstones: Tombstones;
+  let writer: OwnWriter;
+  /** By the server's clock, at the beginning of a test. */
+  let now: number;
+  const ended = new AbortController();
+
+  const connect = (settings: Record<string, string> = {}) =>
+    Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
+      applicationName: 'test',
+      settings,
+    });
+
+  beforeAll(async () => {
+    server = await startServer();
+    user = await connect();
+    await install(user, readSqlFiles(sqlDir()));
+    await user.script(`
+      CREATE TABLE public.item (id integer PRIMARY KEY, v text);
+      CREATE TABLE public.pair (z numeric, v text, a text, PRIMARY KEY (z, a));
+      CREATE TABLE public.whole (id integer PRIMARY KEY, v text);
+      ALTER TABLE public.whole REPLICA IDENTITY FULL;
+      CREATE TABLE public.named (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
+      ALTER TABLE public.named REPLICA IDENTITY USING INDEX named_code_key;
+      INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
+    const peers = await peerOrigins(user);
+    await ensureOrigin(user, 'own');
+    tombstones = new Tombstones(new PreparedStatements(user), () => origins);
+    origins = {
+      local: LOCAL,
+      providers: new Map([
+        [peers.provider, PROVIDER],
+        [peers.other, OTHER],
+      ]),
+      copies: new Set(),
+    };
+  });
+  afterAll(async () => {
+    ended.abort();
+    await user?.close();
+    await server?.[Symbol.asyncDispose]();
+  });
+  beforeEach(async () => {
+    await user.script(
+      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.pair, public.whole, public.named',
+    );
+    const [row] = await user.query<{ now: string }>(
+      `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
+    );
+    now = Number(row?.now);
+    session = await connect({ lock_timeout: '50ms', deadlock_timeout: '1ms' });
+    await setUpOrigin(session, 'own');
+    writer = new OwnWriter({
+      session,
+      origins: () => origins,
+      random: Math.random,
+      signal: ended.signal,
+      peersLimit: () => 0 as PgTime,
+    });
+  });
+
+  afterEach(() => session.close());
+
+  const at = (micros: number) => (now + micros) as PgTime;
+
+  /** Another node's deletions, or this node's own, as they are remembered. */
+  async function remembered(
+    name: string,
+    time: PgTime,
+    keys: readonly (readonly string[])[],
+    by = PROVIDER,
+  ): Promise<void> {
+    const [oid] = await user.query<{ oid: string }>(`SELECT $1::regclass::oid AS oid`, [
+      `public.${name}`,
+    ]);
+    const relation = await describeTable(user, oid?.oid ?? '');
+    const table = relation && (await new TableMap(user).seek(relation));
+    if (!table) throw new Error(`no table ${name}`);
+    await tombstones.add(
+      table,
+      keyArrays(
+        table,
+        keys.map((key) => ({ time, key })),
+      ),
+      by.id,
+    );
+  }
+  const rows = async (name: string) =>
+    (
+      await user.query<{ row: string }>(`SELECT t::text AS row FROM public.${name} AS t ORDER BY 1`)
+    ).map(({ row }) => row);
+
+  test('takes a user’s row away that is smaller, and keeps it in the history', async () => {
+    await user.script(
+      `INSERT INTO public.item VALUES (1, 'older'), (2, 'newer'), (3, 'other key')`,
+    );
+    await remembered('item', at(HOUR), [['1']]);
+    await remembered('item', at(-HOUR), [['2']]);
+    await writer.lookBelow(at(2 * HOUR));
+    expect(await rows('item')).toEqual(['(2,newer)', '(3,"other key")']);
+    const history = await user.query<{ what: string }>(`
+      SELECT concat_ws(' ', object_name, conflict_resolution, local_tuple->>'v', remote_node_sysid) AS what
+      FROM bdr.bdr_conflict_history`);
+    expect(history).toEqual([{ what: 'item last_update_wins_keep_remote older 7' }]);
+  });
+
+  test('looks at each deletion once, when the time has come to it', async () => {
+    await user.script(`INSERT INTO public.item VALUES (1, 'a')`);
+    await remembered('item', at(HOUR), [['1']]);
+    await writer.lookBelow(at(HOUR - 1));
+    expect(await rows('item')).toEqual(['(1,a)']);
+    await writer.lookBelow(at(HOUR));
+    expect(await rows('item')).toEqual([]);
+    await user.script(`INSERT INTO public.item VALUES (1, 'b')`);
+    await writer.lookBelow(at(2 * HOUR));
+    expect(await rows('item')).toEqual(['(1,b)']);
+  });
+
+  test('leaves the node’s own deletions alone: their look is another', async () => {
+    await user.script(`INSERT INTO public.item VALUES (1, 'a')`);
+    await remembered('item', at(HOUR), [['1']], LOCAL);
+    await writer.lookBelow(at(2 * HOUR));
+    expect(await rows('item')).toEqual(['(1,a)']);
+  });
+
+  test('finds rows by keys of several columns, and by the replica identity that a table has', async () => {
+    await user.script(`
+      INSERT INTO public.pair VALUES (1.0, 'v', 'x'), (2, 'v', 'y');
+      INSERT INTO public.whole VALUES (1, 'a'), (2, 'b');
+      INSERT INTO public.named VALUES (1, 'one'), (2, 'two')`);
+    await remembered('pair', at(HOUR), [['1.00', 'x']]);
+    await remembered('whole', at(HOUR), [['2']]);
+    await remembered('named', at(HOUR), [['one']], OTHER);
+    await writer.lookBelow(at(2 * HOUR));
+    expect(await rows('pair')).toEqual(['(2,v,y)']);
+    expect(await rows('whole')).toEqual(['(1,a)']);
+    expect(await rows('named')).toEqual(['(2,two)']);
+  });
+
+  test('goes through more of them than it reads at once, and past a table that is gone', async () => {
+    await user.script(`
+      CREATE TABLE public.gone (id integer PRIMARY KEY);
+      INSERT INTO public.item VALUES (1, 'a'), (11999, 'a'), (12000, 'a')`);
+    await remembered('gone', at(HOUR), [['1']]);
+    await remembered(
+      'item',
+      at(HOUR),
+      Array.from({ length: 11_999 }, (_, index) => [String(index + 1)]),
+    );
+    await user.script('DROP TABLE public.gone');
+    await writer.lookBelow(at(2 * HOUR));
+    expect(await rows('item')).toEqual(['(12000,a)']);
+  });
+
+  test('waits for a user who holds the row, and holds nothing meanwhile', async () => {
+    await user.script(`INSERT INTO public.item VALUES (1, 'a')`);
+    await remembered('item', at(HOUR), [['1']]);
+    await user.script(`BEGIN; UPDATE public.item SET v = 'b' WHERE id = 1`);
+    const looked = writer.lookBelow(at(2 * HOUR));
+    await user.script('LOCK TABLE bdr.bdr_local_node IN EXCLUSIVE MODE; COMMIT');
+    await looked;
+    expect(await rows('item')).toEqual([]);
+  });
+});
