@@ -47,6 +47,7 @@ describe('the look below deletions of other nodes', () => {
       ALTER TABLE public.whole REPLICA IDENTITY FULL;
       CREATE TABLE public.named (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
       ALTER TABLE public.named REPLICA IDENTITY USING INDEX named_code_key;
+      CREATE TABLE public.wider (id integer, v text, PRIMARY KEY (id) INCLUDE (v));
       INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
     const peers = await peerOrigins(user);
     await ensureOrigin(user, 'own');
@@ -67,7 +68,7 @@ describe('the look below deletions of other nodes', () => {
   });
   beforeEach(async () => {
     await user.script(
-      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.pair, public.whole, public.named',
+      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.pair, public.whole, public.named, public.wider',
     );
     const [row] = await user.query<{ now: string }>(
       `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
@@ -152,14 +153,17 @@ describe('the look below deletions of other nodes', () => {
     await user.script(`
       INSERT INTO public.pair VALUES (1.0, 'v', 'x'), (2, 'v', 'y');
       INSERT INTO public.whole VALUES (1, 'a'), (2, 'b');
-      INSERT INTO public.named VALUES (1, 'one'), (2, 'two')`);
+      INSERT INTO public.named VALUES (1, 'one'), (2, 'two');
+      INSERT INTO public.wider VALUES (1, 'a'), (2, 'b')`);
     await remembered('pair', at(HOUR), [['1.00', 'x']]);
     await remembered('whole', at(HOUR), [['2']]);
     await remembered('named', at(HOUR), [['one']], OTHER);
+    await remembered('wider', at(HOUR), [['1']]);
     await writer.lookBelow(at(2 * HOUR));
     expect(await rows('pair')).toEqual(['(2,v,y)']);
     expect(await rows('whole')).toEqual(['(1,a)']);
     expect(await rows('named')).toEqual(['(2,two)']);
+    expect(await rows('wider')).toEqual(['(2,b)']);
   });
 
   test('goes through more of them than it reads at once, and past a table that is gone', async () => {

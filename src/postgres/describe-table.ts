@@ -24,7 +24,9 @@ export async function describeTable(session: Session, oid: string): Promise<Rela
                          'name', a.attname,
                          'typeOid', a.atttypid::bigint,
                          'typmod', a.atttypmod,
-                         'isKey', c.relreplident = 'f' OR coalesce(a.attnum = ANY (i.indkey::int2[]), false)
+                         'isKey', c.relreplident = 'f'
+                             -- Columns behind those of the key are only included.
+                             OR coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false)
                      ) ORDER BY a.attnum
                  )
                  FROM pg_attribute AS a
