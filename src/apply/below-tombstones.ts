@@ -3,9 +3,9 @@ import { recordConflict } from '../catalog/conflict-history.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
-import type { FoundRow, LocalRows } from './local-rows.ts';
+import { keyColumns, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
-import { lockedDeleteSql } from './statements.ts';
+import { foundAmongSql, lockedDeleteSql } from './statements.ts';
 import { isOwn, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
@@ -29,8 +29,31 @@ export class BelowTombstones {
     this.#origins = options.origins;
   }
 
+  /**
+   * Looks for rows of many keys at once, by anybody or by another node than this. `tombstoneOf` tells what the row of a key that
+   * has one is held against, by the key's place in `keys`: undefined for nothing.
+   */
+  async removeAmong(
+    table: Table,
+    keys: readonly RowValues[],
+    by: 'anybody' | 'others',
+    tombstoneOf: (index: number) => Version | undefined | Promise<Version | undefined>,
+  ): Promise<void> {
+    const columns = keyColumns(
+      table,
+      keys.map((key) => keyParams(table, key)),
+    );
+    const found = await this.#onTable.rows<{ n: string }>(table, foundAmongSql(table, by), columns);
+    for (const { n } of found) {
+      const index = Number(n) - 1;
+      const key = keys[index];
+      const tombstone = await tombstoneOf(index);
+      if (key && tombstone) await this.#remove(table, key, tombstone);
+    }
+  }
+
   /** Removes the row of a key where it is smaller than its tombstone and was not written by the same node after it. */
-  async remove(table: Table, key: RowValues, tombstone: Version): Promise<void> {
+  async #remove(table: Table, key: RowValues, tombstone: Version): Promise<void> {
     for (const found of await this.#rows.findAll(table, key, tombstone.time)) {
       const { row } = found;
       if (row.kind !== 'versioned') continue;

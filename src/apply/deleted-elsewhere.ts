@@ -1,5 +1,4 @@
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { textArray } from '../base/text-array.ts';
 import {
   closeDeletionsSql,
   nextDeletionsSql,
@@ -12,10 +11,8 @@ import type { Session } from '../postgres/session.ts';
 import type { BelowTombstones } from './below-tombstones.ts';
 import { keyParams } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
-import { foundAmongSql } from './statements.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
-import type { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
 import type { OriginMap } from './writers.ts';
 
@@ -30,7 +27,6 @@ import type { OriginMap } from './writers.ts';
 export class DeletedElsewhere {
   readonly #session: Session;
   readonly #tables: TableMap;
-  readonly #onTable: TableStatements;
   readonly #below: BelowTombstones;
   readonly #tombstones: Tombstones;
   readonly #origins: () => OriginMap;
@@ -43,14 +39,12 @@ export class DeletedElsewhere {
   constructor(options: {
     session: Session;
     tables: TableMap;
-    onTable: TableStatements;
     below: BelowTombstones;
     tombstones: Tombstones;
     origins: () => OriginMap;
   }) {
     this.#session = options.session;
     this.#tables = options.tables;
-    this.#onTable = options.onTable;
     this.#below = options.below;
     this.#tombstones = options.tombstones;
     this.#origins = options.origins;
@@ -108,19 +102,10 @@ export class DeletedElsewhere {
           values[position] = key[index] ?? null;
         return values;
       });
-    const params = keys.map((key) => keyParams(table, key));
-    const found = await this.#onTable.rows<{ n: string }>(
-      table,
-      foundAmongSql(table, 'anybody'),
-      table.key.columns.map((_, index) =>
-        textArray(params.map((key) => key[index]?.toString() ?? null)),
-      ),
-    );
-    for (const { n } of found) {
-      const key = keys[Number(n) - 1];
-      const tombstone = key && (await this.#tombstones.find(table, keyParams(table, key)));
-      if (tombstone) await this.#below.remove(table, key, tombstone);
-    }
+    await this.#below.removeAmong(table, keys, 'anybody', (index) => {
+      const key = keys[index];
+      return key && this.#tombstones.find(table, keyParams(table, key));
+    });
   }
 }
 

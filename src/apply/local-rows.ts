@@ -1,5 +1,6 @@
 import { quoteQualified } from '../base/names.ts';
 import type { PgTime } from '../base/pg-time.ts';
+import { textArray } from '../base/text-array.ts';
 import { findRowVersion } from '../catalog/row-versions.ts';
 import type { LocalRow } from '../conflict/decide.ts';
 import type { Param, Session } from '../postgres/session.ts';
@@ -118,4 +119,11 @@ export function columnParams(columns: readonly TableColumn[], values: RowValues)
 
 export function keyParams(table: Table, values: RowValues): Param[] {
   return columnParams(table.key.columns, values);
+}
+
+/** Many keys, column by column: for each column of the key a text[] as text. */
+export function keyColumns(table: Table, keys: readonly (readonly Param[])[]): string[] {
+  return table.key.columns.map((_, index) =>
+    textArray(keys.map((key) => key[index]?.toString() ?? null)),
+  );
 }

@@ -2,7 +2,6 @@ import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import { ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { textArray } from '../base/text-array.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate, openApplyTransactions, type GateAnswer } from '../catalog/apply-gate.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
@@ -16,7 +15,7 @@ import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import type { OwnBatch, OwnChanges } from './own-batch.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues, type RowValues } from './row-values.ts';
-import { foundAmongSql, hasTruncatedRestSql, truncatedRestSql } from './statements.ts';
+import { hasTruncatedRestSql, truncatedRestSql } from './statements.ts';
 import { sameKey, type Table } from './table.ts';
 import { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
@@ -85,7 +84,6 @@ export class OwnWriter {
     this.#deletedElsewhere = new DeletedElsewhere({
       session,
       tables: this.#tables,
-      onTable: this.#onTable,
       below: this.#below,
       tombstones: this.#tombstones,
       origins,
@@ -215,23 +213,12 @@ export class OwnWriter {
 
   /** Rows of other nodes under a key that was deleted here. */
   async #removeSlippedIn(table: Table, deleted: readonly TimedKey[]): Promise<void> {
-    const keys = deleted.map(({ values }) => keyParams(table, values));
-    const columns = table.key.columns.map((_, index) =>
-      textArray(keys.map((key) => key[index]?.toString() ?? null)),
-    );
-    const found = await this.#onTable.rows<{ n: string }>(
-      table,
-      foundAmongSql(table, 'others'),
-      columns,
-    );
-    for (const { n } of found) {
-      const key = deleted[Number(n) - 1];
-      if (!key) continue;
-      await this.#below.remove(table, key.values, {
-        time: key.time,
-        writer: this.#origins().local,
-      });
-    }
+    const writer = this.#origins().local;
+    const keys = deleted.map(({ values }) => values);
+    await this.#below.removeAmong(table, keys, 'others', (index) => {
+      const time = deleted[index]?.time;
+      return time === undefined ? undefined : { time, writer };
+    });
   }
 
   async #removeTruncated(table: Table, time: PgTime): Promise<void> {

@@ -16,6 +16,7 @@ import {
 import { compareVersions, type Version } from '../conflict/version.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Param } from '../postgres/session.ts';
+import { keyColumns } from './local-rows.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { Table } from './table.ts';
 import { writerWithId, type OriginMap } from './writers.ts';
@@ -116,14 +117,11 @@ export function keyArrays(
 ): KeyArrays {
   return {
     times: textArray(keys.map(({ time }) => formatPgTime(time))),
-    columns: table.key.columns.map((_, index) =>
-      textArray(keys.map(({ key }) => asText(key[index]))),
+    columns: keyColumns(
+      table,
+      keys.map(({ key }) => key),
     ),
   };
-}
-
-function asText(value: Param | undefined): string | null {
-  return value === undefined || value === null ? null : value.toString();
 }
 
 function given(table: TombstoneTable, keys: KeyArrays, writer: NodeId): Param[] {
