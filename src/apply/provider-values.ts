@@ -1,9 +1,9 @@
 import { BdrError } from '../base/errors.ts';
 import { displayName, type QualifiedName } from '../base/names.ts';
 import { pause } from '../base/wait.ts';
-import { readRestricted } from '../catalog/restricted.ts';
+import { readRestricted, rowsOf, rowsStatement } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { seesAll } from '../postgres/snapshot-shows.ts';
+import { isSeen } from '../postgres/snapshot-shows.ts';
 import { SQLSTATE } from '../postgres/sqlstate.ts';
 import { inlined } from './inlined.ts';
 import { keyParams } from './local-rows.ts';
@@ -28,8 +28,7 @@ export async function readFromProvider(
   sql: string,
   key: readonly Param[],
 ): Promise<Record<string, string | null> | undefined> {
-  const statement = `SELECT row_to_json(r.*)::text FROM (${inlined(sql, key)}) AS r`;
-  const answer = await readRestricted(session, table, statement);
+  const answer = await readRestricted(session, table, rowsStatement(inlined(sql, key)));
   if (answer === undefined) {
     throw new BdrError('apply_failed', {
       message: `table ${displayName(table)} does not exist on the provider any more`,
@@ -38,7 +37,7 @@ export async function readFromProvider(
       sqlstate: SQLSTATE.undefinedTable,
     });
   }
-  return answer === '' ? undefined : (JSON.parse(answer) as Record<string, string | null>);
+  return rowsOf<Record<string, string | null>>(answer)[0];
 }
 
 const SEEN_POLL_MS = 20;
@@ -54,7 +53,7 @@ export async function untilSeen(
   signal: AbortSignal,
 ): Promise<boolean> {
   const end = performance.now() + mostMs;
-  while (!(await seesAll(session, [xid]))) {
+  while (!(await isSeen(session, xid))) {
     if (performance.now() >= end) return false;
     await pause(SEEN_POLL_MS, signal);
     signal.throwIfAborted();

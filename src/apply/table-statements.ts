@@ -1,6 +1,6 @@
 import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
-import { runRestricted } from '../catalog/restricted.ts';
+import { rowsOf, rowsStatement, runRestricted } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { inlined } from './inlined.ts';
@@ -62,9 +62,8 @@ export class TableStatements {
     sql: string,
     params: readonly Param[],
   ): Promise<Row[]> {
-    const statement = `SELECT json_agg(row_to_json(r.*))::text FROM (${inlined(sql, params)}) AS r`;
-    const answer = await this.#asOwner(table, role, statement);
-    return answer === '' ? [] : (JSON.parse(answer, asText) as Row[]);
+    const answer = await this.#asOwner(table, role, rowsStatement(inlined(sql, params)));
+    return rowsOf<Row>(answer, asText);
   }
 
   async #writeAsOwner(

@@ -46,6 +46,19 @@ export async function prepareRestricted(session: Session, roles: Iterable<string
   }
 }
 
+/** A statement whose answer, a text, holds all rows of a query: `rowsOf` reads them. */
+export function rowsStatement(query: string): string {
+  return `SELECT json_agg(row_to_json(r.*))::text FROM (${query}) AS r`;
+}
+
+/** Columns are text or null, where `reviver` makes them so or the query. */
+export function rowsOf<Row extends object>(
+  answer: string,
+  reviver?: (key: string, value: unknown) => unknown,
+): Row[] {
+  return answer === '' ? [] : (JSON.parse(answer, reviver) as Row[]);
+}
+
 /**
  * Runs a statement without parameters with the rights of a role. Returns the text that a SELECT returns, of any other statement
  * how many rows it took.

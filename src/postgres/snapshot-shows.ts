@@ -18,10 +18,10 @@ export function snapshotShows(snapshot: string, xid: number): boolean {
   return !inProgress.split(',').includes(String(full));
 }
 
-/** Whether a session sees what all of these transactions did; their ids as the stream carries them. They must have committed. */
-export async function seesAll(session: Session, xids: Iterable<number>): Promise<boolean> {
+/** Whether a session sees what a transaction did; its id as the stream carries it. It must have committed. */
+export async function isSeen(session: Session, xid: number): Promise<boolean> {
   const [row] = await session.query<{ snapshot: string }>(
     'SELECT pg_current_snapshot()::text AS snapshot',
   );
-  return [...xids].every((xid) => snapshotShows(row?.snapshot ?? '', xid));
+  return snapshotShows(row?.snapshot ?? '', xid);
 }

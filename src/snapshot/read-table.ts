@@ -1,6 +1,6 @@
 import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
-import { readRestricted } from '../catalog/restricted.ts';
+import { readRestricted, rowsOf, rowsStatement } from '../catalog/restricted.ts';
 import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import type { CopyTable } from './copy-table.ts';
@@ -26,9 +26,7 @@ export function tableReader(
       `BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '${exportId}'`,
     );
     try {
-      const statement = `SELECT json_agg(row_to_json(r.*))::text FROM (${sql}) AS r`;
-      const answer = await readRestricted(owners, table.name, statement);
-      return JSON.parse(answer || '[]') as Row[];
+      return rowsOf<Row>((await readRestricted(owners, table.name, rowsStatement(sql))) ?? '');
     } catch (error) {
       if (owners.lost.aborted) throw error;
       throw new BdrError('schema_copy_failed', {
