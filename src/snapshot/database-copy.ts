@@ -14,7 +14,6 @@ import { serverMajor } from '../postgres/server-facts.ts';
 import { ensureOrigin, readOrigins, setUpOrigin, type Origin } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { presentCode } from '../postgres/shelved-code.ts';
-import { readUserCode } from '../postgres/user-code.ts';
 import { copyPieces } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
 import { CopyProgress } from './copy-progress.ts';
@@ -182,15 +181,15 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
 
 /** Before the snapshot, which is to show what is made here. */
 async function prepareOwners(source: Session): Promise<void> {
-  const tables = await listTables(source);
-  const owners = await readUserCode(
-    source,
-    tables.map(({ name }) => name),
-  );
-  const ordinary = owners.filter(({ isOwnersTrusted }) => !isOwnersTrusted);
+  const owners = await source.query<{ oid: string }>(/* sql */ `
+    SELECT DISTINCT c.relowner AS oid
+    FROM bdr.internal_replicated_tables() AS t
+    JOIN pg_class AS c ON c.oid = t
+    JOIN pg_roles AS r ON r.oid = c.relowner AND NOT r.rolsuper
+  `);
   await prepareRestricted(
     source,
-    ordinary.map(({ owner }) => owner),
+    owners.map(({ oid }) => oid),
   );
 }
 

@@ -36,7 +36,7 @@ export class SchemaRestore {
   async beforeRows(target: Session, computed: ReadonlySet<string>): Promise<void> {
     await target.transaction(async () => {
       const code = await ShelvedCode.open(target, 'not null');
-      for (const entry of this.#preData) await restoreShelved(target, entry, code);
+      for (const entry of this.#preData) await restore(target, entry, code);
       // A dump may put a function behind the rows.
       this.#hasCode =
         (await code.shelve()) || this.#definitions.some(({ type }) => mayBeCode(type));
@@ -44,38 +44,24 @@ export class SchemaRestore {
         looksAtRows(entry) || (this.#hasCode && computed.has(indexKey(entry)));
       const early = this.#definitions.filter(isEarly);
       this.#definitions = this.#definitions.filter((entry) => !isEarly(entry));
-      for (const entry of early) await restoreShelved(target, entry, code);
+      for (const entry of early) await restore(target, entry, code);
       await code.unshelve();
     });
   }
 
   /** The other definitions: in one transaction where there is code to be taken out. */
   async afterRows(target: Session, options: RestoreOptions): Promise<void> {
-    const tell = teller(this.#definitions.length, options);
-    if (!this.#hasCode) {
-      for (const [index, entry] of this.#definitions.entries()) {
-        await restore(target, entry);
-        await tell(index, entry);
-      }
-      return;
-    }
+    if (!this.#hasCode) return restoreAll(target, this.#definitions, options);
     await target.transaction(async () => {
       const code = await ShelvedCode.open(target, 'null');
       await code.shelve();
-      for (const [index, entry] of this.#definitions.entries()) {
-        await restoreShelved(target, entry, code);
-        await tell(index, entry);
-      }
+      await restoreAll(target, this.#definitions, options, code);
       await code.unshelve();
     });
   }
 
   async fillMaterializedViews(target: Session, options: RestoreOptions): Promise<void> {
-    const tell = teller(this.#fills.length, options);
-    for (const [index, entry] of this.#fills.entries()) {
-      await restore(target, entry);
-      await tell(index, entry);
-    }
+    await restoreAll(target, this.#fills, options);
   }
 }
 
@@ -89,25 +75,27 @@ interface RestoreOptions {
   readonly now: () => number;
 }
 
-function teller(
-  count: number,
+/** Restores entries in order and tells of it about once a second; `code` is taken out before each. */
+async function restoreAll(
+  target: Session,
+  entries: readonly DumpEntry[],
   { onProgress, now }: RestoreOptions,
-): (index: number, entry: DumpEntry) => Promise<void> {
+  code?: ShelvedCode,
+): Promise<void> {
   let toldAt = now();
-  return async (index, { type, name }) => {
-    if (now() - toldAt < 1000) return;
+  for (const [index, entry] of entries.entries()) {
+    await restore(target, entry, code);
+    if (now() - toldAt < 1000) continue;
     toldAt = now();
-    const percent = Math.floor(((index + 1) / count) * 100);
-    await onProgress({ text: `${index + 1} of ${count}, ${type} ${name}`, percent });
-  };
+    await onProgress({
+      text: `${index + 1} of ${entries.length}, ${entry.type} ${entry.name}`,
+      percent: Math.floor(((index + 1) / entries.length) * 100),
+    });
+  }
 }
 
-async function restoreShelved(target: Session, entry: DumpEntry, code: ShelvedCode): Promise<void> {
-  await code.beforeMaking(entry.type);
-  await restore(target, entry);
-}
-
-async function restore(target: Session, entry: DumpEntry): Promise<void> {
+async function restore(target: Session, entry: DumpEntry, code?: ShelvedCode): Promise<void> {
+  await code?.beforeMaking(entry.type);
   try {
     await target.script(entry.sql);
   } catch (error) {
