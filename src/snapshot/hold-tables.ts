@@ -37,15 +37,11 @@ export async function holdTables(
       hint: 'The agent tries again.',
     });
   }
-  const trusted = new Set(
-    (await readUserCode(guard, names))
-      .filter(({ isOwnersTrusted }) => isOwnersTrusted)
-      .map(({ table }) => displayName(table)),
-  );
+  const isTrusted = ({ name }: ListedTable) => now.get(displayName(name))?.isOwnersTrusted === true;
   const kept = new Set<string>();
   for (const table of tables) {
     const name = displayName(table.name);
-    if (trusted.has(name) || (!isCut(table) && now.get(name)?.isReadable)) continue;
+    if (isTrusted(table) || (!isCut(table) && now.get(name)?.isReadable)) continue;
     if (await keep(guard, table.name)) kept.add(name);
   }
   // Only now, what is kept stays so.
@@ -58,7 +54,7 @@ export async function holdTables(
     const name = displayName(table.name);
     return {
       ...table,
-      isReadWhole: !trusted.has(name) && !(kept.has(name) && harmless.has(name)),
+      isReadWhole: !isTrusted(table) && !(kept.has(name) && harmless.has(name)),
     };
   });
 }
@@ -79,6 +75,8 @@ async function keep(guard: Session, table: QualifiedName): Promise<boolean> {
 
 interface FoundTable {
   readonly oid: string;
+  /** The owner is a superuser. */
+  readonly isOwnersTrusted: boolean;
   /** The owner may read all rows. */
   readonly isReadable: boolean;
 }
@@ -91,19 +89,24 @@ async function findTables(
     schema: string;
     name: string;
     oid: string;
+    trusted: string;
     readable: string;
   }>(
     /* sql */ `
-      SELECT n.nspname AS schema, c.relname AS name, c.oid,
+      SELECT n.nspname AS schema, c.relname AS name, c.oid, r.rolsuper AS trusted,
              has_schema_privilege(c.relowner, n.oid, 'USAGE') AND has_table_privilege(c.relowner, c.oid, 'SELECT')
              AND NOT (c.relrowsecurity AND c.relforcerowsecurity) AS readable
       FROM json_to_recordset($1::json) AS asked (schema text, name text)
       JOIN pg_namespace AS n ON n.nspname = asked.schema
       JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = asked.name AND c.relkind = 'r'
+      JOIN pg_roles AS r ON r.oid = c.relowner
     `,
     [JSON.stringify(names)],
   );
   return new Map(
-    rows.map((row) => [displayName(row), { oid: row.oid, isReadable: row.readable === 't' }]),
+    rows.map((row) => [
+      displayName(row),
+      { oid: row.oid, isOwnersTrusted: row.trusted === 't', isReadable: row.readable === 't' },
+    ]),
   );
 }
