@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { OTHER, peerOrigins, PROVIDER, providersWriter } from '../../test/support/apply-writers.ts';
 import { ITEM } from '../../test/support/item-relation.ts';
 import { startServer } from '../../test/support/servers.ts';
@@ -6,14 +7,12 @@ import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
-import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { RowChange, Relation } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
 import { setUpOrigin } from '../postgres/origins.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { Ahead } from './ahead.ts';
 import { AheadSender } from './ahead-sender.ts';
 import { ApplyWorker } from './apply-worker.ts';
@@ -39,10 +38,7 @@ let lsn = 1000;
 
 beforeAll(async () => {
   server = await startServer();
-  session = await Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-    applicationName: 'test',
-    pipeline: true,
-  });
+  session = await openSession(server, 'postgres', { pipeline: true });
   await install(session, readSqlFiles(sqlDir()));
   await session.script(`
     CREATE TABLE public.item (id text PRIMARY KEY, v text, big text);

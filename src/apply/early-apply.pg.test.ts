@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import {
   LOCAL,
   OTHER,
@@ -12,15 +13,13 @@ import type { Lsn } from '../base/lsn.ts';
 import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
-import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { Change, Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
 import { originProgress, setUpOrigin } from '../postgres/origins.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { noCounts } from './apply-counts.ts';
 import { EarlyApply } from './early-apply.ts';
 import { TableMap } from './table-map.ts';
@@ -51,11 +50,7 @@ let lsn = 1000;
 beforeAll(async () => {
   server = await startServer();
   const connect = (settings: Record<string, string> = {}) =>
-    Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-      applicationName: 'test',
-      pipeline: true,
-      settings,
-    });
+    openSession(server, 'postgres', { pipeline: true, settings });
   session = await connect({ lock_timeout: '50ms', deadlock_timeout: '1ms' });
   user = await connect();
   await install(session, readSqlFiles(sqlDir()));

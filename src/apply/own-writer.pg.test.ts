@@ -1,16 +1,15 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { LOCAL, OTHER, peerOrigins, PROVIDER } from '../../test/support/apply-writers.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
-import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { OwnWriter } from './own-writer.ts';
 import { PreparedStatements } from './prepared.ts';
 import { TableMap } from './table-map.ts';
@@ -31,10 +30,7 @@ describe('the look below deletions of other nodes', () => {
   const ended = new AbortController();
 
   const connect = (settings: Record<string, string> = {}) =>
-    Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-      applicationName: 'test',
-      settings,
-    });
+    openSession(server, 'postgres', { settings });
 
   beforeAll(async () => {
     server = await startServer();

@@ -1,15 +1,11 @@
 import { expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
-import { readEnvironment } from '../config/environment.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
-import { Session } from '../postgres/session.ts';
 import { PreparedStatements } from './prepared.ts';
 
 test('no more statements are prepared than the limit, and the longest unused go first', async () => {
   await using server = await startServer();
-  await using session = await Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-    applicationName: 'test',
-  });
+  await using session = await openSession(server);
   const statements = new PreparedStatements(session, 3);
   const prepared = async () =>
     (

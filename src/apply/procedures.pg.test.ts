@@ -1,11 +1,10 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
-import { readEnvironment } from '../config/environment.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
 import { ensureOrigin, resetOrigin, setUpOrigin } from '../postgres/origins.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { Procedures } from './procedures.ts';
 
 let server: EmbeddedServer;
@@ -14,10 +13,7 @@ let procedures: Procedures;
 
 beforeAll(async () => {
   server = await startServer();
-  session = await Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-    applicationName: 'test',
-    pipeline: true,
-  });
+  session = await openSession(server, 'postgres', { pipeline: true });
   procedures = new Procedures(session);
   await session.script(`
     CREATE SCHEMA bdr;

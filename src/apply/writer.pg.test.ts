@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import {
   LOCAL,
   OTHER,
@@ -13,15 +14,13 @@ import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
-import { readEnvironment } from '../config/environment.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue, UNCHANGED } from '../pgoutput/tuple-value.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
 import { resetOrigin } from '../postgres/origins.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { Ahead } from './ahead.ts';
 import type { ChangeContext } from './change-context.ts';
@@ -55,10 +54,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
 
   beforeAll(async () => {
     server = await startServer();
-    const connect = () =>
-      Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-        applicationName: 'test',
-      });
+    const connect = () => openSession(server);
     [session, user] = [await connect(), await connect()];
     await install(session, readSqlFiles(sqlDir()));
     await session.script('CREATE TABLE public.item (id text PRIMARY KEY, v text, big text)');

@@ -39,7 +39,7 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
   }
 
   const open = (applicationName: string, database = 'app') =>
-    Session.connect(resolveConninfo(server.dsn(database), readEnvironment()), { applicationName });
+    openSession(server, database, { applicationName });
 
   /** Opens a transaction that has an id, and lets another one pass it: only then is it one that a snapshot shows as running. */
   async function writes(writer: Session): Promise<void> {

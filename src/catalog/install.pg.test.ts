@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
-import { readEnvironment } from '../config/environment.ts';
 import { extensionDir, sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
-import { Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { install } from './install.ts';
 import { EXTENSION_VERSION, readInstallation, VERSION_NUMBER } from './installation.ts';
 import { readSqlFiles, type SqlFiles } from './sql-files.ts';
@@ -60,10 +59,7 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
   });
   afterAll(async () => server[Symbol.asyncDispose]());
 
-  const connect = (database: string) =>
-    Session.connect(resolveConninfo(server.dsn(database), readEnvironment()), {
-      applicationName: 'test',
-    });
+  const connect = (database: string) => openSession(server, database);
   const create = async (database: string) => {
     await using session = await connect('postgres');
     await session.script(`CREATE DATABASE ${database}`);

@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
-import { readEnvironment } from '../config/environment.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { sendBatch, type BatchStatement } from './batch.ts';
-import { resolveConninfo } from './conninfo.ts';
-import { Session } from './session.ts';
+import type { Session } from './session.ts';
 
 const insert = (n: number | string): BatchStatement => ({ name: 'insert', params: [n] });
 const BEGIN: BatchStatement = { name: 'begin', params: [] };
@@ -15,10 +14,7 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
   let session: Session;
   beforeAll(async () => {
     server = await startServer({ major });
-    session = await Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-      applicationName: 'test',
-      pipeline: true,
-    });
+    session = await openSession(server, 'postgres', { pipeline: true });
     await session.script('CREATE TABLE public.n (n integer PRIMARY KEY)');
     await session.prepare('begin', 'BEGIN');
     await session.prepare('commit', 'COMMIT');
@@ -71,10 +67,7 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
   });
 
   test('a connection that is lost answers', async () => {
-    const other = await Session.connect(resolveConninfo(server.dsn(), readEnvironment()), {
-      applicationName: 'test',
-      pipeline: true,
-    });
+    const other = await openSession(server, 'postgres', { pipeline: true });
     await other.prepare('sleep', 'SELECT pg_sleep(600)');
     const answer = sendBatch(other, [{ name: 'sleep', params: [] }]);
     other.abort();

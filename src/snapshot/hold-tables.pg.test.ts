@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { openSession } from '../../test/support/agents.ts';
+import { openOrdinaryRole } from '../../test/support/ordinary-role.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { prepareRestricted } from '../catalog/restricted.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
@@ -27,19 +28,9 @@ describe.each([14, 18])('the source’s tables, on PostgreSQL %i', (major) => {
 
   beforeAll(async () => {
     server = await startServer({ major });
-    session = await openNewDatabase(server, 'app');
+    ({ session, owner } = await openOrdinaryRole(server));
     guard = await openSession(server, 'app');
-    owner = await openSession(server, 'app');
-    await session.script(`
-      INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
-      SELECT '7', 1, oid FROM pg_database WHERE datname = 'app';
-      SELECT bdr.internal_make_guard();
-      CREATE ROLE mallory;
-      CREATE SCHEMA app AUTHORIZATION mallory;
-      CREATE TABLE app.of_superuser (id integer PRIMARY KEY);
-    `);
     await owner.script(`
-      SET SESSION AUTHORIZATION mallory;
       CREATE FUNCTION app.f(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $f$
       BEGIN
           RAISE WARNING 'run as %', current_user;

@@ -1,9 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
-import { readEnvironment } from '../config/environment.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
-import { resolveConninfo } from '../postgres/conninfo.ts';
-import { Session } from '../postgres/session.ts';
 import { copyPieces } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
 import { copyRows } from './table-copy.ts';
@@ -25,10 +23,7 @@ const table: CopyTable = {
   isReadWhole: false,
 };
 
-const connect = (database?: string) =>
-  Session.connect(resolveConninfo(server.dsn(database), readEnvironment()), {
-    applicationName: 'test',
-  });
+const connect = (database?: string) => openSession(server, database);
 
 test('a source that was lost before a table begins leaves the target able to roll back', async () => {
   await using target = await connect();

@@ -6,7 +6,7 @@ import { sqlDir } from '../../src/config/paths.ts';
 import { AgentProcess } from '../../src/demo/agent-process.ts';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
 import { resolveConninfo } from '../../src/postgres/conninfo.ts';
-import { Session } from '../../src/postgres/session.ts';
+import { Session, type SessionOptions } from '../../src/postgres/session.ts';
 
 /** The built agent, as a process of its own, for `await using`: Node 20 runs the threads of its links from dist/ alone. */
 export function startAgent(server: EmbeddedServer): AsyncDisposable {
@@ -16,9 +16,14 @@ export function startAgent(server: EmbeddedServer): AsyncDisposable {
 }
 
 /** A session of a server's superuser, as the program opens them. */
-export function openSession(server: EmbeddedServer, database = 'postgres'): Promise<Session> {
+export function openSession(
+  server: EmbeddedServer,
+  database = 'postgres',
+  options: Partial<SessionOptions> = {},
+): Promise<Session> {
   return Session.connect(resolveConninfo(server.dsn(database), readEnvironment()), {
     applicationName: 'test',
+    ...options,
   });
 }
 
