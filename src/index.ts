@@ -13,7 +13,7 @@ export { Decoder } from './pgoutput/decode.ts';
 export { encodeMessage } from './pgoutput/encode.ts';
 export { Assembler, type Assembled } from './pgoutput/assemble.ts';
 export {
-  decodeFrame,
+  FrameDecoder,
   encodeStatusUpdate,
   type Frame,
   type StatusUpdate,

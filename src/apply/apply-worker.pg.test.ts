@@ -117,7 +117,7 @@ function transaction(time: PgTime, changes: readonly RowChange[]): TransactionPa
     commitLsn: lsn as Lsn,
     seen: new Seen(new Map()),
   });
-  for (const change of changes) builder.add(change, 10);
+  for (const change of changes) builder.add(change);
   return builder.end((lsn + 50) as Lsn);
 }
 

@@ -1,3 +1,4 @@
+import { copyBytes, viewOf } from '../base/copy-bytes.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 
@@ -8,13 +9,11 @@ const TIMESTAMPTZ_OID = 1184;
 const HEADER_BYTES = 20;
 /** How the server keeps `-infinity`. */
 const MINUS_INFINITY = -(2n ** 63n);
-/** Below this a loop is faster than a call. */
-const SHORT_BYTES = 24;
 
 /**
  * One column of many rows as a binary `text[]`, the parameter of a set statement. On the wire a value has its length before it,
  * as an array's element has, so both are copied together and nothing is decoded. Values must have come as text; one that is null
- * or was not sent is null.
+ * or was not sent is null. Rows of one buffer should stand side by side.
  */
 export function columnArray(rows: readonly Tuple[], column: number): Buffer {
   let bytes = HEADER_BYTES;
@@ -25,19 +24,20 @@ export function columnArray(rows: readonly Tuple[], column: number): Buffer {
     bytes += 4 + Math.max(length, 0);
   }
   const array = arrayOf(TEXT_OID, rows.length, hasNull, bytes);
+  const target = viewOf(array);
+  let buffer: Buffer | undefined;
+  let source = target;
   let at = HEADER_BYTES;
   for (const row of rows) {
-    const length = row.length(column);
-    if (length < 0) {
-      at = array.writeInt32BE(-1, at);
-      continue;
+    if (row.buffer !== buffer) {
+      buffer = row.buffer;
+      source = viewOf(buffer);
     }
-    const from = row.offset(column) - 4;
-    const size = length + 4;
-    const { buffer } = row;
-    if (size > SHORT_BYTES) buffer.copy(array, at, from, from + size);
-    else for (let i = 0; i < size; i++) array[at + i] = buffer[from + i] as number;
-    at += size;
+    const from = row.offset(column);
+    if (from < 0) {
+      target.setInt32(at, -1);
+      at += 4;
+    } else at = copyBytes(source, from - 4, from + row.length(column), target, at);
   }
   return array;
 }

@@ -39,7 +39,7 @@ const at = (time: number): ChangeContext => ({
 function folded(...changes: readonly RowChange[]): unknown[] {
   const batch = new TableBatch(TABLE);
   changes.forEach((change, index) => expect(batch.add(change, at(index))).toBe(true));
-  return [...batch.changes()].map(({ change, context, mask, wasNew }) => [
+  return [...batch.changes].map(({ change, context, mask, wasNew }) => [
     change.kind,
     change.kind === 'delete' ? valuesOf(change.oldTuple)[0] : valuesOf(change.newTuple)[1],
     context.commitTime,
@@ -147,7 +147,7 @@ test('a batch comes to the same rows as its changes one after the other', () => 
         expect(batch.add(change, at(index))).toBe(true);
       });
       const order = { delete: 0, update: 1, insert: 2 };
-      const sets = [...batch.changes()].sort((a, b) => order[a.change.kind] - order[b.change.kind]);
+      const sets = [...batch.changes].sort((a, b) => order[a.change.kind] - order[b.change.kind]);
       for (const { change } of sets) {
         // A set takes what its kind of change finds: an insert a free key, an update a row.
         const id = String(

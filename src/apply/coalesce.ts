@@ -1,7 +1,7 @@
 import type { Change, RowChange } from '../pgoutput/transaction.ts';
 import { ColumnKind, type Tuple } from '../pgoutput/tuple.ts';
 import type { ChangeContext } from './change-context.ts';
-import type { Table } from './table.ts';
+import type { Table, TableKey } from './table.ts';
 
 /** What is left to do with one key after all changes of it that were folded together. */
 export interface FoldedChange {
@@ -17,21 +17,20 @@ export interface FoldedChange {
 /** Changes of one table, one for each key (DESIGN 3.2). They touch different rows, so their order does not matter. */
 export class TableBatch {
   readonly table: Table;
-  readonly #byKey = new Map<string, FoldedChange>();
-  /** Inserts into a table without key. */
-  readonly #appended: FoldedChange[] = [];
+  readonly #changes: FoldedChange[] = [];
+  /** Where the change of each key stands. Not made while inserts alone come, of which no two have one key. */
+  #places: Map<Key, number> | undefined;
 
   constructor(table: Table) {
     this.table = table;
   }
 
   get size(): number {
-    return this.#byKey.size + this.#appended.length;
+    return this.#changes.length;
   }
 
-  *changes(): Generator<FoldedChange, void, void> {
-    yield* this.#byKey.values();
-    yield* this.#appended;
+  get changes(): readonly FoldedChange[] {
+    return this.#changes;
   }
 
   /**
@@ -39,20 +38,33 @@ export class TableBatch {
    * the empty batch.
    */
   add(change: RowChange, context: ChangeContext): boolean {
-    if (this.table.key.kind !== 'unique') {
-      this.#appended.push({ change, context, mask: '', wasNew: false });
+    const { kind, isIdentity } = this.table.key;
+    const isDistinct = change.kind === 'insert' && isIdentity && this.#places === undefined;
+    if (kind !== 'unique' || isDistinct) {
+      this.#changes.push({ change, context, mask: '', wasNew: false });
       return true;
     }
-    const tuple = change.kind === 'delete' ? change.oldTuple : change.newTuple;
-    const key = keyOf(this.table, tuple);
-    const mask = change.kind === 'update' ? maskOf(tuple) : '';
-    const earlier = this.#byKey.get(key);
-    const folded = earlier
-      ? fold(earlier, change, context, mask)
-      : { change, context, mask, wasNew: false };
+    this.#places ??= this.#findPlaces();
+    const key = keyOf(this.table, tupleOf(change));
+    const mask = change.kind === 'update' ? maskOf(change.newTuple) : '';
+    const place = this.#places.get(key);
+    if (place === undefined) {
+      this.#places.set(key, this.#changes.length);
+      this.#changes.push({ change, context, mask, wasNew: false });
+      return true;
+    }
+    const folded = fold(this.#changes[place] as FoldedChange, change, context, mask);
     if (!folded) return false;
-    this.#byKey.set(key, folded);
+    this.#changes[place] = folded;
     return true;
+  }
+
+  #findPlaces(): Map<Key, number> {
+    const places = new Map<Key, number>();
+    for (const [place, { change }] of this.#changes.entries()) {
+      places.set(keyOf(this.table, tupleOf(change)), place);
+    }
+    return places;
   }
 }
 
@@ -74,7 +86,7 @@ export function isFoldable(table: Table, change: Change): change is RowChange {
       const { oldTuple, newTuple } = change;
       if (oldTuple === null) return true;
       // With REPLICA IDENTITY FULL an old row comes with every update, and it holds what the new one leaves out.
-      return maskOf(newTuple) === '' && keyOf(table, oldTuple) === keyOf(table, newTuple);
+      return newTuple.isComplete && keyOf(table, oldTuple) === keyOf(table, newTuple);
     }
   }
 }
@@ -119,10 +131,45 @@ function fold(
   }
 }
 
-/** The key's bytes with their lengths. Spellings that only the type takes for one key count as two, which costs nothing but a fold. */
-function keyOf(table: Table, tuple: Tuple): string {
+/** The row that a change brings, or its key. */
+export function tupleOf(change: RowChange): Tuple {
+  return change.kind === 'delete' ? change.oldTuple : change.newTuple;
+}
+
+/** What tells keys apart: a number where the key is a whole one, which needs no memory and is found sooner; else a text. */
+type Key = number | string;
+
+/** Spellings that only the type takes for one key count as two, which costs nothing but a fold. */
+function keyOf({ key }: Table, tuple: Tuple): Key {
+  const [only] = key.columns;
+  const whole = only && key.columns.length === 1 ? wholeNumberOf(tuple, only.position) : undefined;
+  return whole ?? textKeyOf(key, tuple);
+}
+
+const DIGIT_0 = 0x30;
+/** A double tells all whole numbers apart that are as long. */
+const MOST_DIGITS = 15;
+
+/** The value as a number, where it is a positive whole one as the server spells it; no other text has the same. */
+function wholeNumberOf(tuple: Tuple, column: number): number | undefined {
+  const from = tuple.offset(column);
+  const length = tuple.length(column);
+  if (length < 1 || length > MOST_DIGITS) return undefined;
+  const { buffer } = tuple;
+  if (buffer[from] === DIGIT_0) return length === 1 ? 0 : undefined;
+  let number = 0;
+  for (let i = from; i < from + length; i++) {
+    const digit = (buffer[i] as number) - DIGIT_0;
+    if (digit < 0 || digit > 9) return undefined;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
+/** The key's bytes with their lengths. */
+function textKeyOf({ columns }: TableKey, tuple: Tuple): string {
   let key = '';
-  for (const { position } of table.key.columns) {
+  for (const { position } of columns) {
     const offset = tuple.offset(position);
     key +=
       offset < 0
@@ -133,6 +180,7 @@ function keyOf(table: Table, tuple: Tuple): string {
 }
 
 function maskOf(tuple: Tuple): string {
+  if (tuple.isComplete) return '';
   let mask = '';
   for (let column = 0; column < tuple.columnCount; column++) {
     if (tuple.kind(column) !== ColumnKind.unchanged) continue;

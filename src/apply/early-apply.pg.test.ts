@@ -110,7 +110,7 @@ const remove = (id: string): RowChange => ({
 function part(changes: readonly Change[], bound = at(0)): TransactionPart {
   const seen = new Seen(new Map([LOCAL, OTHER].map(({ id }) => [nodeKey(id), bound])));
   const builder = new PartBuilder({ xid: 9, commitTime: bound, commitLsn: 0 as Lsn, seen });
-  for (const change of changes) builder.add(change, 10);
+  for (const change of changes) builder.add(change);
   return builder.rest() as TransactionPart;
 }
 

@@ -25,7 +25,7 @@ function builder(time: number): PartBuilder {
 
 function transaction(time: number, changes: readonly Change[] = [insert()]): TransactionPart {
   const part = builder(time);
-  for (const change of changes) part.add(change, 100);
+  for (const change of changes) part.add(change);
   return part.end((time + 1) as Lsn);
 }
 
@@ -62,7 +62,7 @@ describe('which transactions share a commit', () => {
     const large = builder(5);
     const parts: TransactionPart[] = [transaction(4)];
     for (let row = 0; row < 25_000; row++) {
-      const part = large.add(insert(), 100);
+      const part = large.add(insert());
       if (part) parts.push(part);
     }
     parts.push(large.end(6 as Lsn), transaction(7));

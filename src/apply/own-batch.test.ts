@@ -16,18 +16,13 @@ const at = (number: number) => (number * 10) as PgTime;
 
 test('gathers by table what has to do with deletions, each with the time of its commit', () => {
   const batch = new OwnBatch();
-  batch.add({ kind: 'insert', relation: ITEM, newTuple: ONE }, at(1), 10);
-  batch.add({ kind: 'delete', relation: ITEM, oldTuple: ONE, oldTupleIsKey: true }, at(2), 10);
+  batch.add({ kind: 'insert', relation: ITEM, newTuple: ONE }, at(1));
+  batch.add({ kind: 'delete', relation: ITEM, oldTuple: ONE, oldTupleIsKey: true }, at(2));
   batch.add(
     { kind: 'update', relation: ITEM, oldTuple: ONE, oldTupleIsKey: true, newTuple: TWO },
     at(3),
-    10,
   );
-  batch.add(
-    { kind: 'truncate', relations: [ITEM], cascade: false, restartIdentity: false },
-    at(4),
-    10,
-  );
+  batch.add({ kind: 'truncate', relations: [ITEM], cascade: false, restartIdentity: false }, at(4));
   expect([...batch.tables]).toEqual([
     [
       ITEM,
@@ -46,7 +41,6 @@ test('an update that leaves the key alone is passed over', () => {
   batch.add(
     { kind: 'update', relation: ITEM, oldTuple: null, oldTupleIsKey: false, newTuple: ONE },
     at(1),
-    10,
   );
   expect([batch.rows, batch.tables.size]).toEqual([0, 0]);
 });

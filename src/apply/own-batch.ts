@@ -1,5 +1,5 @@
 import type { PgTime } from '../base/pg-time.ts';
-import type { Change, Relation } from '../pgoutput/transaction.ts';
+import { bytesOf, type Change, type Relation } from '../pgoutput/transaction.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 
 /** A row that a user of this node deleted or made, with the time of the commit. */
@@ -37,7 +37,7 @@ export class OwnBatch {
   }
 
   /** Takes what has to do with deletions; `time` is that of the commit. */
-  add(change: Change, time: PgTime, bytes: number): void {
+  add(change: Change, time: PgTime): void {
     switch (change.kind) {
       case 'delete':
         this.#of(change.relation).removed.push({ time, old: change.oldTuple });
@@ -55,7 +55,7 @@ export class OwnBatch {
         return;
     }
     this.#rows += 1;
-    this.#bytes += bytes;
+    this.#bytes += bytesOf(change);
   }
 
   #of(relation: Relation): OwnChanges {

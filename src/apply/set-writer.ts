@@ -7,7 +7,7 @@ import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { columnArray, timeArray } from './arrays.ts';
 import type { ChangeContext } from './change-context.ts';
-import { isFoldable, TableBatch, type FoldedChange } from './coalesce.ts';
+import { isFoldable, TableBatch, tupleOf, type FoldedChange } from './coalesce.ts';
 import { copyText } from './copy-text.ts';
 import { readValues } from './row-values.ts';
 import {
@@ -171,7 +171,7 @@ export class SetWriter {
     const deletes: FoldedChange[] = [];
     const inserts: FoldedChange[] = [];
     const updates = new Map<string, FoldedChange[]>();
-    for (const folded of batch.changes()) {
+    for (const folded of batch.changes) {
       if (folded.change.kind === 'delete') deletes.push(folded);
       else if (folded.change.kind === 'insert') inserts.push(folded);
       else {
@@ -224,7 +224,7 @@ export class SetWriter {
     changes: readonly FoldedChange[],
     rest: readonly Param[],
   ): () => Promise<Left> {
-    const rows = changes.map(tupleOf);
+    const rows = tuplesOf(changes);
     const arrays = columns.map(({ position }) => columnArray(rows, position));
     return async () => {
       // Not prepared: there are many of them, and planning is little beside so many rows.
@@ -241,7 +241,7 @@ export class SetWriter {
   }
 
   #insert(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {
-    const rows = changes.map(tupleOf);
+    const rows = tuplesOf(changes);
     const columns = writable(table);
     const isLarge = changes.length >= LEAST_FOR_COPY && !this.#contended.has(table);
     // Without a key nothing can be in the way that COPY would have to be taken back for.
@@ -309,7 +309,7 @@ export class SetWriter {
     for (const index of await tombstones.contested(table, keys, this.#provider)) {
       const folded = changes[index];
       if (!folded) continue;
-      const key = readValues(tupleOf(folded));
+      const key = readValues(tupleOf(folded.change));
       await this.#writer.takeBack(table, { key, context: folded.context });
     }
   }
@@ -329,12 +329,12 @@ export class SetWriter {
   }
 }
 
-function tupleOf({ change }: FoldedChange): Tuple {
-  return change.kind === 'delete' ? change.oldTuple : change.newTuple;
+function tuplesOf(changes: readonly FoldedChange[]): Tuple[] {
+  return changes.map(({ change }) => tupleOf(change));
 }
 
 function keysOf(table: Table, changes: readonly FoldedChange[]): KeyArrays {
-  const rows = changes.map(tupleOf);
+  const rows = tuplesOf(changes);
   return {
     times: timeArray(changes.map(({ context }) => context.commitTime)),
     columns: table.key.columns.map(({ position }) => columnArray(rows, position)),

@@ -18,6 +18,8 @@ export interface TableColumn {
 export interface TableKey {
   readonly kind: 'unique' | 'whole-row' | 'none';
   readonly columns: readonly TableColumn[];
+  /** The relation's replica identity, which the provider holds unique at every moment. */
+  readonly isIdentity: boolean;
   /** Checked here only at the end of a transaction, so that in its course two rows may have one key. */
   readonly deferrable: boolean;
   /** With a deferrable key: the columns by which two such rows are told apart. */
@@ -73,13 +75,13 @@ function keyOf(
   const flagged = columns.filter(({ position }) => relation.columns[position]?.isKey);
   // REPLICA IDENTITY FULL flags every column: the primary key finds the row better, where there is one.
   if (flagged.length > 0 && relation.replicaIdentity !== 'full') {
-    return uniqueKey(local, columns, flagged);
+    return uniqueKey(local, columns, flagged, true);
   }
   const primary = local.primaryKey.map((name) => columns.find((column) => column.name === name));
   if (primary.length > 0 && primary.every((column) => column !== undefined)) {
-    return uniqueKey(local, columns, primary);
+    return uniqueKey(local, columns, primary, false);
   }
-  const none = { deferrable: false, alike: [] };
+  const none = { isIdentity: false, deferrable: false, alike: [] };
   return flagged.length > 0
     ? { kind: 'whole-row', columns: flagged.filter(({ local: found }) => found), ...none }
     : { kind: 'none', columns: [], ...none };
@@ -89,6 +91,7 @@ function uniqueKey(
   local: LocalRelation,
   columns: readonly TableColumn[],
   key: readonly TableColumn[],
+  isIdentity: boolean,
 ): TableKey {
   const names = key.map(({ name }) => name).sort();
   const immediate = local.immediateKeys.some(
@@ -98,6 +101,7 @@ function uniqueKey(
   return {
     kind: 'unique',
     columns: key,
+    isIdentity,
     deferrable,
     alike: deferrable ? columns.filter(({ local: found }) => found) : [],
   };

@@ -1,6 +1,6 @@
 import type { Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import type { Change } from '../pgoutput/transaction.ts';
+import { bytesOf, type Change } from '../pgoutput/transaction.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isOwn } from './table.ts';
 
@@ -57,10 +57,10 @@ export class PartBuilder {
     this.#context = context;
   }
 
-  /** Takes a change of `bytes` on the wire; returns a part when it is large enough to go on its way. */
-  add(change: Change, bytes: number): TransactionPart | undefined {
+  /** Takes a change; returns a part when it is large enough to go on its way. */
+  add(change: Change): TransactionPart | undefined {
     this.#changes.push(change);
-    this.#bytes += bytes + CHANGE_BYTES;
+    this.#bytes += bytesOf(change) + CHANGE_BYTES;
     if (change.kind === 'truncate' || (change.kind !== 'message' && isOwn(change.relation))) {
       this.#isAlone = true;
     }

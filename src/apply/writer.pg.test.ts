@@ -166,7 +166,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
   ) {
     writer.begin();
     const builder = new PartBuilder(context);
-    for (const change of changes) builder.add(change, 1);
+    for (const change of changes) builder.add(change);
     const steps = await ahead.transaction([builder.end(0x1268 as Lsn)], due);
     if (!steps) return false;
     await session.script(`SELECT pg_replication_origin_session_setup('provider')`);

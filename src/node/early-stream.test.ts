@@ -84,7 +84,7 @@ function heard(clock: number): void {
 /** A chunk of one change; false when it is not wanted. */
 function chunk(xid: number, isFirst: boolean): boolean {
   if (!early.begins(xid, isFirst)) return false;
-  early.changes(change, 10);
+  early.changes(change);
   early.ends();
   return true;
 }

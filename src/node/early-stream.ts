@@ -88,8 +88,8 @@ export class EarlyStream implements Watcher {
     return true;
   }
 
-  changes(change: Change, bytes: number): void {
-    this.#putPart(this.#builder?.add(change, bytes));
+  changes(change: Change): void {
+    this.#putPart(this.#builder?.add(change));
   }
 
   ends(): void {

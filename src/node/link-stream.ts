@@ -18,7 +18,7 @@ import { pause, type Wakeup } from '../base/wait.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
 import { temporaryDir } from '../config/paths.ts';
 import { sameNode } from '../model/node.ts';
-import { decodeFrame, type Keepalive } from '../pgoutput/frame.ts';
+import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import type { ReplicationSession } from '../postgres/replication-session.ts';
 import type { Session } from '../postgres/session.ts';
@@ -145,6 +145,7 @@ export class LinkStream {
   async #receive(signal: AbortSignal): Promise<void> {
     const { stream } = this.#connections;
     const state = this.#state;
+    const frames = new FrameDecoder();
     state.isApplying = false;
     state.waitingSince = performance.now();
     const take = (received: Received) => {
@@ -155,7 +156,7 @@ export class LinkStream {
     for await (const { buffer, bounds } of stream.batches()) {
       state.waitingSince = undefined;
       for (let at = 0; at < bounds.length; at += 2) {
-        const frame = decodeFrame(buffer, bounds[at], bounds[at + 1]);
+        const frame = frames.decode(buffer, bounds[at], bounds[at + 1]);
         if (frame.kind === 'keepalive') {
           this.#arrivals.push({ kind: 'keepalive', keepalive: frame });
           continue;
@@ -185,12 +186,6 @@ export class LinkStream {
         this.#builder = new PartBuilder(context);
         return;
       }
-      case 'change': {
-        const { change, bytes } = received;
-        if (isHeartbeat(change)) this.#heartbeat = change.content;
-        this.#put(this.#builder?.add(change, bytes));
-        return;
-      }
       case 'commit': {
         this.#put(this.#builder?.end(received.endLsn));
         this.#builder = undefined;
@@ -202,13 +197,20 @@ export class LinkStream {
         }
         return;
       }
-      case 'message':
-        this.#arrivals.push({ kind: 'message', message: received.message });
-        return;
       case 'skipped':
         this.#arrivals.push(received);
         return;
+      case 'message':
+        if (!received.transactional) {
+          this.#arrivals.push({ kind: 'message', message: received });
+          return;
+        }
+        if (isHeartbeat(received)) this.#heartbeat = received.content;
+        break;
+      default:
+        break;
     }
+    this.#put(this.#builder?.add(received));
   }
 
   #put(part: TransactionPart | undefined): void {

@@ -14,7 +14,7 @@ import { readMessageSecret } from '../catalog/message-secret.ts';
 import { ensureOwnSlot } from '../membership/own-slot.ts';
 import { ownOriginName, ownSlotName } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
-import { decodeFrame } from '../pgoutput/frame.ts';
+import { FrameDecoder } from '../pgoutput/frame.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { originProgress, setUpOrigin } from '../postgres/origins.ts';
@@ -259,6 +259,7 @@ class OwnReader {
 
   async #read(): Promise<void> {
     const state = this.#state;
+    const frames = new FrameDecoder();
     state.waitingSince = performance.now();
     const take = (received: Received) => {
       const passed = this.#guard.pass(received);
@@ -268,7 +269,7 @@ class OwnReader {
       state.waitingSince = undefined;
       state.progressAt = performance.now();
       for (let at = 0; at < bounds.length; at += 2) {
-        const frame = decodeFrame(buffer, bounds[at], bounds[at + 1]);
+        const frame = frames.decode(buffer, bounds[at], bounds[at + 1]);
         if (frame.kind === 'keepalive') {
           // A server that shuts down waits until the end of its log is confirmed.
           if (frame.replyRequested) this.#reached(frame.walEnd);
@@ -328,23 +329,19 @@ class OwnReader {
         this.#transaction = received;
         this.#heartbeat = undefined;
         return;
-      case 'change': {
-        const { change, bytes } = received;
-        if (change.kind === 'message') {
-          if (change.prefix === 'bdr') this.#heartbeat = parseHeartbeat(change.content);
-        } else if (this.#transaction)
-          this.#pending.batch.add(change, this.#transaction.commitTime, bytes);
-        return;
-      }
       case 'commit':
         this.#transaction = undefined;
         this.#pending.end = received.endLsn;
         if (this.#heartbeat) this.#pending.heartbeats.push(this.#heartbeat);
         return;
       case 'message':
+        if (received.prefix !== 'bdr') return;
+        if (received.transactional) this.#heartbeat = parseHeartbeat(received.content);
         // Somebody may wait for every slot to pass it.
-        if (received.message.prefix === 'bdr') this.#reached(received.message.lsn);
+        else this.#reached(received.lsn);
         return;
+      default:
+        if (this.#transaction) this.#pending.batch.add(received, this.#transaction.commitTime);
     }
   }
 

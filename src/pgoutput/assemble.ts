@@ -6,8 +6,12 @@ import type { LogicalDecodingMessage, StreamAbortMessage } from './message.ts';
 import type { StreamCommitMessage, StreamStartMessage } from './message.ts';
 import { PendingTransaction } from './pending-transaction.ts';
 import { RelationScope } from './relation-scope.ts';
-import type { Change, LogicalMessage, RemoteTransaction } from './transaction.ts';
-import type { Tuple } from './tuple.ts';
+import {
+  bytesOf,
+  type Change,
+  type LogicalMessage,
+  type RemoteTransaction,
+} from './transaction.ts';
 
 /** What comes out of the assembler: a whole transaction, or a message that belongs to none. */
 export type Assembled =
@@ -94,21 +98,25 @@ export class Assembler {
 
   #addChange(message: ChangeMessage): void {
     const pending = this.#require(message.kind);
-    const change = changeOf(message, (id) => pending.relations.find(id));
-    this.#add(pending, message.xid, change, bytesOf(message));
+    this.#add(
+      pending,
+      message.xid,
+      changeOf(message, (id) => pending.relations.find(id)),
+    );
   }
 
   #addMessage(message: LogicalDecodingMessage): Assembled | null {
     const { kind, transactional, lsn, prefix, content } = message;
     const plain: LogicalMessage = { kind, transactional, lsn, prefix, content };
     if (!transactional) return { kind: 'message', message: plain };
-    this.#add(this.#require(kind), message.xid, plain, prefix.length + content.length);
+    this.#add(this.#require(kind), message.xid, plain);
     return null;
   }
 
-  #add(pending: PendingTransaction, xid: number, change: Change, bytes: number): void {
-    pending.add(xid, change, bytes + CHANGE_OVERHEAD_BYTES);
-    this.#heldBytes += bytes + CHANGE_OVERHEAD_BYTES;
+  #add(pending: PendingTransaction, xid: number, change: Change): void {
+    const bytes = bytesOf(change) + CHANGE_OVERHEAD_BYTES;
+    pending.add(xid, change, bytes);
+    this.#heldBytes += bytes;
   }
 
   #setOrigin({ kind, name, lsn }: OriginMessage): void {
@@ -186,16 +194,6 @@ export class Assembler {
       fail(new ProtocolError(`${kind} of transaction ${xid}, which was not streamed`))
     );
   }
-}
-
-function bytesOf(message: ChangeMessage): number {
-  if (message.kind === 'truncate') return message.relationIds.length * 8;
-  const { oldTuple, newTuple } = { oldTuple: null, newTuple: null, ...message };
-  return size(oldTuple) + size(newTuple);
-}
-
-function size(tuple: Tuple | null): number {
-  return tuple === null ? 0 : tuple.end - tuple.start;
 }
 
 function outOfOrder(kind: Message['kind']): ProtocolError {

@@ -4,8 +4,10 @@ import { ProtocolError } from '../base/bytes.ts';
 import { parseLsn } from '../base/lsn.ts';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
-import { decodeFrame, decodeStatusUpdate, encodeFrame, encodeStatusUpdate } from './frame.ts';
+import { decodeStatusUpdate, encodeFrame, encodeStatusUpdate, FrameDecoder } from './frame.ts';
 
+const decodeFrame = (...where: [buffer: Buffer, start?: number, end?: number]) =>
+  new FrameDecoder().decode(...where);
 const hex = (text: string) => Buffer.from(text.replaceAll(' ', ''), 'hex');
 const lsn = fc.maxSafeInteger().map((n) => Math.abs(n) as Lsn);
 const time = fc.maxSafeInteger() as fc.Arbitrary<number> as fc.Arbitrary<PgTime>;

@@ -3,8 +3,8 @@
  * The server sends XLogData and keepalives, the client answers with standby status updates.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
-import type { Lsn } from '../base/lsn.ts';
-import type { PgTime } from '../base/pg-time.ts';
+import { ZERO_LSN, type Lsn } from '../base/lsn.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 
 /** One message of the output plugin, which lies in `buffer` from `payloadStart` to `payloadEnd`. */
 export interface XLogData {
@@ -46,35 +46,47 @@ const XLOG_DATA = 0x77; // w
 const KEEPALIVE = 0x6b; // k
 const STATUS_UPDATE = 0x72; // r
 
-/** One for all frames: each is read at once. */
-const reader = new ByteReader(Buffer.alloc(0));
+/** Decodes the frames of one stream. */
+export class FrameDecoder {
+  readonly #reader = new ByteReader(Buffer.alloc(0));
+  /** One for all: an object for each would be most of what it takes to decode them. */
+  readonly #data: { -readonly [Field in keyof XLogData]: XLogData[Field] } = {
+    kind: 'xlogData',
+    startLsn: ZERO_LSN,
+    endLsn: ZERO_LSN,
+    sendTime: LONG_AGO,
+    buffer: this.#reader.buffer,
+    payloadStart: 0,
+    payloadEnd: 0,
+  };
 
-/** Decodes one CopyData payload, the bytes of `buffer` from `start` to `end`. The frame is a view of them. */
-export function decodeFrame(buffer: Buffer, start = 0, end = buffer.length): Frame {
-  reader.reset(buffer, start, end);
-  const type = reader.uint8();
-  if (type === XLOG_DATA) {
-    const startLsn = reader.lsn();
-    const endLsn = reader.lsn();
-    const sendTime = reader.pgTime();
-    return {
-      kind: 'xlogData',
-      startLsn,
-      endLsn,
-      sendTime,
-      buffer,
-      payloadStart: reader.position,
-      payloadEnd: end,
-    };
+  /**
+   * Decodes one CopyData payload, the bytes of `buffer` from `start` to `end`. The frame is a view of them; it is valid until the
+   * next call. Throws ProtocolError.
+   */
+  decode(buffer: Buffer, start = 0, end = buffer.length): Frame {
+    const reader = this.#reader;
+    reader.reset(buffer, start, end);
+    const type = reader.uint8();
+    if (type === XLOG_DATA) {
+      const data = this.#data;
+      data.startLsn = reader.lsn();
+      data.endLsn = reader.lsn();
+      data.sendTime = reader.pgTime();
+      data.buffer = buffer;
+      data.payloadStart = reader.position;
+      data.payloadEnd = end;
+      return data;
+    }
+    if (type === KEEPALIVE) {
+      const walEnd = reader.lsn();
+      const sendTime = reader.pgTime();
+      const replyRequested = reader.bool();
+      reader.finish();
+      return { kind: 'keepalive', walEnd, sendTime, replyRequested };
+    }
+    return reader.fail(`unknown frame type ${type}`, start);
   }
-  if (type === KEEPALIVE) {
-    const walEnd = reader.lsn();
-    const sendTime = reader.pgTime();
-    const replyRequested = reader.bool();
-    reader.finish();
-    return { kind: 'keepalive', walEnd, sendTime, replyRequested };
-  }
-  return reader.fail(`unknown frame type ${type}`, start);
 }
 
 export function encodeFrame(frame: Frame): Buffer {

@@ -75,6 +75,28 @@ export function isRowChange(change: Change): change is RowChange {
   return change.kind !== 'message' && change.kind !== 'truncate';
 }
 
+/** How many bytes of rows, names or content a change had on the wire. */
+export function bytesOf(change: Change): number {
+  switch (change.kind) {
+    case 'insert':
+      return sizeOf(change.newTuple);
+    case 'update':
+      return sizeOf(change.newTuple) + (change.oldTuple ? sizeOf(change.oldTuple) : 0);
+    case 'delete':
+      return sizeOf(change.oldTuple);
+    case 'truncate':
+      return change.relations.length * RELATION_BYTES;
+    case 'message':
+      return change.prefix.length + change.content.length;
+  }
+}
+
+const RELATION_BYTES = 4;
+
+function sizeOf({ start, end }: Tuple): number {
+  return end - start;
+}
+
 /** Where a transaction was first made, if not on the provider: the provider's name for it and the commit's position there. */
 export interface RemoteOrigin {
   readonly name: string;

@@ -27,16 +27,25 @@ export class Tuple {
   readonly start: number;
   readonly end: number;
   readonly columnCount: number;
+  /** No column is of kind unchanged. */
+  readonly isComplete: boolean;
   /** The column looked at last, and where its kind byte stands. */
   #column: number;
   #at: number;
 
   /** For `readTuple`, which has checked the bytes. */
-  constructor(buffer: Buffer, start: number, end: number, columnCount: number) {
+  constructor(
+    buffer: Buffer,
+    start: number,
+    end: number,
+    columnCount: number,
+    isComplete: boolean,
+  ) {
     this.buffer = buffer;
     this.start = start;
     this.end = end;
     this.columnCount = columnCount;
+    this.isComplete = isComplete;
     this.#column = 0;
     this.#at = start + 2;
   }
@@ -103,6 +112,7 @@ function hasValue(kind: number): boolean {
 export function readTuple(reader: ByteReader): Tuple {
   const { buffer, position: start, end } = reader;
   const columnCount = reader.uint16();
+  let isComplete = true;
   let at = start + 2;
   for (let i = 0; i < columnCount; i++) {
     if (at >= end) reader.fail(`tuple ends before column ${i} of ${columnCount}`, at);
@@ -114,12 +124,15 @@ export function readTuple(reader: ByteReader): Tuple {
         reader.fail(`column ${i} has ${length} bytes, ${end - at - 5} left`, at);
       }
       at += 5 + length;
-    } else if (kind === ColumnKind.null || kind === ColumnKind.unchanged) {
+    } else if (kind === ColumnKind.null) {
+      at += 1;
+    } else if (kind === ColumnKind.unchanged) {
+      isComplete = false;
       at += 1;
     } else {
       reader.fail(`column ${i} is of unknown kind ${kind}`, at);
     }
   }
   reader.position = at;
-  return new Tuple(buffer, start, at, columnCount);
+  return new Tuple(buffer, start, at, columnCount, isComplete);
 }

@@ -4,7 +4,7 @@ import { until } from '../../test/support/cluster.ts';
 import { formatLsn, parseLsn } from '../base/lsn.ts';
 import { readEnvironment } from '../config/environment.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
-import { decodeFrame } from '../pgoutput/frame.ts';
+import { FrameDecoder } from '../pgoutput/frame.ts';
 import { resolveConninfo } from './conninfo.ts';
 import { ReplicationSession, type FrameBatch } from './replication-session.ts';
 import { Session } from './session.ts';
@@ -62,7 +62,7 @@ test('what arrives before anybody reads is not lost', async () => {
   let kinds = '';
   for await (const batch of stream.batches()) {
     for (const [from, to] of payloads(batch)) {
-      const frame = decodeFrame(batch.buffer, from, to);
+      const frame = new FrameDecoder().decode(batch.buffer, from, to);
       if (frame.kind !== 'keepalive')
         kinds += String.fromCharCode(batch.buffer[frame.payloadStart] ?? 0);
     }

@@ -1,4 +1,3 @@
-import type { LogicalMessage } from '../pgoutput/transaction.ts';
 import type { MessageKey } from './message-key.ts';
 import type { Received } from './receiver.ts';
 import { parseHeartbeat } from './watermark.ts';
@@ -30,17 +29,13 @@ export class MessageGuard {
   /** What is left of what was received; undefined for nothing. To be called in the order of the stream. */
   pass(received: Received): Received | undefined {
     if (received.kind === 'begin') this.#xid = received.xid;
-    const message = messageIn(received);
-    if (message?.prefix !== PREFIX) return received;
-    const content = this.#key.open(message.content);
-    if (!content || !(message.transactional ? this.#isOfHere(content) : isConfirm(content))) {
+    if (received.kind !== 'message' || received.prefix !== PREFIX) return received;
+    const content = this.#key.open(received.content);
+    if (!content || !(received.transactional ? this.#isOfHere(content) : isConfirm(content))) {
       this.#onForged();
       return undefined;
     }
-    const opened = { ...message, content };
-    return received.kind === 'message'
-      ? { kind: 'message', message: opened }
-      : { ...(received as Extract<Received, { kind: 'change' }>), change: opened };
+    return { ...received, content };
   }
 
   #isOfHere(content: Buffer): boolean {
@@ -50,12 +45,6 @@ export class MessageGuard {
     this.#lastHeartbeat = heartbeat.xid;
     return true;
   }
-}
-
-function messageIn(received: Received): LogicalMessage | undefined {
-  if (received.kind === 'message') return received.message;
-  if (received.kind === 'change' && received.change.kind === 'message') return received.change;
-  return undefined;
 }
 
 /** `{"confirm": position}`: bdr_wait_for_apply() waits over there. */

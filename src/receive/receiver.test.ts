@@ -81,9 +81,9 @@ describe('Receiver', () => {
     const receive = receiverOf();
     expect(receive(begin(1), relation())).toEqual([]);
     const received = receive(insert('1'));
-    expect(kinds(received)).toEqual(['begin', 'change']);
+    expect(kinds(received)).toEqual(['begin', 'insert']);
     expect(received[0]).toEqual({ kind: 'begin', xid: 1, finalLsn: 100, commitTime: 7 });
-    expect(kinds(receive(insert('2'), commit()))).toEqual(['change', 'commit']);
+    expect(kinds(receive(insert('2'), commit()))).toEqual(['insert', 'commit']);
   });
 
   test('gives an empty transaction as a begin and a commit', () => {
@@ -96,7 +96,7 @@ describe('Receiver', () => {
   test('leaves out a transaction of another origin, and keeps what it described', () => {
     const receive = receiverOf();
     expect(receive(begin(1), origin, relation(), insert('1'), message(true), commit())).toEqual([]);
-    expect(kinds(receive(begin(2), insert('2'), commit()))).toEqual(['begin', 'change', 'commit']);
+    expect(kinds(receive(begin(2), insert('2'), commit()))).toEqual(['begin', 'insert', 'commit']);
   });
 
   test('leaves out transactions that the copied snapshot shows', () => {
@@ -106,7 +106,7 @@ describe('Receiver', () => {
       return xid === 1;
     });
     expect(receive(begin(1, 90), relation(), insert('1'), commit())).toEqual([]);
-    expect(kinds(receive(begin(2), insert('2'), commit()))).toEqual(['begin', 'change', 'commit']);
+    expect(kinds(receive(begin(2), insert('2'), commit()))).toEqual(['begin', 'insert', 'commit']);
     expect(asked).toEqual([
       [1, 90],
       [2, 100],
@@ -117,7 +117,7 @@ describe('Receiver', () => {
     const receive = receiverOf();
     expect(kinds(receive(message(false)))).toEqual(['message']);
     expect(kinds(receive(begin(1), message(false)))).toEqual(['message']);
-    expect(kinds(receive(message(true), commit()))).toEqual(['begin', 'change', 'commit']);
+    expect(kinds(receive(message(true), commit()))).toEqual(['begin', 'message', 'commit']);
     expect(kinds(receive(begin(2), origin, message(false), commit()))).toEqual(['message']);
   });
 
@@ -125,9 +125,7 @@ describe('Receiver', () => {
     const receive = receiverOf();
     const renamed: Relation = { ...ITEM, name: 'renamed' };
     const received = receive(begin(1), relation(), insert('1'), relation(renamed), insert('2'));
-    const names = received.map((one) =>
-      one.kind === 'change' && one.change.kind === 'insert' ? one.change.relation.name : one.kind,
-    );
+    const names = received.map((one) => (one.kind === 'insert' ? one.relation.name : one.kind));
     expect(names).toEqual(['begin', 'item', 'renamed']);
   });
 

@@ -13,10 +13,10 @@ import {
   type StreamStopMessage,
 } from '../pgoutput/message.ts';
 import { RelationScope } from '../pgoutput/relation-scope.ts';
-import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
+import type { Change } from '../pgoutput/transaction.ts';
 import type { StreamedTransaction, StreamedTransactions } from './streamed-transactions.ts';
 
-/** What a link's stream holds, in order. Changes come between a begin and its commit, never outside. */
+/** What a link's stream holds, in order. Changes come between a begin and its commit; a message outside of any is not transactional. */
 export type Received =
   | {
       readonly kind: 'begin';
@@ -24,10 +24,8 @@ export type Received =
       readonly finalLsn: Lsn;
       readonly commitTime: PgTime;
     }
-  | { readonly kind: 'change'; readonly change: Change; readonly bytes: number }
-  | { readonly kind: 'commit'; readonly endLsn: Lsn; readonly commitTime: PgTime }
-  /** A message that belongs to no transaction. */
-  | { readonly kind: 'message'; readonly message: LogicalMessage };
+  | Change
+  | { readonly kind: 'commit'; readonly endLsn: Lsn; readonly commitTime: PgTime };
 
 /** A streamed transaction that has committed: it counts here, in the order of the stream. */
 export interface StreamedCommit {
@@ -39,7 +37,7 @@ export interface StreamedCommit {
 export interface Watcher {
   /** A chunk begins, the first of its transaction or a later one. Returns whether to tell what it brings. */
   begins(xid: number, isFirst: boolean): boolean;
-  changes(change: Change, bytes: number): void;
+  changes(change: Change): void;
   /** The chunk ends. */
   ends(): void;
   /** All that the transaction, or a subtransaction of it, has brought is taken back, or not to be applied. */
@@ -99,7 +97,7 @@ export class Receiver {
       return undefined;
     }
     if (streamed && isBetweenChunks(message)) return this.#follow(streamed, message);
-    this.#handle(message, payloadEnd - payloadStart, take);
+    this.#handle(message, take);
     return undefined;
   }
 
@@ -118,17 +116,17 @@ export class Receiver {
     await using ended = transaction;
     const { xid, commitLsn, endLsn, commitTime } = commit;
     const relations = this.#relations;
-    this.#handle({ kind: 'begin', xid, finalLsn: commitLsn, commitTime }, 0, take);
-    if (ended.origin) this.#handle(ended.origin, 0, take);
+    this.#handle({ kind: 'begin', xid, finalLsn: commitLsn, commitTime }, take);
+    if (ended.origin) this.#handle(ended.origin, take);
     // Described again message by message: a table may have changed in the middle of it.
     this.#relations = new RelationScope(ended.relations);
     for await (const messages of ended.read()) {
-      for (const { message, bytes } of messages) this.#handle(message, bytes, take);
+      for (const message of messages) this.#handle(message, take);
       await room();
     }
     this.#relations = relations;
     relations.adopt(ended.relations);
-    this.#handle({ kind: 'commit', commitLsn, endLsn, commitTime }, 0, take);
+    this.#handle({ kind: 'commit', commitLsn, endLsn, commitTime }, take);
   }
 
   /** Takes a message that stands between chunks. */
@@ -181,8 +179,8 @@ export class Receiver {
         transaction.origin = message;
         return;
       case 'message':
-        if (!message.transactional) return take({ kind: 'message', message });
-        if (this.#isWatched) this.#watcher?.changes(message, payloadEnd - payloadStart);
+        if (!message.transactional) return take(message);
+        if (this.#isWatched) this.#watcher?.changes(message);
         break;
       case 'relation':
         transaction.relations.describe(message.relation, ++this.#arrivals);
@@ -192,8 +190,7 @@ export class Receiver {
       case 'delete':
       case 'truncate':
         if (this.#isWatched) {
-          const change = changeOf(message, (id) => transaction.relations.find(id));
-          this.#watcher?.changes(change, payloadEnd - payloadStart);
+          this.#watcher?.changes(changeOf(message, (id) => transaction.relations.find(id)));
         }
         break;
       case 'type':
@@ -213,7 +210,7 @@ export class Receiver {
     if (!transaction.origin) transaction.keep(buffer, payloadStart, payloadEnd);
   }
 
-  #handle(message: Message, bytes: number, take: Take): void {
+  #handle(message: Message, take: Take): void {
     if (message.kind === 'begin') {
       this.#requireNoTransaction();
       this.#inTransaction = true;
@@ -228,20 +225,21 @@ export class Receiver {
       this.#skipping = true;
       return;
     }
-    const received = this.#read(message, bytes);
-    if (!received || (this.#skipping && received.kind !== 'message')) {
-      if (received?.kind === 'commit') this.#begin = undefined;
+    const received = this.#read(message);
+    if (!received) return;
+    if (received.kind === 'message' && !received.transactional) return take(received);
+    if (this.#skipping) {
+      if (received.kind === 'commit') this.#begin = undefined;
       return;
     }
-    const begin = received.kind === 'message' ? undefined : this.#begin;
-    if (begin) {
+    if (this.#begin) {
+      take(this.#begin);
       this.#begin = undefined;
-      take(begin);
     }
     take(received);
   }
 
-  #read(message: Message, bytes: number): Received | undefined {
+  #read(message: Message): Received | undefined {
     switch (message.kind) {
       case 'relation':
         this.#relations.describe(message.relation, ++this.#arrivals);
@@ -253,19 +251,14 @@ export class Receiver {
         this.#inTransaction = false;
         return { kind: 'commit', endLsn: message.endLsn, commitTime: message.commitTime };
       case 'message':
-        if (!message.transactional) return { kind: 'message', message };
-        this.#within();
-        return { kind: 'change', change: message, bytes };
+        if (message.transactional) this.#within();
+        return message;
       case 'insert':
       case 'update':
       case 'delete':
       case 'truncate':
         this.#within();
-        return {
-          kind: 'change',
-          change: changeOf(message, (id) => this.#relations.find(id)),
-          bytes,
-        };
+        return changeOf(message, (id) => this.#relations.find(id));
       case 'begin':
       case 'origin':
       case 'beginPrepare':

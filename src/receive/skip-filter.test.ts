@@ -21,9 +21,9 @@ const begin = (finalLsn: number, xid = 9): Received => ({
   commitTime: 7 as PgTime,
 });
 const insert = (table: string): Received => ({
-  kind: 'change',
-  change: { kind: 'insert', relation: relation(table), newTuple: tupleOf(['1']) },
-  bytes: 5,
+  kind: 'insert',
+  relation: relation(table),
+  newTuple: tupleOf(['1']),
 });
 const message = {
   kind: 'message',
@@ -51,14 +51,10 @@ describe('SkipFilter', () => {
 
   test('makes one note of a transaction whose commit lies at the position', () => {
     const truncate: Received = {
-      kind: 'change',
-      change: {
-        kind: 'truncate',
-        relations: [relation('a'), relation('B')],
-        cascade: false,
-        restartIdentity: false,
-      },
-      bytes: 5,
+      kind: 'truncate',
+      relations: [relation('a'), relation('B')],
+      cascade: false,
+      restartIdentity: false,
     };
     const stream = [begin(100), insert('t'), insert('t'), truncate, commit(110)];
     expect(passed(100, ...stream)).toEqual([
@@ -83,12 +79,13 @@ describe('SkipFilter', () => {
   });
 
   test('counts no change for a message', () => {
-    const beat: Received = { kind: 'change', change: message, bytes: 5 };
-    expect(passed(100, begin(100), beat, commit(110))).toMatchObject([{ changes: 0, tables: [] }]);
+    expect(passed(100, begin(100), message, commit(110))).toMatchObject([
+      { changes: 0, tables: [] },
+    ]);
   });
 
   test('leaves messages between transactions alone', () => {
-    const alone: Received = { kind: 'message', message: { ...message, transactional: false } };
-    expect(passed(100, alone)).toEqual([alone]);
+    const alone: Received = { ...message, transactional: false };
+    expect(passed(100, begin(100), alone)).toEqual([alone]);
   });
 });

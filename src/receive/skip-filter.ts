@@ -34,21 +34,21 @@ export class SkipFilter {
 
   /** What is left of what was received; undefined for nothing. To be called in the order of the stream. */
   pass(received: Received): Received | Skipped | undefined {
-    if (this.#upto === undefined || received.kind === 'message') return received;
-    if (received.kind === 'begin' && received.finalLsn <= this.#upto) {
+    if (this.#upto === undefined) return received;
+    if (received.kind === 'begin') {
+      if (received.finalLsn > this.#upto) return received;
       this.#passing = { begin: received, changes: 0, tables: new Set() };
       return undefined;
     }
     const passing = this.#passing;
-    if (!passing) return received;
-    if (received.kind === 'change') {
-      for (const relation of relationsOf(received.change)) {
+    if (!passing || (received.kind === 'message' && !received.transactional)) return received;
+    if (received.kind !== 'commit') {
+      for (const relation of relationsOf(received)) {
         passing.changes += 1;
         passing.tables.add(displayName(relation));
       }
       return undefined;
     }
-    if (received.kind !== 'commit') return received;
     this.#passing = undefined;
     const { xid, finalLsn, commitTime } = passing.begin;
     return {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { open, unlink, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
+import { copyBytes, viewOf } from '../base/copy-bytes.ts';
 import { BdrError, messageOf } from '../base/errors.ts';
 
 /** Written at once: also what a spool keeps in memory at most that is never written, because it stays small. */
@@ -30,6 +31,10 @@ export class Spool implements AsyncDisposable {
   #file: FileHandle | undefined;
   /** What has not been handed to the disk yet. */
   #block = Buffer.allocUnsafe(BLOCK_BYTES);
+  #view = viewOf(this.#block);
+  /** Of the record that was added last: the next one mostly lies in the same buffer. */
+  #source: Buffer = this.#block;
+  #sourceView = this.#view;
   #filled = 0;
   /** How much was handed to the disk. */
   #sent = 0;
@@ -50,8 +55,12 @@ export class Spool implements AsyncDisposable {
   append(buffer: Buffer, start: number, end: number): void {
     const bytes = LENGTH_BYTES + end - start;
     if (this.#filled + bytes > this.#block.length) this.#send(Math.max(bytes, BLOCK_BYTES));
-    this.#block.writeUInt32BE(end - start, this.#filled);
-    buffer.copy(this.#block, this.#filled + LENGTH_BYTES, start, end);
+    if (buffer !== this.#source) {
+      this.#source = buffer;
+      this.#sourceView = viewOf(buffer);
+    }
+    this.#view.setUint32(this.#filled, end - start);
+    copyBytes(this.#sourceView, start, end, this.#view, this.#filled + LENGTH_BYTES);
     this.#filled += bytes;
   }
 
@@ -94,6 +103,7 @@ export class Spool implements AsyncDisposable {
     const block = this.#block.subarray(0, this.#filled);
     const at = this.#sent;
     this.#block = Buffer.allocUnsafe(nextBytes);
+    this.#view = viewOf(this.#block);
     this.#filled = 0;
     if (block.length === 0) return;
     this.#sent += block.length;

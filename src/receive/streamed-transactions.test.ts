@@ -95,15 +95,14 @@ class Link implements AsyncDisposable {
 
   #take(received: Received): void {
     this.raw.push(received);
-    if (received.kind === 'message') this.got.push('message');
+    if (received.kind === 'message' && !received.transactional) this.got.push('message');
     else if (received.kind === 'begin') {
       expect(this.#open, 'a transaction begins inside another').toBeUndefined();
       this.#open = { xid: received.xid, did: [] };
-    } else if (received.kind === 'change') this.#open?.did.push(textOf(received.change));
-    else {
+    } else if (received.kind === 'commit') {
       if (this.#open) this.got.push(this.#open);
       this.#open = undefined;
-    }
+    } else this.#open?.did.push(textOf(received));
   }
 }
 
@@ -123,13 +122,7 @@ describe('streamed transactions', () => {
     await link.receive([start(1), relation(1), insert('a', 1), stop]);
     expect(link.raw).toEqual([]);
     await link.receive([start(1, false), insert('b', 2), message(true, 1), stop, streamCommit(1)]);
-    expect(link.raw.map(({ kind }) => kind)).toEqual([
-      'begin',
-      'change',
-      'change',
-      'change',
-      'commit',
-    ]);
+    expect(link.raw.map(({ kind }) => kind)).toEqual(['begin', 'insert', 'insert', 'message', 'commit']);
     expect(link.raw[0]).toEqual({ kind: 'begin', xid: 1, finalLsn: 200, commitTime: 9 });
     expect(link.raw.at(-1)).toEqual({ kind: 'commit', endLsn: 208, commitTime: 9 });
     expect(link.got).toEqual([{ xid: 1, did: ['item:a', 'item:b', 'message'] }]);

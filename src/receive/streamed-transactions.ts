@@ -10,12 +10,6 @@ import type {
 import { RelationScope } from '../pgoutput/relation-scope.ts';
 import { Spool } from './spool.ts';
 
-/** A message with the bytes on the wire that it came as. */
-export interface SpooledMessage {
-  readonly message: Message;
-  readonly bytes: number;
-}
-
 /** A transaction that is streamed before it has ended. */
 export class StreamedTransaction implements AsyncDisposable {
   /** What the provider has described in it, which counts for others once it has committed. */
@@ -45,15 +39,14 @@ export class StreamedTransaction implements AsyncDisposable {
   }
 
   /** What was kept and not taken back, a batch for each read of the disk. */
-  async *read(): AsyncGenerator<readonly SpooledMessage[], void, void> {
+  async *read(): AsyncGenerator<readonly Message[], void, void> {
     const decoder = new Decoder({ inChunk: true });
     for await (const { buffer, bounds, position } of this.#spool.read()) {
-      const messages: SpooledMessage[] = [];
+      const messages: Message[] = [];
       for (let at = 0; at < bounds.length; at += 2) {
         const [start, end] = [bounds[at] as number, bounds[at + 1] as number];
         const message = decoder.decode(buffer, start, end);
-        if (this.#isAborted(message, position + start)) continue;
-        messages.push({ message, bytes: end - start });
+        if (!this.#isAborted(message, position + start)) messages.push(message);
       }
       yield messages;
     }

@@ -130,7 +130,7 @@ export class ModelLink {
   /** LinkStream.#arrive() */
   #arrive({ xid, time, changes }: WalRecord, commitLsn: Lsn): void {
     const builder = new PartBuilder({ xid, commitTime: time, commitLsn, seen: this.#seen });
-    for (const change of changes) builder.add(change, 100);
+    for (const change of changes) builder.add(change);
     this.#arrivals.push(builder.end((commitLsn + 1) as Lsn));
     for (const change of changes) {
       if (change.kind !== 'message') continue;

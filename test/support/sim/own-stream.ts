@@ -125,7 +125,7 @@ export class ModelOwnStream {
         if (change.kind === 'message') {
           const heartbeat = heartbeatIn(change);
           if (heartbeat) this.#heartbeats.push(heartbeat);
-        } else this.#batch.add(change, time, 100);
+        } else this.#batch.add(change, time);
       }
       this.#end = (at + 1) as Lsn;
       if (time > this.#latest) this.#latest = time;

@@ -38,7 +38,7 @@ export class ModelSetWriter {
 
   /** flush() and settle(): deletes, updates, inserts; what they leave goes the slow way. */
   *flush(transaction: Transaction): Steps {
-    const changes = [...this.#batch.changes()];
+    const changes = [...this.#batch.changes];
     this.abandon();
     if (changes.length === 0) return;
     const deletes = changes.filter(({ change }) => change.kind === 'delete');
