@@ -7,7 +7,7 @@ import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, UNCHANGED, valuesOf, type TupleValue } from '../pgoutput/tuple-value.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch } from './coalesce.ts';
-import { joinTable } from './table.ts';
+import { joinTable, type Table } from './table.ts';
 import { Seen } from './writers.ts';
 
 const insert = (id: string, v: string, big = 'big'): RowChange => ({
@@ -37,7 +37,11 @@ const at = (time: number): ChangeContext => ({
 
 /** What a batch comes to: kind, new values or key, commit time and marks of each change. */
 function folded(...changes: readonly RowChange[]): unknown[] {
-  const batch = new TableBatch(TABLE);
+  return foldedIn(TABLE, ...changes);
+}
+
+function foldedIn(table: Table, ...changes: readonly RowChange[]): unknown[] {
+  const batch = new TableBatch(table);
   changes.forEach((change, index) => expect(batch.add(change, at(index))).toBe(true));
   return [...batch.changes].map(({ change, context, mask, wasNew }) => [
     change.kind,
@@ -86,7 +90,6 @@ describe('changes of one key', () => {
 
   test('orders that no provider sends are not guessed at', () => {
     for (const [first, second] of [
-      [insert('1', 'a'), insert('1', 'b')],
       [update('1', 'a'), insert('1', 'b')],
       [remove('1'), update('1', 'a')],
       [remove('1'), remove('1')],
@@ -95,6 +98,44 @@ describe('changes of one key', () => {
       batch.add(first, at(0));
       expect(batch.add(second, at(1))).toBe(false);
     }
+  });
+
+  test('are found behind inserts alone, of which none was looked for', () => {
+    const inserts = ['1', '2', '3'].map((id) => insert(id, 'a'));
+    expect(folded(...inserts, update('2', 'b'), insert('4', 'a'), remove('4'))).toEqual([
+      ['insert', 'a', 0],
+      ['insert', 'b', 3],
+      ['insert', 'a', 2],
+      ['delete', '4', 5, 'was new'],
+    ]);
+  });
+
+  test('may be inserted twice where the provider does not hold the key unique', () => {
+    const full = joinTable({ ...ITEM, replicaIdentity: 'full' }, ITEM_LOCALLY);
+    const batch = new TableBatch(full);
+    batch.add(insert('1', 'a'), at(0));
+    expect(batch.add(insert('1', 'b'), at(1))).toBe(false);
+    expect(batch.add(insert('2', 'b'), at(1))).toBe(true);
+  });
+
+  test('are one only where they are spelt the same', () => {
+    const spellings = ['0', '00', '-0', '1', '01', '1.0', '+1', ' 1', '', '10', '999999999999999'];
+    const long = ['9007199254740992', '9007199254740993', '99999999999999999999'];
+    for (const ids of [[...spellings, ...long], long]) {
+      const all = [...ids, ...ids].map((id) => update(id, 'a'));
+      expect(folded(...all).map((one) => (one as unknown[])[2])).toEqual(
+        ids.map((_, index) => ids.length + index),
+      );
+    }
+  });
+
+  test('of two columns are not mixed up', () => {
+    const pair = joinTable(
+      { ...ITEM, columns: ITEM.columns.map((one) => ({ ...one, isKey: one.name !== 'big' })) },
+      ITEM_LOCALLY,
+    );
+    const changes = [update('1', '11'), update('11', '1'), update('1', '11'), update('111', '')];
+    expect(foldedIn(pair, ...changes).map((one) => (one as unknown[])[2])).toEqual([2, 1, 3]);
   });
 });
 

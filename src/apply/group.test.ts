@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import type { Change } from '../pgoutput/transaction.ts';
+import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { groupSize } from './group.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
 import { Seen } from './writers.ts';
@@ -9,8 +10,11 @@ import { Seen } from './writers.ts';
 const EVERYTHING = Infinity as PgTime;
 const relation = (schema: string) =>
   ({ id: 1, schema, name: 'item', replicaIdentity: 'default', columns: [] }) as const;
-const insert = (schema = 'public') =>
-  ({ kind: 'insert', relation: relation(schema), newTuple: null }) as unknown as Change;
+const insert = (schema = 'public'): Change => ({
+  kind: 'insert',
+  relation: relation(schema),
+  newTuple: tupleOf([]),
+});
 const truncate: Change = {
   kind: 'truncate',
   relations: [relation('public')],

@@ -207,7 +207,10 @@ export class LinkStream {
         }
         if (isHeartbeat(received)) this.#heartbeat = received.content;
         break;
-      default:
+      case 'insert':
+      case 'update':
+      case 'delete':
+      case 'truncate':
         break;
     }
     this.#put(this.#builder?.add(received));

@@ -340,7 +340,10 @@ class OwnReader {
         // Somebody may wait for every slot to pass it.
         else this.#reached(received.lsn);
         return;
-      default:
+      case 'insert':
+      case 'update':
+      case 'delete':
+      case 'truncate':
         if (this.#transaction) this.#pending.batch.add(received, this.#transaction.commitTime);
     }
   }

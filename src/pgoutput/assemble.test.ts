@@ -100,7 +100,7 @@ describe('plain transactions', () => {
       message(true),
       commit(),
     ]);
-    expect(transaction?.changes).toEqual([
+    expect(transaction?.changes).toMatchObject([
       { kind: 'update', relation: other, oldTuple: old, oldTupleIsKey: false, newTuple: row },
       { kind: 'delete', relation: T, oldTuple: key, oldTupleIsKey: true },
       { kind: 'truncate', relations: [other, T], cascade: true, restartIdentity: false },

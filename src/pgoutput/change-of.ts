@@ -7,7 +7,8 @@ import type { Tuple } from './tuple.ts';
 export type ChangeMessage = InsertMessage | UpdateMessage | DeleteMessage | TruncateMessage;
 
 /**
- * The change that a message tells of, joined to the relations that it names: `find` gives them as they are described by then.
+ * The change that a message tells of, joined to the relations that it names: `find` gives them as they are described by then. A
+ * change of a row is the message itself, which is not to be used as one any more.
  * Throws ProtocolError when one was never described, or has other columns than a tuple of it.
  */
 export function changeOf(
@@ -26,18 +27,8 @@ export function changeOf(
   const relation = described(message.relationId, find);
   if (message.kind !== 'insert' && message.oldTuple !== null) check(relation, message.oldTuple);
   if (message.kind !== 'delete') check(relation, message.newTuple);
-  switch (message.kind) {
-    case 'insert':
-      return { kind: 'insert', relation, newTuple: message.newTuple };
-    case 'update': {
-      const { kind, oldTuple, oldTupleIsKey, newTuple } = message;
-      return { kind, relation, oldTuple, oldTupleIsKey, newTuple };
-    }
-    case 'delete': {
-      const { kind, oldTuple, oldTupleIsKey } = message;
-      return { kind, relation, oldTuple, oldTupleIsKey };
-    }
-  }
+  message.relation = relation;
+  return message as typeof message & { readonly relation: Relation };
 }
 
 function described(id: number, find: (id: number) => Relation | undefined): Relation {

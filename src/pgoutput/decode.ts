@@ -123,7 +123,7 @@ function xidOf(reader: ByteReader, inChunk: boolean): number {
 function readInsert(reader: ByteReader, xid: number): InsertMessage {
   const relationId = reader.uint32();
   readNewRole(reader, reader.uint8());
-  return { kind: 'insert', xid, relationId, newTuple: readTuple(reader) };
+  return { kind: 'insert', xid, relationId, relation: undefined, newTuple: readTuple(reader) };
 }
 
 function readUpdate(reader: ByteReader, xid: number): UpdateMessage {
@@ -132,7 +132,9 @@ function readUpdate(reader: ByteReader, xid: number): UpdateMessage {
   const oldTupleIsKey = role === TUPLE_ROLE.key;
   const oldTuple = oldTupleIsKey || role === TUPLE_ROLE.old ? readTuple(reader) : null;
   readNewRole(reader, oldTuple === null ? role : reader.uint8());
-  return { kind: 'update', xid, relationId, oldTuple, oldTupleIsKey, newTuple: readTuple(reader) };
+  const newTuple = readTuple(reader);
+  const relation = undefined;
+  return { kind: 'update', xid, relationId, relation, oldTuple, oldTupleIsKey, newTuple };
 }
 
 function readDelete(reader: ByteReader, xid: number): DeleteMessage {
@@ -142,7 +144,8 @@ function readDelete(reader: ByteReader, xid: number): DeleteMessage {
   if (!oldTupleIsKey && role !== TUPLE_ROLE.old) {
     reader.fail(`old tuple expected, not ${role}`, reader.position - 1);
   }
-  return { kind: 'delete', xid, relationId, oldTuple: readTuple(reader), oldTupleIsKey };
+  const oldTuple = readTuple(reader);
+  return { kind: 'delete', xid, relationId, relation: undefined, oldTuple, oldTupleIsKey };
 }
 
 function readNewRole(reader: ByteReader, role: number): void {

@@ -51,26 +51,27 @@ export interface TypeMessage {
   readonly name: string;
 }
 
-export interface InsertMessage {
-  readonly kind: 'insert';
+interface RowMessage {
   readonly xid: number;
   readonly relationId: number;
+  /** For `changeOf`, which makes the message the change itself: one object for a row. */
+  relation?: Relation | undefined;
+}
+
+export interface InsertMessage extends RowMessage {
+  readonly kind: 'insert';
   readonly newTuple: Tuple;
 }
 
-export interface UpdateMessage {
+export interface UpdateMessage extends RowMessage {
   readonly kind: 'update';
-  readonly xid: number;
-  readonly relationId: number;
   readonly oldTuple: Tuple | null;
   readonly oldTupleIsKey: boolean;
   readonly newTuple: Tuple;
 }
 
-export interface DeleteMessage {
+export interface DeleteMessage extends RowMessage {
   readonly kind: 'delete';
-  readonly xid: number;
-  readonly relationId: number;
   readonly oldTuple: Tuple;
   readonly oldTupleIsKey: boolean;
 }

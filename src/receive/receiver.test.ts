@@ -139,7 +139,9 @@ describe('Receiver', () => {
       restartIdentity: false,
     });
     expect(received[1]).toMatchObject({
-      change: { kind: 'truncate', relations: [{ name: 'item' }], cascade: true },
+      kind: 'truncate',
+      relations: [{ name: 'item' }],
+      cascade: true,
     });
   });
 

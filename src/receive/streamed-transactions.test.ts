@@ -122,7 +122,13 @@ describe('streamed transactions', () => {
     await link.receive([start(1), relation(1), insert('a', 1), stop]);
     expect(link.raw).toEqual([]);
     await link.receive([start(1, false), insert('b', 2), message(true, 1), stop, streamCommit(1)]);
-    expect(link.raw.map(({ kind }) => kind)).toEqual(['begin', 'insert', 'insert', 'message', 'commit']);
+    expect(link.raw.map(({ kind }) => kind)).toEqual([
+      'begin',
+      'insert',
+      'insert',
+      'message',
+      'commit',
+    ]);
     expect(link.raw[0]).toEqual({ kind: 'begin', xid: 1, finalLsn: 200, commitTime: 9 });
     expect(link.raw.at(-1)).toEqual({ kind: 'commit', endLsn: 208, commitTime: 9 });
     expect(link.got).toEqual([{ xid: 1, did: ['item:a', 'item:b', 'message'] }]);
