@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { columnArray, smallintArray, valueArray } from './arrays.ts';
+import { columnArray, smallintArray, timeArray, valueArray } from './arrays.ts';
 
 /** Reads a binary array of one dimension; manual and source: array_send(). */
 function elements(array: Buffer): { hasNull: boolean; type: number; values: (string | null)[] } {
@@ -53,6 +54,23 @@ test('numbers are an array of two bytes each', () => {
       ]);
       expect(read).toEqual(numbers.map((number) => [2, number]));
       expect(array.length).toBe(20 + numbers.length * 6);
+    }),
+  );
+});
+
+test('moments are an array of eight bytes each', () => {
+  const moment = fc.oneof(fc.maxSafeInteger(), fc.integer(), fc.constant(LONG_AGO));
+  fc.assert(
+    fc.property(fc.array(moment as fc.Arbitrary<PgTime>), (times) => {
+      const array = timeArray(times);
+      expect([array.readInt32BE(8), array.readInt32BE(12)]).toEqual([1184, times.length]);
+      const read = times.map((_, i) => [
+        array.readInt32BE(20 + i * 12),
+        array.readBigInt64BE(24 + i * 12),
+      ]);
+      const least = -(2n ** 63n);
+      expect(read).toEqual(times.map((time) => [8, time === LONG_AGO ? least : BigInt(time)]));
+      expect(array.length).toBe(20 + times.length * 12);
     }),
   );
 });

@@ -7,8 +7,9 @@ const TEXT_OID = 25;
 const TIMESTAMPTZ_OID = 1184;
 /** Dimensions, flags, element type; then of the one dimension: length, lower bound. Four bytes each. */
 const HEADER_BYTES = 20;
-/** How the server keeps `-infinity`. */
-const MINUS_INFINITY = -(2n ** 63n);
+/** The high half of the least int64, which is how the server keeps `-infinity`. */
+const MINUS_INFINITY_HIGH = -0x8000_0000;
+const HIGH = 0x1_0000_0000;
 
 /**
  * One column of many rows as a binary `text[]`, the parameter of a set statement. On the wire a value has its length before it,
@@ -73,10 +74,14 @@ export function smallintArray(numbers: readonly number[]): Buffer {
 /** Moments as a binary `timestamptz[]`. */
 export function timeArray(times: readonly PgTime[]): Buffer {
   const array = arrayOf(TIMESTAMPTZ_OID, times.length, 0, HEADER_BYTES + times.length * 12);
+  const target = viewOf(array);
   let at = HEADER_BYTES;
   for (const time of times) {
-    at = array.writeInt32BE(8, at);
-    at = array.writeBigInt64BE(time === LONG_AGO ? MINUS_INFINITY : BigInt(time), at);
+    const high = time === LONG_AGO ? MINUS_INFINITY_HIGH : Math.floor(time / HIGH);
+    target.setInt32(at, 8);
+    target.setInt32(at + 4, high);
+    target.setUint32(at + 8, time === LONG_AGO ? 0 : time - high * HIGH);
+    at += 12;
   }
   return array;
 }

@@ -2,13 +2,21 @@ import type { Lsn } from '../base/lsn.ts';
 import { recordConflict } from '../catalog/conflict-history.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
-import type { Session } from '../postgres/session.ts';
-import { keyColumns, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import type { FoundRow, LocalRows } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
 import { foundAmongSql, lockedDeleteSql } from './statements.ts';
 import { isOwn, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
+
+/** Keys of one table, in order. */
+export interface SoughtKeys {
+  /** Column by column, as a text[] each. */
+  readonly columns: readonly Param[];
+  /** One of them, from 0, as values of a row of which only those of the key count. */
+  readonly at: (index: number) => RowValues | undefined;
+}
 
 /** Removes rows that a deletion should have met, inside the caller's transaction, and keeps them in the history. */
 export class BelowTombstones {
@@ -35,18 +43,15 @@ export class BelowTombstones {
    */
   async removeAmong(
     table: Table,
-    keys: readonly RowValues[],
+    keys: SoughtKeys,
     by: 'anybody' | 'others',
     tombstoneOf: (index: number) => Version | undefined | Promise<Version | undefined>,
   ): Promise<void> {
-    const columns = keyColumns(
-      table,
-      keys.map((key) => keyParams(table, key)),
-    );
-    const found = await this.#onTable.rows<{ n: string }>(table, foundAmongSql(table, by), columns);
+    const sql = foundAmongSql(table, by);
+    const found = await this.#onTable.rows<{ n: string }>(table, sql, keys.columns);
     for (const { n } of found) {
       const index = Number(n) - 1;
-      const key = keys[index];
+      const key = keys.at(index);
       const tombstone = await tombstoneOf(index);
       if (key && tombstone) await this.#remove(table, key, tombstone);
     }

@@ -9,7 +9,7 @@ import type { Relation } from '../pgoutput/transaction.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import type { Session } from '../postgres/session.ts';
 import type { BelowTombstones } from './below-tombstones.ts';
-import { keyParams } from './local-rows.ts';
+import { keyColumns, keyParams } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
@@ -102,7 +102,14 @@ export class DeletedElsewhere {
           values[position] = key[index] ?? null;
         return values;
       });
-    await this.#below.removeAmong(table, keys, 'anybody', (index) => {
+    const sought = {
+      columns: keyColumns(
+        table,
+        keys.map((key) => keyParams(table, key)),
+      ),
+      at: (index: number) => keys[index],
+    };
+    await this.#below.removeAmong(table, sought, 'anybody', (index) => {
       const key = keys[index];
       return key && this.#tombstones.find(table, keyParams(table, key));
     });

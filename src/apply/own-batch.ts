@@ -3,7 +3,7 @@ import { bytesOf, type Change, type Relation } from '../pgoutput/transaction.ts'
 import type { Tuple } from '../pgoutput/tuple.ts';
 
 /** A row that a user of this node deleted or made, with the time of the commit. */
-interface Removed {
+export interface Removed {
   readonly time: PgTime;
   readonly old: Tuple;
 }
@@ -43,7 +43,7 @@ export class OwnBatch {
         this.#of(change.relation).removed.push({ time, old: change.oldTuple });
         break;
       case 'update':
-        // The key is as it was, and a row that was there cannot be one that slipped in.
+        // The key is as it was, and a row that was there cannot be one that slipped in. Mostly they are not even decoded.
         if (!change.oldTuple) return;
         this.#of(change.relation).moved.push({ time, old: change.oldTuple, row: change.newTuple });
         break;

@@ -10,29 +10,23 @@ import type { Session } from '../postgres/session.ts';
 import { BelowTombstones } from './below-tombstones.ts';
 import { DeletedElsewhere } from './deleted-elsewhere.ts';
 import { withReplicaIdentity } from './identity.ts';
-import { keyParams, LocalRows } from './local-rows.ts';
+import { LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
-import type { OwnBatch, OwnChanges } from './own-batch.ts';
+import type { OwnBatch, OwnChanges, Removed } from './own-batch.ts';
 import { PreparedStatements } from './prepared.ts';
-import { filledFrom, readValues, type RowValues } from './row-values.ts';
+import { filledFrom, readValues } from './row-values.ts';
 import { hasTruncatedRestSql, truncatedRestSql } from './statements.ts';
 import { sameKey, type Table } from './table.ts';
 import { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
-import { keyArrays, Tombstones } from './tombstones.ts';
+import { keyArraysOf, Tombstones, type KeyArrays } from './tombstones.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
 
 const WAIT_POLL_MS = 5;
 
-/** A row by its key, with the commit time of what a user of this node did to it. */
-interface TimedKey {
-  readonly time: PgTime;
-  readonly values: RowValues;
-}
-
 interface TableWork {
   readonly table: Table;
-  readonly deleted: readonly TimedKey[];
+  readonly deleted: readonly Removed[];
   readonly truncatedAt: PgTime | undefined;
 }
 
@@ -154,11 +148,11 @@ export class OwnWriter {
     if (!table) return undefined;
     const { truncatedAt } = changes;
     if (!Tombstones.byKey(table)) return { table, deleted: [], truncatedAt };
-    const moved = changes.moved
-      .map(({ time, old, row }) => ({ time, values: readValues(old), row: readValues(row) }))
-      .filter(({ values, row }) => !sameKey(table, values, filledFrom(values, row)));
-    const deleted = changes.removed.map(({ time, old }) => ({ time, values: readValues(old) }));
-    return { table, deleted: [...deleted, ...moved], truncatedAt };
+    const moved = changes.moved.filter(({ old, row }) => {
+      const values = readValues(old);
+      return !sameKey(table, values, filledFrom(values, readValues(row)));
+    });
+    return { table, deleted: [...changes.removed, ...moved], truncatedAt };
   }
 
   /** False when the tables have to be looked at again first. */
@@ -177,7 +171,7 @@ export class OwnWriter {
         await rollBack(this.#session);
         return false;
       }
-      if (deleted.length > 0) await this.#tombstones.add(table, arraysOf(table, deleted), id);
+      if (deleted.length > 0) await this.#tombstones.add(table, keysOf(table, deleted), id);
       if (truncatedAt !== undefined) await this.#tombstones.addTable(table, truncatedAt, id);
     }
     await this.#session.script('COMMIT');
@@ -212,9 +206,12 @@ export class OwnWriter {
   }
 
   /** Rows of other nodes under a key that was deleted here. */
-  async #removeSlippedIn(table: Table, deleted: readonly TimedKey[]): Promise<void> {
+  async #removeSlippedIn(table: Table, deleted: readonly Removed[]): Promise<void> {
     const writer = this.#origins().local;
-    const keys = deleted.map(({ values }) => values);
+    const keys = {
+      columns: keysOf(table, deleted).columns,
+      at: (index: number) => deleted[index] && readValues(deleted[index].old),
+    };
     await this.#below.removeAmong(table, keys, 'others', (index) => {
       const time = deleted[index]?.time;
       return time === undefined ? undefined : { time, writer };
@@ -249,9 +246,10 @@ export class OwnWriter {
   }
 }
 
-function arraysOf(table: Table, keys: readonly TimedKey[]): ReturnType<typeof keyArrays> {
-  return keyArrays(
+function keysOf(table: Table, removed: readonly Removed[]): KeyArrays {
+  return keyArraysOf(
     table,
-    keys.map(({ time, values }) => ({ time, key: keyParams(table, values) })),
+    removed.map(({ old }) => old),
+    removed.map(({ time }) => time),
   );
 }

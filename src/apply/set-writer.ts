@@ -5,7 +5,7 @@ import type { RowChange } from '../pgoutput/transaction.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
-import { columnArray, timeArray } from './arrays.ts';
+import { columnArray } from './arrays.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch, tupleOf, type FoldedChange } from './coalesce.ts';
 import { copyText } from './copy-text.ts';
@@ -21,7 +21,7 @@ import {
 } from './set-statements.ts';
 import { updatable, writable } from './statements.ts';
 import { hasFixedColumn, isOwn, type Table } from './table.ts';
-import { Tombstones, type KeyArrays } from './tombstones.ts';
+import { keyArraysOf, Tombstones, type KeyArrays } from './tombstones.ts';
 import type { ChangeWriter } from './writer.ts';
 
 /** What a set writer asks of others, and what it leaves to them. */
@@ -334,11 +334,11 @@ function tuplesOf(changes: readonly FoldedChange[]): Tuple[] {
 }
 
 function keysOf(table: Table, changes: readonly FoldedChange[]): KeyArrays {
-  const rows = tuplesOf(changes);
-  return {
-    times: timeArray(changes.map(({ context }) => context.commitTime)),
-    columns: table.key.columns.map(({ position }) => columnArray(rows, position)),
-  };
+  return keyArraysOf(
+    table,
+    tuplesOf(changes),
+    changes.map(({ context }) => context.commitTime),
+  );
 }
 
 /** Where the order of the rows matters, or a value could be read differently, rows are written one by one. */

@@ -15,7 +15,9 @@ import {
 } from '../catalog/tombstones.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import type { NodeId } from '../model/node.ts';
+import type { Tuple } from '../pgoutput/tuple.ts';
 import type { Param } from '../postgres/session.ts';
+import { columnArray, timeArray } from './arrays.ts';
 import { keyColumns } from './local-rows.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { Table } from './table.ts';
@@ -121,6 +123,18 @@ export function keyArrays(
       table,
       keys.map(({ key }) => key),
     ),
+  };
+}
+
+/** The keys of rows as they came on the wire, each with a time. */
+export function keyArraysOf(
+  table: Table,
+  rows: readonly Tuple[],
+  times: readonly PgTime[],
+): KeyArrays {
+  return {
+    times: timeArray(times),
+    columns: table.key.columns.map(({ position }) => columnArray(rows, position)),
   };
 }
 

@@ -14,6 +14,7 @@ import { readMessageSecret } from '../catalog/message-secret.ts';
 import { ensureOwnSlot } from '../membership/own-slot.ts';
 import { ownOriginName, ownSlotName } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
+import { isPlainUpdate } from '../pgoutput/decode.ts';
 import { FrameDecoder } from '../pgoutput/frame.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
@@ -276,6 +277,9 @@ class OwnReader {
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
+        // Most of what users do, and nothing that deletions have to do with.
+        if (isPlainUpdate(buffer, frame.payloadStart, this.#streamed.current !== undefined))
+          continue;
         const committed = this.#receiver.receive(frame, take);
         if (committed) await this.#receiver.replay(committed, take, () => this.#room());
       }

@@ -36,6 +36,19 @@ export class Decoder {
   }
 }
 
+/**
+ * Whether the message at `start` is an update that left the replica identity as it was, which has no old row: told without
+ * decoding it. `inChunk`: it stands in a chunk of a streamed transaction.
+ */
+export function isPlainUpdate(buffer: Buffer, start: number, inChunk: boolean): boolean {
+  const role = start + TYPE_BYTES + (inChunk ? XID_BYTES : 0) + RELATION_BYTES;
+  return buffer[start] === MESSAGE_TYPE.update && buffer[role] === TUPLE_ROLE.new;
+}
+
+const TYPE_BYTES = 1;
+const XID_BYTES = 4;
+const RELATION_BYTES = 4;
+
 function readMessage(reader: ByteReader, inChunk: boolean): Message {
   const type = reader.uint8();
   switch (type) {

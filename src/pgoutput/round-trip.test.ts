@@ -4,7 +4,7 @@ import { ProtocolError } from '../base/bytes.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { LONG_AGO } from '../base/pg-time.ts';
 import type { PgTime } from '../base/pg-time.ts';
-import { Decoder } from './decode.ts';
+import { Decoder, isPlainUpdate } from './decode.ts';
 import { encodeMessage } from './encode.ts';
 import { MESSAGE_TYPE } from './message.ts';
 import type { Message } from './message.ts';
@@ -131,6 +131,18 @@ test('decoding a message encoded for a chunk gives it back inside a chunk', () =
   fc.assert(
     fc.property(inside, (message) => {
       expect(plain(decoderInChunk().decode(encodeMessage(message)))).toEqual(plain(message));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('an update without an old row is told without decoding it', () => {
+  const isPlain = (message: Message) => message.kind === 'update' && message.oldTuple === null;
+  fc.assert(
+    fc.property(outside, inside, (first, second) => {
+      expect(isPlainUpdate(encodeMessage(first), 0, false)).toBe(isPlain(first));
+      const behind = Buffer.concat([Buffer.from('U'), encodeMessage(second)]);
+      expect(isPlainUpdate(behind, 1, true)).toBe(isPlain(second));
     }),
     { numRuns: 1000 },
   );
