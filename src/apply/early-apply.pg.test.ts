@@ -18,10 +18,11 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { Change, Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { originProgress, setUpOrigin } from '../postgres/origins.ts';
+import { commitStamped, ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { noCounts } from './apply-counts.ts';
 import { EarlyApply } from './early-apply.ts';
+import { LentOrigin } from './lent-origin.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
 import { Seen } from './writers.ts';
@@ -38,8 +39,11 @@ const LOGGED: Relation = {
   columns: ITEM.columns.map((column) => ({ ...column, isKey: false })),
 };
 
+const EARLY = 'early';
 let server: EmbeddedServer;
 let session: Session;
+/** Applies other transactions of the provider. */
+let link: Session;
 let user: Session;
 let early: EarlyApply;
 const counts = noCounts();
@@ -51,7 +55,9 @@ beforeAll(async () => {
   server = await startServer();
   const connect = (settings: Record<string, string> = {}) =>
     openSession(server, 'postgres', { pipeline: true, settings });
-  session = await connect({ lock_timeout: '50ms', deadlock_timeout: '1ms' });
+  const apply = { lock_timeout: '50ms', deadlock_timeout: '1ms' };
+  session = await connect(apply);
+  link = await connect(apply);
   user = await connect();
   await install(session, readSqlFiles(sqlDir()));
   await session.script(`
@@ -60,14 +66,15 @@ beforeAll(async () => {
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
   const origins = await peerOrigins(session);
   const providerOrigin = origins.provider;
-  await setUpOrigin(session, 'provider');
+  await ensureOrigin(user, EARLY);
+  await setUpOrigin(session, EARLY);
+  await setUpOrigin(link, 'provider');
   await setUpOrigin(user, 'other');
   const tables = new TableMap(session);
   const writer = providersWriter(origins, { session, tables, groupLimit: () => limit, counts });
   early = new EarlyApply({
-    session,
-    tables,
-    writer,
+    open: () => Promise.resolve({ session, origin: EARLY, tables, writer }),
+    linkOrigin: new LentOrigin(link, 'provider'),
     provider: PROVIDER.id,
     providerOrigin,
     signal: new AbortController().signal,
@@ -75,7 +82,8 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await user?.close();
-  await session?.close();
+  await link?.close();
+  await early?.[Symbol.asyncDispose]();
   await server?.[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
@@ -157,6 +165,57 @@ describe('a transaction that is applied before it has committed', () => {
       `SELECT ${pgTimeSql('pg_xact_commit_timestamp(xmin)')} AS at FROM public.item WHERE id = '2'`,
     );
     expect(Number(row?.at)).toBe(at(500));
+  });
+
+  test('leaves the position to others meanwhile, and both sessions have their origins afterwards', async () => {
+    for (const [id, end] of [
+      ['1', commit],
+      ['2', () => early.giveUp()],
+      ['3', commit],
+    ] as const) {
+      await write([insert(id, 'early')]);
+      await link.script('BEGIN');
+      await link.query(`INSERT INTO public.item VALUES ($1, 'beside')`, [`${id}b`]);
+      await commitStamped(link, (lsn += 100) as Lsn, at(100));
+      expect(await progress()).toBe(lsn);
+      await end();
+      expect(await progress()).toBe(lsn);
+    }
+    expect(await rows()).toEqual(['1 early', '1b beside', '2b beside', '3 early', '3b beside']);
+    const authors = await user.query(`
+      SELECT DISTINCT (pg_xact_commit_timestamp_origin(i.xmin)).roident = o.roident AS providers
+      FROM public.item AS i, pg_replication_origin AS o WHERE o.roname = 'provider'`);
+    expect(authors).toEqual([{ providers: 't' }]);
+  });
+
+  test('is rolled back where its commit fails, and the origin goes back', async () => {
+    await user.script(`
+      CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+      CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON public.logged DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION public.refuse()`);
+    await write([insert('1', 'a')]);
+    await session.script(`INSERT INTO public.logged VALUES ('1', 'a', 'b')`);
+    expect(await commit()).toBe('refused');
+    expect(await rows()).toEqual([]);
+    await user.script('DROP TRIGGER refuse ON public.logged');
+    await link.script('BEGIN');
+    await commitStamped(link, (lsn += 100) as Lsn, at(100));
+    expect(await progress()).toBe(lsn);
+    await write([insert('2', 'a')]);
+    expect(await commit()).toBeUndefined();
+    expect(await rows()).toEqual(['2 a']);
+  });
+
+  test('is not begun where its session cannot be opened', async () => {
+    await using without = new EarlyApply({
+      open: () => Promise.reject(new Error('no free replication state')),
+      linkOrigin: new LentOrigin(link, 'provider'),
+      provider: PROVIDER.id,
+      providerOrigin: 1,
+      signal: new AbortController().signal,
+    });
+    expect(await without.apply(part([insert('1', 'a')]))).toBe('no free replication state');
+    expect(without.isOpen).toBe(false);
   });
 
   test('leaves neither rows nor a position when it is given up, and the next goes by itself', async () => {

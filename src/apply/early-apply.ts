@@ -1,3 +1,4 @@
+import { assert } from '../base/assert.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
@@ -9,6 +10,7 @@ import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { ENOUGH_FOR_SET } from './apply-worker.ts';
 import type { ChangeContext } from './change-context.ts';
+import type { LentOrigin } from './lent-origin.ts';
 import { SetWriter, type SlowWay } from './set-writer.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
@@ -23,9 +25,22 @@ const DELETE_MARGIN_US = 1_000_000;
 /** How far the provider's clock may be ahead for the commit to wait for this server's, holding what it wrote. */
 const MOST_EARLY_MS = 1000;
 
+/** What is applied early is applied by these, which nothing else uses. */
+export interface EarlySession {
+  readonly session: Session;
+  /** The origin that it has, under which nothing is committed. */
+  readonly origin: string;
+  readonly tables: TableMap;
+  readonly writer: ChangeWriter;
+}
+
+interface Workers extends EarlySession {
+  readonly sets: SetWriter;
+}
+
 /**
- * Applies a large transaction while it arrives, before it has committed on the provider (DESIGN 3.3), in a transaction of the apply
- * session that is committed in its turn. That only saves time: what arrives is kept as well, and giving up, at any moment and for
+ * Applies a large transaction while it arrives, before it has committed on the provider (DESIGN 3.3), on a session of its own, beside
+ * other transactions of the link; it is committed in its turn, under the link's origin. That only saves time: what arrives is kept as well, and giving up, at any moment and for
  * any reason, is to roll back and to apply it from there once it has committed.
  *
  * Its commit time is not known yet, so what depends on the exact time gives up. Each part brings a time that the commit's will be
@@ -36,11 +51,15 @@ const MOST_EARLY_MS = 1000;
  * that was written, it gives up (decision 20).
  */
 export class EarlyApply {
-  readonly #session: Session;
-  readonly #tables: TableMap;
-  readonly #writer: ChangeWriter;
-  readonly #sets: SetWriter;
+  readonly #open: () => Promise<EarlySession>;
+  readonly #linkOrigin: LentOrigin;
+  readonly #provider: NodeId;
+  readonly #providerOrigin: number;
   readonly #signal: AbortSignal;
+  /** From the first transaction on. */
+  #workers: Workers | undefined;
+  /** Resolves when what was given up last is rolled back. */
+  #rolledBack: Promise<void> = Promise.resolve();
   readonly #touched = new Set<Table>();
   #isOpen = false;
   /** The greatest time that a part relied on. */
@@ -49,33 +68,21 @@ export class EarlyApply {
   #forgettable = Infinity as PgTime;
 
   constructor(options: {
-    session: Session;
-    tables: TableMap;
-    writer: ChangeWriter;
+    /** Opens the session, when it is needed first. */
+    open: () => Promise<EarlySession>;
+    linkOrigin: LentOrigin;
     provider: NodeId;
     providerOrigin: number;
     signal: AbortSignal;
   }) {
-    const { session, writer, provider, providerOrigin } = options;
-    this.#session = session;
-    this.#tables = options.tables;
-    this.#writer = writer;
+    this.#open = options.open;
+    this.#linkOrigin = options.linkOrigin;
+    this.#provider = options.provider;
+    this.#providerOrigin = options.providerOrigin;
     this.#signal = options.signal;
-    const certain = certainOnly(writer, (limit) => {
-      if (limit < this.#forgettable) this.#forgettable = limit;
-    });
-    this.#sets = new SetWriter({
-      session,
-      writer: certain,
-      provider,
-      providerOrigin,
-      beforeBatch: async () => {
-        await this.#look();
-      },
-    });
   }
 
-  /** A transaction is being applied: the session must not be used for anything else. */
+  /** A transaction is being applied. */
   get isOpen(): boolean {
     return this.#isOpen;
   }
@@ -86,48 +93,70 @@ export class EarlyApply {
    */
   async apply({ changes, context }: TransactionPart): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
-      if (!this.#isOpen) await this.#begin();
+      const workers = this.#isOpen ? this.#opened() : await this.#begin();
+      const { sets } = workers;
       if (context.commitTime > this.#bound) this.#bound = context.commitTime;
       for (const change of changes) {
-        if (!this.#fold(change, context)) await this.#add(change, context);
-        if (this.#sets.size >= ENOUGH_FOR_SET) await this.#sets.flush();
+        if (!this.#fold(workers, change, context)) await this.#add(workers, change, context);
+        if (sets.size >= ENOUGH_FOR_SET) await sets.flush();
       }
-      await this.#sets.flush();
+      await sets.flush();
     });
   }
 
   /** Looks whether it may go on while it waits. Returns why it was given up, if it was. */
   async look(): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
-      await this.#sets.written();
-      await this.#look();
+      const { session, sets } = this.#opened();
+      await sets.written();
+      await look(session);
     });
   }
 
   /** Commits, the transaction having committed on the provider. Returns why it was given up, if it was. */
   async commit(end: { commitTime: PgTime; endLsn: Lsn }): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
-      await this.#sets.settle();
+      const { session, origin, writer, sets } = this.#opened();
+      await sets.settle();
       if (end.commitTime <= this.#bound)
         throw new GivenUp('the clock of the provider has stepped back');
       if (end.commitTime > this.#forgettable)
         throw new GivenUp('its deletions have to be remembered, with its time');
-      await this.#enterGate(end.commitTime);
+      await this.#enterGate(session, end.commitTime);
       // Behind the gate: what comes after this look waits for this commit and sees its rows.
-      for (const table of this.#touched) await this.#refuseTombstones(table);
-      await commitStamped(this.#session, end.endLsn, end.commitTime);
+      for (const table of this.#touched) await refuseTombstones(writer, table);
+      await this.#linkOrigin.during(session, origin, () =>
+        commitStamped(session, end.endLsn, end.commitTime),
+      );
       this.#isOpen = false;
-      this.#writer.committed();
+      writer.committed();
     });
   }
 
-  /** Takes back what was written. */
+  /** Takes back what was written. May be called at any moment; what is called after it waits for it. */
   async giveUp(): Promise<void> {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    await this.#sets.abandon();
-    this.#tables.forget();
-    if (!this.#session.lost.aborted) await rollBack(this.#session);
+    if (this.#isOpen) {
+      this.#isOpen = false;
+      this.#rolledBack = this.#rollBack(this.#opened());
+      // A failure is seen by who waits next.
+      this.#rolledBack.catch(() => undefined);
+    }
+    await this.#rolledBack;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#workers?.session.close();
+  }
+
+  async #rollBack({ session, tables, sets }: Workers): Promise<void> {
+    await sets.abandon();
+    tables.forget();
+    if (!session.lost.aborted) await rollBack(session);
+  }
+
+  #opened(): Workers {
+    assert(this.#workers !== undefined, 'a transaction is open');
+    return this.#workers;
   }
 
   async #orGiveUp(step: () => Promise<void>): Promise<string | undefined> {
@@ -137,69 +166,74 @@ export class EarlyApply {
     } catch (error) {
       await this.giveUp();
       // Whether a commit that was sent has come through is for the next life of the link to find out.
-      if (this.#session.lost.aborted || this.#signal.aborted) throw error;
+      if (this.#workers?.session.lost.aborted || this.#signal.aborted) throw error;
       return messageOf(error);
     }
   }
 
-  async #begin(): Promise<void> {
+  async #begin(): Promise<Workers> {
+    await this.#rolledBack;
+    this.#workers ??= this.#workersOf(await this.#open());
+    const { session, tables, writer, sets } = this.#workers;
     this.#isOpen = true;
     this.#touched.clear();
     this.#bound = LONG_AGO;
     this.#forgettable = Infinity as PgTime;
-    await this.#session.script('BEGIN');
-    this.#writer.begin();
-    this.#sets.begin();
-    const { definitions } = await this.#look();
-    this.#tables.defined(definitions);
+    await session.script('BEGIN');
+    writer.begin();
+    sets.begin();
+    const { definitions } = await look(session);
+    tables.defined(definitions);
+    return this.#workers;
   }
 
-  async #look(): Promise<{ definitions: string }> {
-    const look = await lookAtApplyGate(this.#session);
-    if (!look || look.paused) throw new GivenUp('apply is paused');
-    if (look.isWaitedFor) throw new GivenUp('another session waits for it');
-    return look;
+  #workersOf(early: EarlySession): Workers {
+    const { session, writer } = early;
+    const certain = certainOnly(writer, (limit) => {
+      if (limit < this.#forgettable) this.#forgettable = limit;
+    });
+    const sets = new SetWriter({
+      session,
+      writer: certain,
+      provider: this.#provider,
+      providerOrigin: this.#providerOrigin,
+      beforeBatch: async () => {
+        await look(session);
+      },
+    });
+    return { ...early, sets };
   }
 
-  #fold(change: Change, context: ChangeContext): boolean {
-    if (!isRowChange(change) || !this.#isForgettable(change, context)) return false;
-    const table = this.#tables.known(change.relation);
-    if (!table || !this.#touched.has(table) || !this.#sets.add(table, change, context))
-      return false;
-    this.#writer.count(change);
+  #fold({ tables, writer, sets }: Workers, change: Change, context: ChangeContext): boolean {
+    if (!isRowChange(change) || !isForgettable(writer, change, context)) return false;
+    const table = tables.known(change.relation);
+    if (!table || !this.#touched.has(table) || !sets.add(table, change, context)) return false;
+    writer.count(change);
     return true;
   }
 
-  /** Whether nothing older than a delete will probably come any more once the transaction's time is known. */
-  #isForgettable({ kind }: RowChange, { commitTime }: ChangeContext): boolean {
-    return kind !== 'delete' || commitTime + DELETE_MARGIN_US <= this.#writer.groupLimit();
-  }
-
   /** What needs more than to be folded in. */
-  async #add(change: Change, context: ChangeContext): Promise<void> {
+  async #add(workers: Workers, change: Change, context: ChangeContext): Promise<void> {
+    const { tables, writer, sets } = workers;
     if (!isRowChange(change)) throw new GivenUp(`it has a change of kind ${change.kind}`);
-    if (!this.#isForgettable(change, context)) {
+    if (!isForgettable(writer, change, context)) {
       throw new GivenUp('its deletions may have to be remembered, with its time');
     }
     // The batch may have held what this change cannot be folded with.
-    await this.#sets.settle();
-    const table = await this.#tables.find(change.relation);
+    await sets.settle();
+    const table = await tables.find(change.relation);
     if (!this.#touched.has(table)) {
-      await this.#refuseTombstones(table);
+      await refuseTombstones(writer, table);
       this.#touched.add(table);
     }
-    if (!this.#fold(change, context)) throw new GivenUp('it has a change that no set can hold');
-  }
-
-  async #refuseTombstones(table: Table): Promise<void> {
-    if (await this.#writer.tombstones.any(table)) {
-      throw new GivenUp('deletions are remembered of a table of it');
+    if (!this.#fold(workers, change, context)) {
+      throw new GivenUp('it has a change that no set can hold');
     }
   }
 
-  async #enterGate(commitTime: PgTime): Promise<void> {
+  async #enterGate(session: Session, commitTime: PgTime): Promise<void> {
     for (let waitedMs = 0; ;) {
-      const gate = await enterApplyGateLate(this.#session, commitTime);
+      const gate = await enterApplyGateLate(session, commitTime);
       if (!gate || gate.paused) throw new GivenUp('apply is paused');
       if (gate.earlyMs === 0) return;
       waitedMs += gate.earlyMs;
@@ -207,6 +241,28 @@ export class EarlyApply {
       await pause(gate.earlyMs, this.#signal);
       this.#signal.throwIfAborted();
     }
+  }
+}
+
+async function look(session: Session): Promise<{ definitions: string }> {
+  const seen = await lookAtApplyGate(session);
+  if (!seen || seen.paused) throw new GivenUp('apply is paused');
+  if (seen.isWaitedFor) throw new GivenUp('another session waits for it');
+  return seen;
+}
+
+/** Whether nothing older than a delete will probably come any more once the transaction's time is known. */
+function isForgettable(
+  writer: ChangeWriter,
+  { kind }: RowChange,
+  { commitTime }: ChangeContext,
+): boolean {
+  return kind !== 'delete' || commitTime + DELETE_MARGIN_US <= writer.groupLimit();
+}
+
+async function refuseTombstones(writer: ChangeWriter, table: Table): Promise<void> {
+  if (await writer.tombstones.any(table)) {
+    throw new GivenUp('deletions are remembered of a table of it');
   }
 }
 

@@ -22,6 +22,14 @@ export function originName({ provider, subscriber }: Link): string {
   return `bdr_${provider.sysid}_${provider.timeline}_${provider.dboid}_${subscriber.dboid}_`;
 }
 
+/**
+ * The origin, beside the link's, of the session that applies large transactions before they have committed. What it writes must be
+ * told from what users write while it is not committed; nothing is ever committed under it.
+ */
+export function earlyOriginName(link: Link): string {
+  return `${originName(link)}s1`;
+}
+
 /** The slot from which a node reads its own log (DESIGN 4.4). */
 export function ownSlotName({ dboid }: NodeId): string {
   return `bdr_${dboid}_own__`;

@@ -7,7 +7,7 @@ import type { PgTime } from '../base/pg-time.ts';
 import type { StreamCommitMessage } from '../pgoutput/message.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { EarlyStream, type EarlyArrival } from './early-stream.ts';
+import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 
 const QUIET: Logger = {
   debug: () => undefined,
@@ -165,6 +165,9 @@ test('one that waits is looked after, and given up when it brings nothing any mo
   chunk(7, true);
   await handle();
   await early.look();
+  expect(apply.did).not.toContain('look');
+  vi.advanceTimersByTime(EARLY_LOOK_MS);
+  await early.look();
   expect(apply.did.at(-1)).toBe('look');
   vi.advanceTimersByTime(30_000);
   await early.look();
@@ -178,6 +181,16 @@ test('one that brought nothing that counts is handed on at its commit', async ()
   await handle();
   expect(await committed).toBe(false);
   expect(apply.did).toEqual([]);
+});
+
+test('one that is given up in the middle of something else is none from that moment on', async () => {
+  chunk(7, true);
+  chunk(7, false);
+  await early.handle(line.shift() as EarlyArrival);
+  const given = early.giveUp('in the way');
+  await handle();
+  await given;
+  expect(apply.did).toEqual(['1 of 7 after 100', 'give up']);
 });
 
 test('who waits for a commit is let go with the link', async () => {

@@ -19,7 +19,7 @@ export type EarlyArrival =
   | { readonly kind: 'early abort'; readonly xid: number }
   | { readonly kind: 'early commit'; readonly commit: StreamCommitMessage };
 
-/** So often is looked whether anybody waits for an early transaction, while nothing arrives. */
+/** So often is looked whether anybody waits for an early transaction. */
 export const EARLY_LOOK_MS = 1000;
 /**
  * One that brings nothing for so long is given up: an open transaction holds back VACUUM. Not sooner: between two chunks the
@@ -47,6 +47,7 @@ export class EarlyStream implements Watcher {
   #seen = new Seen();
   #notBefore = -Infinity;
   #partAt = 0;
+  #lookedAt = 0;
   readonly #ended = new Wakeup();
   #isApplied = false;
 
@@ -118,7 +119,7 @@ export class EarlyStream implements Watcher {
 
   // Where what has arrived is applied ------------------------------------------------------------------------------------
 
-  /** The session of apply is used by it. */
+  /** A transaction is being applied. */
   get isOpen(): boolean {
     return this.#apply.isOpen;
   }
@@ -130,32 +131,33 @@ export class EarlyStream implements Watcher {
         // What is left of one that was given up.
         if (arrival.part.context.xid !== this.#xid) return undefined;
         this.#partAt = performance.now();
+        this.#lookedAt = this.#partAt;
         this.#note(await this.#apply.apply(arrival.part));
         return undefined;
       case 'early abort':
         if (arrival.xid !== this.#xid) return undefined;
-        await this.#apply.giveUp();
         this.#note('it, or a part of it, was rolled back');
+        await this.#apply.giveUp();
         return undefined;
       case 'early commit':
         return this.#commit(arrival.commit);
     }
   }
 
-  /** Looks after one that waits: whether anybody waits for it, and whether it still comes. */
+  /** Looks after one from time to time: whether anybody waits for it, and whether it still comes. To be called often. */
   async look(): Promise<void> {
-    if (!this.isOpen) return;
-    if (performance.now() - this.#partAt >= IDLE_MS) {
-      return this.giveUp('it brings nothing any more');
-    }
+    const now = performance.now();
+    if (!this.isOpen || now - this.#lookedAt < EARLY_LOOK_MS) return;
+    if (now - this.#partAt >= IDLE_MS) return this.giveUp('it brings nothing any more');
+    this.#lookedAt = now;
     this.#note(await this.#apply.look());
   }
 
-  /** Takes back what is applied of it, so that the session can be used for something else. */
+  /** Takes back what is applied of it. May be called at any moment: from now on it is not one that is applied early. */
   async giveUp(reason: string): Promise<void> {
     if (!this.isOpen) return;
-    await this.#apply.giveUp();
     this.#note(reason);
+    await this.#apply.giveUp();
   }
 
   async #commit(commit: StreamCommitMessage): Promise<StreamCommitMessage | undefined> {

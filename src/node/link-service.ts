@@ -8,10 +8,10 @@ import { pause, Wakeup } from '../base/wait.ts';
 import { readApplyPaused, whileNode } from '../catalog/apply-gate.ts';
 import type { LinkReport } from '../catalog/links.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
-import { originName, slotName, type Link } from '../model/link.ts';
+import { earlyOriginName, originName, slotName, type Link } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
-import { originProgress, setUpOrigin } from '../postgres/origins.ts';
+import { ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
 import { ReplicationSession, SlotUnusable } from '../postgres/replication-session.ts';
 import { Session } from '../postgres/session.ts';
 import { readMilliseconds } from '../postgres/settings.ts';
@@ -147,17 +147,12 @@ export class LinkService {
       signal,
     });
     await this.#waitWhilePaused(bookkeeping, signal);
-    await using apply = await Session.connect(local, {
-      applicationName: `${provider.name}:apply`,
-      signal,
-      settings: APPLY_SETTINGS,
-      pipeline: true,
-    });
-    await markAgentSession(apply);
+    const origin = originName(this.#link);
+    await using apply = await this.#openApplySession('apply', signal, (session) =>
+      setUpOrigin(session, origin),
+    );
     this.#context.onApplySession();
     const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
-    const origin = originName(this.#link);
-    await whileNode(apply, () => setUpOrigin(apply, origin));
     this.#state.applyPid = apply.pid;
     // While the provider is asked.
     const prepared = prepareLooks(apply);
@@ -189,7 +184,18 @@ export class LinkService {
     const ledger = new AckLedger(progress);
     const feedback = new Wakeup();
     const guard = new MessageGuard(key, () => this.#ignored.add());
-    const connections = { stream, apply, peer, ledger, guard, maxClockSkewMs, feedback, signal };
+    const connections = {
+      stream,
+      apply,
+      origin,
+      openEarly: () => this.#openEarlySession(signal),
+      peer,
+      ledger,
+      guard,
+      maxClockSkewMs,
+      feedback,
+      signal,
+    };
     const running = new LinkStream(this.#context, connections, this.#state);
     this.#log.info({ from: formatLsn(progress), node: localNode.name }, 'link is streaming');
     this.#state.status = 'streaming';
@@ -208,6 +214,37 @@ export class LinkService {
     life.abort();
     await told;
     throw signal.reason;
+  }
+
+  /** `name`: what it is for, behind the provider's. `takeOrigin` takes what removing BDR gives back. */
+  async #openApplySession(
+    name: string,
+    signal: AbortSignal,
+    takeOrigin: (session: Session) => Promise<void>,
+  ): Promise<Session> {
+    const session = await Session.connect(this.#context.local, {
+      applicationName: `${this.#context.provider.name}:${name}`,
+      signal,
+      settings: APPLY_SETTINGS,
+      pipeline: true,
+    });
+    try {
+      await markAgentSession(session);
+      await whileNode(session, () => takeOrigin(session));
+      return session;
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+  }
+
+  async #openEarlySession(signal: AbortSignal): Promise<{ session: Session; origin: string }> {
+    const origin = earlyOriginName(this.#link);
+    const session = await this.#openApplySession('early:apply', signal, async (early) => {
+      await ensureOrigin(early, origin);
+      await setUpOrigin(early, origin);
+    });
+    return { session, origin };
   }
 }
 

@@ -2,13 +2,14 @@ import { Ahead } from '../apply/ahead.ts';
 import { AheadSender } from '../apply/ahead-sender.ts';
 import type { ApplyOptions } from '../apply/apply-options.ts';
 import { ApplyWorker } from '../apply/apply-worker.ts';
-import { EarlyApply } from '../apply/early-apply.ts';
+import { EarlyApply, type EarlySession } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
+import { LentOrigin } from '../apply/lent-origin.ts';
 import { readFromProvider, untilSeen } from '../apply/provider-values.ts';
 import { SetWriter } from '../apply/set-writer.ts';
 import { isOwn } from '../apply/table.ts';
 import { TableMap } from '../apply/table-map.ts';
-import { isWhole, PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
+import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
 import { ChangeWriter } from '../apply/writer.ts';
 import { Seen } from '../apply/writers.ts';
 import { assert } from '../base/assert.ts';
@@ -37,8 +38,12 @@ import type { LinkState } from './link-state.ts';
 /** One life of a link's connections, once they are open. */
 export interface LinkConnections {
   readonly stream: ReplicationSession;
-  /** Applies; set up with the link's origin. */
+  /** Applies; has the link's origin. */
   readonly apply: Session;
+  /** The name of that. */
+  readonly origin: string;
+  /** Opens another session as `apply`, with an origin of its own, for what is applied early. */
+  readonly openEarly: () => Promise<Pick<EarlySession, 'session' | 'origin'>>;
   /** Reads from the provider what its stream leaves out. */
   readonly peer: Session;
   readonly ledger: AckLedger;
@@ -86,6 +91,7 @@ export class LinkStream {
     'part' in arrival ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
   );
   readonly #early: EarlyStream;
+  readonly #earlyApply: EarlyApply;
   /** The transaction that is being received. */
   #builder: PartBuilder | undefined;
   /** From the last heartbeat that was received. */
@@ -100,12 +106,12 @@ export class LinkStream {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
-    const { worker, early } = this.#createWorkers();
-    this.#worker = worker;
+    this.#worker = this.#createWorker();
+    this.#earlyApply = this.#createEarlyApply();
     const { skip, skipRequest } = context.record;
     this.#skips = new SkipFilter(skipRequest?.upto);
     this.#early = new EarlyStream(
-      early,
+      this.#earlyApply,
       (arrival) => this.#arrivals.push(arrival),
       // Not what may have to be left out, or must wait: that is known at the commit.
       () =>
@@ -138,6 +144,7 @@ export class LinkStream {
       await this.#connections.stream[Symbol.asyncDispose]();
       await receiving;
       await this.#streamed[Symbol.asyncDispose]();
+      await this.#earlyApply[Symbol.asyncDispose]();
     }
   }
 
@@ -224,19 +231,13 @@ export class LinkStream {
   async #apply(signal: AbortSignal): Promise<void> {
     const state = this.#state;
     for (;;) {
-      const isFilled = await this.#arrivals.filled(
-        signal,
-        this.#early.isOpen ? EARLY_LOOK_MS : Infinity,
-      );
+      await this.#arrivals.filled(signal, this.#early.isOpen ? EARLY_LOOK_MS : Infinity);
       state.progressAt = performance.now();
       state.isApplying = true;
+      await this.#early.look();
       const { first } = this.#arrivals;
-      if (!isFilled) await this.#early.look();
-      else if (first?.kind === 'part') {
-        if (!(await this.#passBesideEarly(first.part))) {
-          await this.#early.giveUp('another transaction comes before it');
-          await this.#applyParts(signal);
-        }
+      if (first?.kind === 'part') {
+        await this.#applyParts(signal);
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
       } else await this.#handle(this.#arrivals.take(1)[0]);
       signal.throwIfAborted();
@@ -293,19 +294,6 @@ export class LinkStream {
     return isAlone || context.commitTime <= this.#context.groupLimit();
   }
 
-  /**
-   * A heartbeat may pass while the session applies another transaction early: it writes nothing, and nobody waits for its position,
-   * which the next commit acknowledges.
-   */
-  async #passBesideEarly(part: TransactionPart): Promise<boolean> {
-    if (!this.#early.isOpen || !isWhole(part) || !part.changes.every(isHeartbeat)) return false;
-    await this.#early.look();
-    if (!this.#early.isOpen) return false;
-    this.#arrivals.take(1);
-    this.#hearAll(part.changes);
-    return true;
-  }
-
   async #handle(arrival: Arrival | undefined): Promise<void> {
     switch (arrival?.kind) {
       case undefined:
@@ -325,7 +313,6 @@ export class LinkStream {
       case 'message':
         if (arrival.message.prefix !== 'bdr') return;
         // Somebody over there waits for this position to be durable here.
-        await this.#early.giveUp('somebody waits for a position');
         await this.#worker.moveTo(arrival.message.lsn);
         this.#committed(arrival.message.lsn);
     }
@@ -345,8 +332,7 @@ export class LinkStream {
    * before it is confirmed, so that this node's own position never lies behind what the provider was told.
    */
   async #answer({ walEnd }: Keepalive): Promise<void> {
-    // While one is applied early nobody can be told of a position: it is asked for again.
-    if (!this.#open && !this.#early.isOpen && walEnd > this.#connections.ledger.applied) {
+    if (!this.#open && walEnd > this.#connections.ledger.applied) {
       await this.#worker.moveTo(walEnd);
       this.#committed(walEnd);
     }
@@ -401,29 +387,11 @@ export class LinkStream {
     }
   }
 
-  #createWorkers(): { worker: ApplyWorker; early: EarlyApply } {
-    const { apply, peer, maxClockSkewMs, signal } = this.#connections;
-    const { provider, origins, nodes, groupLimit, random, applyDelayMs } = this.#context;
-    const providerOrigin = [...origins().providers].find(([, { id }]) =>
-      sameNode(id, provider.id),
-    )?.[0];
-    assert(providerOrigin !== undefined, 'a link that runs has an origin');
-    const tables = new TableMap(apply);
-    const writer = new ChangeWriter({
-      session: apply,
-      tables,
-      provider: { id: provider.id, sequence: provider.sequence },
-      providerOrigin,
-      origins,
-      otherNodes: () =>
-        nodes()
-          .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
-          .map(({ id }) => id),
-      readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
-      untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
-      groupLimit,
-      counts: this.#state.applyCounts,
-    });
+  #createWorker(): ApplyWorker {
+    const { apply, maxClockSkewMs, signal } = this.#connections;
+    const { provider, random, applyDelayMs } = this.#context;
+    const providerOrigin = this.#providerOrigin();
+    const { tables, writer } = this.#createWriter(apply);
     const sets = new SetWriter({ session: apply, writer, provider: provider.id, providerOrigin });
     const statements = new Ahead({ tables, writer, provider: provider.id, providerOrigin });
     const options: ApplyOptions = {
@@ -441,20 +409,55 @@ export class LinkStream {
       },
       onRollback: () => {
         this.#state.rollbacks += 1;
+        // What is applied early may be in the way, and waits for nobody. A failure is seen by who uses its session next.
+        this.#early.giveUp('another transaction could not be applied').catch(() => undefined);
       },
     };
     const ahead = new AheadSender(apply, tables, writer, statements, options);
-    return {
-      worker: new ApplyWorker(apply, tables, writer, sets, ahead, options),
-      early: new EarlyApply({
-        session: apply,
-        tables,
-        writer,
-        provider: provider.id,
-        providerOrigin,
-        signal,
-      }),
-    };
+    return new ApplyWorker(apply, tables, writer, sets, ahead, options);
+  }
+
+  #createEarlyApply(): EarlyApply {
+    const { apply, origin, openEarly, signal } = this.#connections;
+    return new EarlyApply({
+      open: async () => {
+        const early = await openEarly();
+        return { ...early, ...this.#createWriter(early.session) };
+      },
+      linkOrigin: new LentOrigin(apply, origin),
+      provider: this.#context.provider.id,
+      providerOrigin: this.#providerOrigin(),
+      signal,
+    });
+  }
+
+  #providerOrigin(): number {
+    const { origins, provider } = this.#context;
+    const known = [...origins().providers].find(([, { id }]) => sameNode(id, provider.id));
+    assert(known !== undefined, 'a link that runs has an origin');
+    return known[0];
+  }
+
+  #createWriter(session: Session): { tables: TableMap; writer: ChangeWriter } {
+    const { peer, signal } = this.#connections;
+    const { provider, origins, nodes, groupLimit } = this.#context;
+    const tables = new TableMap(session);
+    const writer = new ChangeWriter({
+      session,
+      tables,
+      provider: { id: provider.id, sequence: provider.sequence },
+      providerOrigin: this.#providerOrigin(),
+      origins,
+      otherNodes: () =>
+        nodes()
+          .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
+          .map(({ id }) => id),
+      readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
+      untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
+      groupLimit,
+      counts: this.#state.applyCounts,
+    });
+    return { tables, writer };
   }
 }
 

@@ -57,6 +57,13 @@ export async function setUpOrigin(session: Session, name: string): Promise<void>
   await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
 }
 
+/** Lets go of the session's origin, if it has one: another session may have it then. */
+export async function releaseOrigin(session: Session): Promise<void> {
+  await session.query(/* sql */ `
+    SELECT pg_replication_origin_session_reset() WHERE pg_replication_origin_session_is_setup()
+  `);
+}
+
 /**
  * Commits with a stamp: the position that the session's origin moves to, and the commit time, without which it is the time by now.
  * The origin's position is session state that

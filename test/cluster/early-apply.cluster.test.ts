@@ -32,7 +32,7 @@ describe('large transactions that are applied while they arrive', () => {
   const isEarly = async () => {
     const [row] = await two.sql(`
       SELECT count(*) > 0 FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-      WHERE a.application_name = 'node1:apply' AND l.relation = 'item'::regclass AND l.mode = 'RowExclusiveLock'`);
+      WHERE a.application_name = 'node1:early:apply' AND l.relation = 'item'::regclass AND l.mode = 'RowExclusiveLock'`);
     return row?.[0] === true;
   };
   /** Begins a transaction on node 1 that is applied early on node 2; others that were not are rolled back. Says how many rows it has. */
@@ -97,25 +97,6 @@ describe('large transactions that are applied while they arrive', () => {
       },
     ],
     [
-      'a small transaction, which is applied at once',
-      'another transaction',
-      async () => {
-        const before = await count(two, 'journal');
-        await one.sql(`INSERT INTO journal VALUES ('small')`);
-        await until('it to be applied', async () => (await count(two, 'journal')) > before);
-      },
-    ],
-    [
-      'a mark, for whose position a join waits',
-      'another transaction',
-      () => one.sql(`SELECT pg_logical_emit_message(true, 'bdr_mark', '')`),
-    ],
-    [
-      'somebody who waits for it to be applied',
-      'waits for a position',
-      () => one.sql('SELECT bdr.bdr_wait_for_apply()'),
-    ],
-    [
       'a pause of apply, which does not wait for it',
       'apply is paused',
       async () => {
@@ -137,6 +118,32 @@ describe('large transactions that are applied while they arrive', () => {
     await client.sql('COMMIT');
     await cluster.equal('item');
     await cluster.equal('journal');
+  });
+
+  test('leave others of their node alone: small ones in the same table, groups, marks and waits for a position', async () => {
+    await using client = await one.connect();
+    const before = await count(two);
+    await logged(APPLIED, async () => {
+      const rows = await begin(client);
+      await one.sql(`UPDATE item SET v = 'beside' WHERE id = -20`);
+      await one.sql(`INSERT INTO item SELECT -g, 'beside' FROM generate_series(10001, 10100) AS g`);
+      await one.sql(`SELECT pg_logical_emit_message(true, 'bdr_mark', '')`);
+      await one.sql(`SET statement_timeout = '20s'; SELECT bdr.bdr_wait_for_apply()`);
+      expect(await two.sql(`SELECT count(*)::integer FROM item WHERE v = 'beside'`)).toEqual([
+        [101],
+      ]);
+      // What was written beside it is older than what it writes now.
+      await client.sql(`UPDATE item SET v = 'after' WHERE id IN (-20, -10001)`);
+      await chunk(client);
+      await until('more of it to arrive', isEarly);
+      expect(await count(two)).toBe(before + 100);
+      await client.sql('COMMIT');
+      await one.applied();
+      expect(await count(two)).toBe(before + 100 + rows + CHUNK);
+    });
+    const rows = await cluster.equal('item');
+    expect(rows.filter((row) => row.includes('after'))).toHaveLength(2);
+    expect(await two.sql('SELECT count(*)::integer FROM bdr.bdr_conflict_history')).toEqual([[0]]);
   });
 
   test('do not hold up users of their rows', async () => {
