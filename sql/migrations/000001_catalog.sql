@@ -200,6 +200,23 @@ CREATE INDEX tombstone_time ON bdr.tombstone (committed_at);
 COMMENT ON TABLE bdr.tombstone IS
     'What was deleted, by whom and when, until nobody can send anything older about it (DESIGN 4.4); purged as watermarks pass';
 
+CREATE TABLE bdr.lost_value (
+    relation      oid    NOT NULL,
+    -- As in bdr.tombstone.
+    row_key       text[] NOT NULL,
+    -- Of its text.
+    key_hash      bigint NOT NULL,
+    -- Who wrote the row.
+    node_sysid    text   NOT NULL,
+    node_timeline oid    NOT NULL,
+    node_dboid    oid    NOT NULL
+);
+-- No unique key, so that writers need not wait for each other: a row may be noted twice.
+CREATE INDEX lost_value_key ON bdr.lost_value (relation, key_hash);
+CREATE INDEX lost_value_node ON bdr.lost_value (node_sysid, node_timeline, node_dboid, relation);
+COMMENT ON TABLE bdr.lost_value IS
+    'Rows whose long values are read again from the node that wrote them, because a change came later that these may be of (DESIGN 4.2, rule 9)';
+
 CREATE TABLE bdr.own_stream (
     -- One row at most.
     singleton         boolean     NOT NULL DEFAULT true,

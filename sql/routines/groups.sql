@@ -68,6 +68,7 @@ BEGIN
     DELETE FROM bdr.bdr_connections;
     DELETE FROM bdr.bdr_links;
     DELETE FROM bdr.tombstone;
+    DELETE FROM bdr.lost_value;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.definition_change;
 
@@ -411,6 +412,7 @@ BEGIN
     DELETE FROM bdr.message_secret;
     DELETE FROM bdr.row_version;
     DELETE FROM bdr.tombstone;
+    DELETE FROM bdr.lost_value;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;

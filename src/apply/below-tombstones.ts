@@ -4,6 +4,8 @@ import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import type { FoundRow, LocalRows } from './local-rows.ts';
+import { noteLostValue } from './lost-values.ts';
+import type { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
 import { foundAmongSql, lockedDeleteSql } from './statements.ts';
 import { isOwn, type Table } from './table.ts';
@@ -21,17 +23,20 @@ export interface SoughtKeys {
 /** Removes rows that a deletion should have met, inside the caller's transaction, and keeps them in the history. */
 export class BelowTombstones {
   readonly #session: Session;
+  readonly #statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
   readonly #origins: () => OriginMap;
 
   constructor(options: {
     session: Session;
+    statements: PreparedStatements;
     onTable: TableStatements;
     rows: LocalRows;
     origins: () => OriginMap;
   }) {
     this.#session = options.session;
+    this.#statements = options.statements;
     this.#onTable = options.onTable;
     this.#rows = options.rows;
     this.#origins = options.origins;
@@ -64,10 +69,19 @@ export class BelowTombstones {
       if (row.kind !== 'versioned') continue;
       const { version } = row;
       if (sameNode(version.writer.id, tombstone.writer.id)) continue;
-      if (compareVersions(version, tombstone) > 0) continue;
+      if (compareVersions(version, tombstone) > 0) {
+        await this.#noteLost(table, key, version);
+        continue;
+      }
       await this.#record(table, found, version, tombstone);
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
+  }
+
+  /** The row came before the deletion was known here, and what was deleted may be what it left long values of. */
+  async #noteLost(table: Table, key: RowValues, { writer }: Version): Promise<void> {
+    if (sameNode(writer.id, this.#origins().local.id)) return;
+    await noteLostValue(this.#statements, table, key, writer.id);
   }
 
   async #record(

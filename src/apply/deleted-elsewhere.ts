@@ -10,7 +10,7 @@ import { describeTable } from '../postgres/describe-table.ts';
 import type { Session } from '../postgres/session.ts';
 import type { BelowTombstones } from './below-tombstones.ts';
 import { keyColumns, keyParams } from './local-rows.ts';
-import type { RowValues } from './row-values.ts';
+import { valuesOfStored } from './stored-keys.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import { Tombstones } from './tombstones.ts';
@@ -90,18 +90,9 @@ export class DeletedElsewhere {
   }
 
   async #lookInto(table: Table, remembered: readonly RememberedKey[]): Promise<void> {
-    // As a tombstone keeps them: by name.
-    const columns = [...table.key.columns].sort((a, b) => (a.name < b.name ? -1 : 1));
     const keys = remembered
-      .map(({ key }) => JSON.parse(key) as (string | null)[])
-      // The table had another key then: there is nothing to compare with.
-      .filter((key) => key.length === columns.length)
-      .map((key): RowValues => {
-        const values: (string | null)[] = table.columns.map(() => null);
-        for (const [index, { position }] of columns.entries())
-          values[position] = key[index] ?? null;
-        return values;
-      });
+      .map(({ key }) => valuesOfStored(table, JSON.parse(key) as (string | null)[]))
+      .filter((key) => key !== undefined);
     const sought = {
       columns: keyColumns(
         table,

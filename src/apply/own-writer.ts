@@ -12,6 +12,7 @@ import { DeletedElsewhere } from './deleted-elsewhere.ts';
 import { withReplicaIdentity } from './identity.ts';
 import { LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
+import { noteRowsOfOthers } from './lost-values.ts';
 import type { OwnBatch, OwnChanges, Removed } from './own-batch.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues } from './row-values.ts';
@@ -73,7 +74,8 @@ export class OwnWriter {
     this.#statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.#statements);
     const rows = new LocalRows(session, this.#onTable, origins);
-    this.#below = new BelowTombstones({ session, onTable: this.#onTable, rows, origins });
+    const [statements, onTable] = [this.#statements, this.#onTable];
+    this.#below = new BelowTombstones({ session, statements, onTable, rows, origins });
     this.#tombstones = new Tombstones(this.#statements, origins);
     this.#deletedElsewhere = new DeletedElsewhere({
       session,
@@ -226,10 +228,12 @@ export class OwnWriter {
       hasTruncatedRestSql(table),
       params,
     );
-    if (row?.any !== 't') return;
-    await withReplicaIdentity(this.#session, table, () =>
-      this.#onTable.runOnce(table, truncatedRestSql(table), params),
-    );
+    if (row?.any === 't') {
+      await withReplicaIdentity(this.#session, table, () =>
+        this.#onTable.runOnce(table, truncatedRestSql(table), params),
+      );
+    }
+    await noteRowsOfOthers(this.#onTable, this.#statements, table, origins);
   }
 
   /** Rolls back after an error, and throws it again unless doing the same again can help. */

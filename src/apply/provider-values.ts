@@ -11,12 +11,12 @@ import { isComplete, UNSENT, type RowValues } from './row-values.ts';
 import { readColumnsSql } from './statements.ts';
 import type { Table } from './table.ts';
 
-/** Reads columns of a row from the provider, as text by column name; undefined when it has no such row (any more). */
+/** Reads rows from the provider by a query of src/apply/statements.ts: columns as text by name. */
 export type ReadFromProvider = (
   table: QualifiedName,
   sql: string,
-  key: readonly Param[],
-) => Promise<Record<string, string | null> | undefined>;
+  params: readonly Param[],
+) => Promise<readonly Record<string, string | null>[]>;
 
 /**
  * Reads them in a session of the provider. The table may run code of its owner there when it is looked at, whatever it is here: so
@@ -26,9 +26,9 @@ export async function readFromProvider(
   session: Session,
   table: QualifiedName,
   sql: string,
-  key: readonly Param[],
-): Promise<Record<string, string | null> | undefined> {
-  const answer = await readRestricted(session, table, rowsStatement(inlined(sql, key)));
+  params: readonly Param[],
+): Promise<readonly Record<string, string | null>[]> {
+  const answer = await readRestricted(session, table, rowsStatement(inlined(sql, params)));
   if (answer === undefined) {
     throw new BdrError('apply_failed', {
       message: `table ${displayName(table)} does not exist on the provider any more`,
@@ -37,7 +37,7 @@ export async function readFromProvider(
       sqlstate: SQLSTATE.undefinedTable,
     });
   }
-  return rowsOf<Record<string, string | null>>(answer)[0];
+  return rowsOf<Record<string, string | null>>(answer);
 }
 
 const SEEN_POLL_MS = 20;
@@ -76,7 +76,7 @@ export async function completed(
   );
   // What was left out belongs to columns that do not exist here.
   if (columns.length === 0) return values;
-  const found = await read(
+  const [found] = await read(
     { schema: table.relation.schema, name: table.relation.name },
     readColumnsSql(table, columns),
     keyParams(table, values),

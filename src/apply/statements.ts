@@ -153,6 +153,14 @@ export function truncatedRestSql(table: Table): string {
   return `DELETE ${truncatedRest(table)}`;
 }
 
+/** Keys of rows that other nodes wrote, as text named `c0`, `c1` …, each with the number of its origin. */
+export function keysOfOthersSql(table: Table): string {
+  const list = table.key.columns.map(
+    ({ name }, index) => `t.${quoteIdent(name)}::text AS c${index}`,
+  );
+  return `SELECT ${[...list, `${ORIGIN}::text AS origin`].join(', ')} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0`;
+}
+
 /** Whether `truncatedRestSql` would find anything; the same parameters. */
 export function hasTruncatedRestSql(table: Table): string {
   return `SELECT EXISTS (SELECT ${truncatedRest(table)}) AS any`;
@@ -171,18 +179,36 @@ function truncatedRest(table: Table): string {
  * values, as an array of text. Returns positions in the arrays, from 1.
  */
 export function foundAmongSql(table: Table, by: 'anybody' | 'others'): string {
-  const { columns } = table.key;
+  const { given, equal } = keysGiven(table);
+  return (
+    `SELECT k.n FROM ${given} WHERE EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t` +
+    ` WHERE ${equal}${by === 'others' ? ` AND ${ORIGIN} <> 0` : ''}) ORDER BY k.n`
+  );
+}
+
+/**
+ * Reads columns of many rows by key, as text named `c0`, `c1` …: asked of the provider. Parameters: for each column of the key its
+ * values, as an array of text. `n` is the key's position in the arrays, from 1.
+ */
+export function readAmongSql(table: Table, columns: readonly TableColumn[]): string {
+  const list = columns.map((column, index) => `t.${quoteIdent(column.name)}::text AS c${index}`);
+  const name = quoteQualified({ schema: table.relation.schema, name: table.relation.name });
+  const { given, equal } = keysGiven(table);
+  return `SELECT k.n, ${list.join(', ')} FROM ${given} JOIN ONLY ${name} AS t ON ${equal}`;
+}
+
+/** Keys as arrays of text, one for each column, as rows `k`, and where `t` has such a row. */
+function keysGiven({ key: { columns } }: Table): { given: string; equal: string } {
   const arrays = columns.map((_, index) => `$${index + 1}::text[]`);
-  const names = columns.map((_, index) => `c${index}`);
+  const names = columns.map((_, index) => `key${index}`);
   const equal = columns.map(
     ({ name, local }, index) =>
-      `t.${quoteIdent(name)} ${local?.equals ?? '='} k.c${index}::${local?.type ?? 'text'}`,
+      `t.${quoteIdent(name)} ${local?.equals ?? '='} k.key${index}::${local?.type ?? 'text'}`,
   );
-  return (
-    `SELECT k.n FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS k (${names.join(', ')}, n)` +
-    ` WHERE EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t` +
-    ` WHERE ${equal.join(' AND ')}${by === 'others' ? ` AND ${ORIGIN} <> 0` : ''}) ORDER BY k.n`
-  );
+  return {
+    given: `unnest(${arrays.join(', ')}) WITH ORDINALITY AS k (${names.join(', ')}, n)`,
+    equal: equal.join(' AND '),
+  };
 }
 
 /** The row of a tuple as JSON, typed by the local table. */

@@ -13,6 +13,7 @@ const column = (name: string, more: Partial<LocalColumn> = {}): LocalColumn => (
   generated: false,
   identityAlways: false,
   castsFromText: true,
+  isVarlena: true,
   ...more,
 });
 

@@ -65,7 +65,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
       tables,
       readFromProvider: (_table, sql) => {
         asked.push(sql);
-        return Promise.resolve({ big: 'asked for' });
+        return Promise.resolve([{ big: 'asked for' }]);
       },
       untilSeen: (xid, mostMs) => {
         if (!isSeenSoon && mostMs < Infinity) return Promise.resolve(false);

@@ -22,6 +22,7 @@ import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
 import { PreparedStatements } from './prepared.ts';
+import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
@@ -187,6 +188,13 @@ export class ChangeWriter {
           `{${originsBelow(this.#origins(), this.#provider).join(',')}}`,
         ]),
       );
+      await noteRowsOfOthers(
+        this.#onTable,
+        this.statements,
+        table,
+        this.#origins(),
+        this.#provider.id,
+      );
       await this.tombstones.addTable(table, context.commitTime, this.#provider.id);
     }
   }
@@ -346,6 +354,7 @@ export class ChangeWriter {
     await this.#conflicts.add(kind, table, decision, values ?? old, found, context);
     switch (decision.action) {
       case 'skip':
+        if (found) await this.#noteLost(table, old, found);
         return;
       case 'as-insert':
         if (values) await this.#insert(table, values, context);
@@ -354,6 +363,15 @@ export class ChangeWriter {
         if (!found) return;
         if (values) return this.#overwrite(table, old, values, found, context);
         await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
+    }
+  }
+
+  /** A change of the provider has lost to a row. What this node's own users write is whole. */
+  async #noteLost(table: Table, key: RowValues, { row }: FoundRow): Promise<void> {
+    if (row.kind !== 'versioned') return;
+    const { id } = row.version.writer;
+    if (!sameNode(id, this.#origins().local.id)) {
+      await noteLostValue(this.statements, table, key, id);
     }
   }
 

@@ -163,8 +163,9 @@ export class LinkService {
       applicationName: `${localNode.name}:read`,
       signal,
       queryTimeoutMs: SILENCE_LIMIT_MS,
-      // What is read there leaves something behind, and its commit must not wait for a standby: that may be this very link.
-      settings: { synchronous_commit: 'off' },
+      // What is read there leaves something behind, and what its commit has put on disk no crash takes back: that is what was read, too.
+      // Not "on": it must not wait for a standby, which may be this very link.
+      settings: { synchronous_commit: 'local' },
     });
     const providerMajor = await checkProvider(peer, this.#link, provider, progress);
     await checkSkipRequest(peer, provider, this.#context.record.skipRequest);

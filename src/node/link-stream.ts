@@ -5,6 +5,7 @@ import { ApplyWorker } from '../apply/apply-worker.ts';
 import { EarlyApply, type EarlySession } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
 import { LentOrigin } from '../apply/lent-origin.ts';
+import { LostValues } from '../apply/lost-values.ts';
 import { readFromProvider, untilSeen } from '../apply/provider-values.ts';
 import { SetWriter } from '../apply/set-writer.ts';
 import { isOwn } from '../apply/table.ts';
@@ -84,6 +85,9 @@ export class LinkStream {
   readonly #connections: LinkConnections;
   readonly #state: LinkState;
   readonly #worker: ApplyWorker;
+  readonly #lostValues: LostValues;
+  /** A heartbeat has come since they were looked after. */
+  #lostValuesDue = false;
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
@@ -106,7 +110,17 @@ export class LinkStream {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
-    this.#worker = this.#createWorker();
+    const { apply, peer } = connections;
+    const { tables, writer } = this.#createWriter(apply);
+    this.#worker = this.#createWorker(tables, writer);
+    this.#lostValues = new LostValues({
+      session: apply,
+      tables,
+      statements: writer.statements,
+      provider: context.provider.id,
+      origins: context.origins,
+      read: (table, sql, params) => readFromProvider(peer, table, sql, params),
+    });
     this.#earlyApply = this.#createEarlyApply();
     const { skip, skipRequest } = context.record;
     this.#skips = new SkipFilter(skipRequest?.upto);
@@ -240,6 +254,10 @@ export class LinkStream {
         await this.#applyParts(signal);
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
       } else await this.#handle(this.#arrivals.take(1)[0]);
+      if (this.#lostValuesDue && !this.#open) {
+        this.#lostValuesDue = false;
+        await this.#lostValues.settle(state.watermark);
+      }
       signal.throwIfAborted();
       state.isApplying = false;
       // Silence counts from here: until now nothing was asked for.
@@ -383,15 +401,16 @@ export class LinkStream {
   #hearAll(changes: readonly Change[]): void {
     for (const change of changes) {
       const heartbeat = isHeartbeat(change) && parseHeartbeat(change.content);
-      if (heartbeat) this.#state.handled(heartbeat);
+      if (!heartbeat) continue;
+      this.#state.handled(heartbeat);
+      this.#lostValuesDue = true;
     }
   }
 
-  #createWorker(): ApplyWorker {
+  #createWorker(tables: TableMap, writer: ChangeWriter): ApplyWorker {
     const { apply, maxClockSkewMs, signal } = this.#connections;
     const { provider, random, applyDelayMs } = this.#context;
     const providerOrigin = this.#providerOrigin();
-    const { tables, writer } = this.#createWriter(apply);
     const sets = new SetWriter({ session: apply, writer, provider: provider.id, providerOrigin });
     const statements = new Ahead({ tables, writer, provider: provider.id, providerOrigin });
     const options: ApplyOptions = {

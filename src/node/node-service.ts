@@ -18,6 +18,7 @@ import {
 } from '../catalog/links.ts';
 import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
+import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
 import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
 import { copyOriginName, ownSlotName, providerOfOrigin, slotName } from '../model/link.ts';
@@ -198,6 +199,7 @@ export class NodeService {
     const ofPeers = this.#leastWatermark([me.id]);
     if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
     const ofAll = Math.min(ofPeers, this.#ownWatermark.get()) as PgTime;
+    await forgetLostValuesOfParted(session);
     if (ofAll > LONG_AGO) await vacuumTombstones(session, await purgeTombstones(session, ofAll));
   }
 

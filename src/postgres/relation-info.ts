@@ -25,6 +25,8 @@ export interface LocalColumn {
    * to regclass), and not for a domain with a length, which an explicit cast would cut to in silence.
    */
   readonly castsFromText: boolean;
+  /** A value can be long, and then be stored apart from its row (TOASTed). */
+  readonly isVarlena: boolean;
 }
 
 /** A local table. */
@@ -92,6 +94,7 @@ export async function readRelation(
     generated: string;
     always: string;
     casts: string;
+    varlena: string;
   }>(
     'bdr_relation_columns',
     /* sql */ `
@@ -111,7 +114,8 @@ export async function readRelation(
                  SELECT FROM pg_cast AS f
                  WHERE f.castsource = 'text'::regtype AND f.casttarget = b.oid AND f.castmethod = 'f'
                    AND f.casttarget NOT IN ('"char"'::regtype, 'name'::regtype, 'xml'::regtype)
-             ) AS casts
+             ) AS casts,
+             t.typlen = -1 AS varlena
       FROM pg_attribute AS a
       JOIN pg_type AS t ON t.oid = a.atttypid
       LEFT JOIN LATERAL (
@@ -172,6 +176,7 @@ export async function readRelation(
           generated: column.generated === 't',
           identityAlways: column.always === 't',
           castsFromText: column.casts === 't',
+          isVarlena: column.varlena === 't',
         },
       ]),
     ),

@@ -5,6 +5,7 @@ import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
+import { copyLostValues } from '../catalog/lost-values.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
@@ -284,7 +285,10 @@ async function copyTables(
         ]);
         await work();
       });
-    if (number === 1) await copyGroup(from, read, stamped, into, options, writerOfOrigin);
+    if (number === 1) {
+      await copyGroup(from, read, stamped, into, options, writerOfOrigin);
+      await copyLostValues(from, into);
+    }
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;
       await stamped(async () => {

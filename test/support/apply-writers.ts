@@ -40,7 +40,7 @@ export function providersWriter(
       copies: new Set(),
     }),
     otherNodes: () => [LOCAL.id, OTHER.id],
-    readFromProvider: () => Promise.resolve(undefined),
+    readFromProvider: () => Promise.resolve([]),
     untilSeen: () => Promise.resolve(true),
     groupLimit: () => LONG_AGO,
     counts: noCounts(),

@@ -32,6 +32,7 @@ export const ITEM_LOCALLY: LocalRelation = {
         collate: '',
         identityAlways: false,
         castsFromText: true,
+        isVarlena: true,
       },
     ]),
   ),

@@ -1,0 +1,218 @@
+import { textArray } from '../base/text-array.ts';
+import { ZERO_LSN } from '../base/lsn.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { enterApplyGate } from '../catalog/apply-gate.ts';
+import {
+  forgetLostValue,
+  noteLostValueSql,
+  noteParams,
+  readLostValues,
+  type LostValue,
+} from '../catalog/lost-values.ts';
+import { sameNode, type NodeId } from '../model/node.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import { commitStamped, rollBack } from '../postgres/origins.ts';
+import type { Session } from '../postgres/session.ts';
+import { isLockConflict } from './lock-conflict.ts';
+import { columnParams, keyColumns, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
+import type { PreparedStatements } from './prepared.ts';
+import type { ReadFromProvider } from './provider-values.ts';
+import type { RowValues } from './row-values.ts';
+import { keysOfOthersSql, lockedUpdateSql, readAmongSql } from './statements.ts';
+import { storedKey, valuesOfStored } from './stored-keys.ts';
+import type { Table, TableColumn } from './table.ts';
+import type { TableMap } from './table-map.ts';
+import { TableStatements } from './table-statements.ts';
+import { Tombstones } from './tombstones.ts';
+import type { OriginMap } from './writers.ts';
+
+/** So many rows are asked for at once. */
+const MOST_ASKED = 200;
+
+/** Columns that an UPDATE of a peer may have left out, because it did not change their long values. */
+function longColumns(table: Table): TableColumn[] {
+  return table.columns.filter(
+    (column) => column.local?.isVarlena && !table.key.columns.includes(column),
+  );
+}
+
+/** Whether a row of the table can have a long value that another row of its key had. */
+function mayLoseValues(table: Table): boolean {
+  // A row that comes with its old one comes with all values.
+  const isWhole = table.relation.replicaIdentity === 'full';
+  return Tombstones.byKey(table) && !isWhole && longColumns(table).length > 0;
+}
+
+/**
+ * Notes that a change has lost to a row of `writer`, a node other than this one, inside the transaction in which it was met: an
+ * update that left out a long value may have made that row, over the very change that lost. Where it came first, the value was kept
+ * from what was here then (DESIGN 4.2, rule 9).
+ */
+export async function noteLostValue(
+  statements: PreparedStatements,
+  table: Table,
+  values: RowValues,
+  writer: NodeId,
+): Promise<void> {
+  if (!mayLoseValues(table)) return;
+  const key = textArray(storedKey(table, values));
+  await statements.run(noteLostValueSql, noteParams(table.local.oid, key, writer));
+}
+
+/**
+ * Notes all rows of a table that other nodes wrote, but for `except`: those that a TRUNCATE has left, which may have come before what
+ * it took away.
+ */
+export async function noteRowsOfOthers(
+  onTable: TableStatements,
+  statements: PreparedStatements,
+  table: Table,
+  origins: OriginMap,
+  except?: NodeId,
+): Promise<void> {
+  if (!mayLoseValues(table)) return;
+  const rows = await onTable.rowsOnce<Record<string, string | null>>(
+    table,
+    keysOfOthersSql(table),
+    [],
+  );
+  for (const row of rows) {
+    const writer = origins.providers.get(Number(row['origin']))?.id;
+    if (!writer || (except && sameNode(writer, except))) continue;
+    const key: (string | null)[] = table.columns.map(() => null);
+    for (const [index, { position }] of table.key.columns.entries()) {
+      key[position] = row[`c${index}`] ?? null;
+    }
+    await noteLostValue(statements, table, key, writer);
+  }
+}
+
+/**
+ * Reads noted rows of a link's provider again: their long values, as the provider has them by now, in local transactions of the link
+ * that leave versions and position as they are.
+ */
+export class LostValues {
+  readonly #session: Session;
+  readonly #tables: TableMap;
+  readonly #onTable: TableStatements;
+  readonly #rows: LocalRows;
+  readonly #provider: NodeId;
+  readonly #read: ReadFromProvider;
+
+  /** `session` has the link's origin; `statements` are those of `session`. */
+  constructor(options: {
+    session: Session;
+    tables: TableMap;
+    statements: PreparedStatements;
+    provider: NodeId;
+    origins: () => OriginMap;
+    read: ReadFromProvider;
+  }) {
+    const { session, origins } = options;
+    this.#session = session;
+    this.#tables = options.tables;
+    this.#onTable = new TableStatements(session, options.statements);
+    this.#rows = new LocalRows(session, this.#onTable, origins);
+    this.#provider = options.provider;
+    this.#read = options.read;
+  }
+
+  /**
+   * Looks after some of them, between transactions of the link. The provider shows all that it has committed up to `upTo`, the link's
+   * watermark: a row that is newer might be read as it was before. It stays noted for the next time, as does one that a lock is in the
+   * way of. Throws when the provider cannot be asked.
+   */
+  async settle(upTo: PgTime): Promise<void> {
+    const noted = await readLostValues(this.#session, this.#provider, MOST_ASKED);
+    const [first] = noted;
+    if (!first) return;
+    const table = await this.#table(first.relation);
+    const keys = noted.map(
+      ({ key }) => table && valuesOfStored(table, JSON.parse(key) as (string | null)[]),
+    );
+    const asked = table ? await this.#ask(table, keys) : [];
+    for (const [index, note] of noted.entries()) {
+      const row = asked[index];
+      if (!(await this.#settleOne(note, table, keys[index], row, upTo))) return;
+    }
+  }
+
+  /** Undefined for a table that is gone by now, or has no key any more. It is described anew each time, which is seldom. */
+  async #table(oid: string): Promise<Table | undefined> {
+    const relation = await describeTable(this.#session, oid);
+    const table = relation && (await this.#tables.seek(relation));
+    return table && Tombstones.byKey(table) ? table : undefined;
+  }
+
+  /** The provider's rows under the keys, of which only the long values are read; undefined for one that it has not. */
+  async #ask(
+    table: Table,
+    keys: readonly (RowValues | undefined)[],
+  ): Promise<(RowValues | undefined)[]> {
+    const columns = longColumns(table);
+    const params = keyColumns(
+      table,
+      // One that is none finds nothing.
+      keys.map((key) => (key ? keyParams(table, key) : [])),
+    );
+    const { schema, name } = table.relation;
+    const rows = await this.#read({ schema, name }, readAmongSql(table, columns), params);
+    const found: (RowValues | undefined)[] = keys.map(() => undefined);
+    for (const row of rows) {
+      const values: (string | null)[] = table.columns.map(() => null);
+      for (const [index, { position }] of columns.entries())
+        values[position] = row[`c${index}`] ?? null;
+      found[Number(row['n']) - 1] = values;
+    }
+    return found;
+  }
+
+  /** False where the others have to wait for the next time, too. */
+  async #settleOne(
+    note: LostValue,
+    table: Table | undefined,
+    key: RowValues | undefined,
+    values: RowValues | undefined,
+    upTo: PgTime,
+  ): Promise<boolean> {
+    const session = this.#session;
+    try {
+      const gate = await enterApplyGate(session, LONG_AGO);
+      if (gate) this.#tables.defined(gate.definitions);
+      if (!gate || gate.paused || (table && !(await this.#tables.hold(table)))) {
+        await rollBack(session);
+        return false;
+      }
+      const found = table && key && (await this.#rows.find(table, key, LONG_AGO));
+      const time = found && this.#timeOf(found);
+      if (time !== undefined && time > upTo) {
+        await rollBack(session);
+        return true;
+      }
+      if (table && found && values && time !== undefined) await this.#write(table, found, values);
+      await forgetLostValue(session, note);
+      // One row a transaction: its version stays what it is.
+      await commitStamped(session, ZERO_LSN, time);
+      return true;
+    } catch (error) {
+      if (session.lost.aborted) throw error;
+      this.#tables.forget();
+      await rollBack(session);
+      if (!isLockConflict(error)) throw error;
+      return false;
+    }
+  }
+
+  async #write(table: Table, { ctid }: FoundRow, values: RowValues): Promise<void> {
+    const columns = longColumns(table);
+    const params = [...columnParams(columns, values), ctid];
+    await this.#onTable.run(table, lockedUpdateSql(table, columns), params);
+  }
+
+  /** The time of the row's version, if it is the provider's. Undefined for a row of another node. One without a record was copied by a join, and is older than anything on its way. */
+  #timeOf({ row }: FoundRow): PgTime | undefined {
+    if (row.kind === 'unrecorded') return LONG_AGO;
+    if (row.kind === 'own' || !sameNode(row.version.writer.id, this.#provider)) return undefined;
+    return row.version.time;
+  }
+}

@@ -1,0 +1,31 @@
+import { keyParams } from './local-rows.ts';
+import type { RowValues } from './row-values.ts';
+import type { Table, TableColumn } from './table.ts';
+
+/**
+ * Keys as the tables of bdr keep them (bdr.tombstone, bdr.lost_value): the values as text, in the order of the columns' names, which
+ * all nodes agree on.
+ */
+function storedOrder({ key }: Table): TableColumn[] {
+  return [...key.columns].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** The key of a row. */
+export function storedKey(table: Table, values: RowValues): (string | null)[] {
+  const params = keyParams(table, values);
+  return storedOrder(table).map(
+    (column) => params[table.key.columns.indexOf(column)]?.toString() ?? null,
+  );
+}
+
+/** A row of which only the key has values. Undefined where the table had another key then: there is nothing to compare with. */
+export function valuesOfStored(
+  table: Table,
+  key: readonly (string | null)[],
+): RowValues | undefined {
+  const columns = storedOrder(table);
+  if (key.length !== columns.length) return undefined;
+  const values: (string | null)[] = table.columns.map(() => null);
+  for (const [index, { position }] of columns.entries()) values[position] = key[index] ?? null;
+  return values;
+}
