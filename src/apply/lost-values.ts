@@ -9,6 +9,7 @@ import {
   readLostValues,
   type LostValue,
 } from '../catalog/lost-values.ts';
+import { readDefinitions } from '../catalog/restricted.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
@@ -126,6 +127,7 @@ export class LostValues {
     const noted = await readLostValues(this.#session, this.#provider, MOST_ASKED);
     const [first] = noted;
     if (!first) return;
+    this.#tables.defined(await readDefinitions(this.#session));
     const table = await this.#table(first.relation);
     const keys = noted.map(
       ({ key }) => table && valuesOfStored(table, JSON.parse(key) as (string | null)[]),
