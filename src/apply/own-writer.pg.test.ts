@@ -78,6 +78,7 @@ describe('the look below deletions of other nodes', () => {
       random: Math.random,
       signal: ended.signal,
       peersLimit: () => 0 as PgTime,
+      history: { isKept: true, withRows: true },
     });
   });
 

@@ -13,6 +13,7 @@ import { withReplicaIdentity } from './identity.ts';
 import { keyParams, LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import type { OwnBatch, OwnChanges } from './own-batch.ts';
+import type { HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues, type RowValues } from './row-values.ts';
 import { hasTruncatedRestSql, truncatedRestSql } from './statements.ts';
@@ -68,6 +69,7 @@ export class OwnWriter {
     signal: AbortSignal;
     /** Up to here everything of every peer is applied: a deletion that is no later need not be remembered. */
     peersLimit: () => PgTime;
+    history: HistoryOptions;
   }) {
     const { session, origins } = options;
     this.#session = session;
@@ -79,7 +81,13 @@ export class OwnWriter {
     this.#statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.#statements);
     const rows = new LocalRows(session, this.#onTable, origins);
-    this.#below = new BelowTombstones({ session, onTable: this.#onTable, rows, origins });
+    this.#below = new BelowTombstones({
+      session,
+      onTable: this.#onTable,
+      rows,
+      origins,
+      history: options.history,
+    });
     this.#tombstones = new Tombstones(this.#statements, origins);
     this.#deletedElsewhere = new DeletedElsewhere({
       session,

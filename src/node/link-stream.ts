@@ -398,7 +398,7 @@ export class LinkStream {
 
   #createWorkers(): { worker: ApplyWorker; early: EarlyApply } {
     const { apply, peer, maxClockSkewMs, signal } = this.#connections;
-    const { provider, origins, nodes, groupLimit, random, applyDelayMs } = this.#context;
+    const { provider, origins, nodes, groupLimit, random, applyDelayMs, history } = this.#context;
     const providerOrigin = [...origins().providers].find(([, { id }]) =>
       sameNode(id, provider.id),
     )?.[0];
@@ -418,6 +418,7 @@ export class LinkStream {
       untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
       groupLimit,
       counts: this.#state.applyCounts,
+      history,
     });
     const sets = new SetWriter({ session: apply, writer, provider: provider.id, providerOrigin });
     const statements = new Ahead({ tables, writer, provider: provider.id, providerOrigin });

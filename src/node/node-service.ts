@@ -33,6 +33,7 @@ import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
+import { HistorySettings } from './history-settings.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
@@ -62,6 +63,7 @@ export class NodeService {
   #told = { facts: '', number: -1 };
   readonly #edition = new Edition();
   readonly #ownWatermark = new SharedTime();
+  readonly #history = new HistorySettings();
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   #purgedAt = -Infinity;
@@ -287,6 +289,7 @@ export class NodeService {
       edition: this.#edition,
       watermark: this.#watermarkOf(provider.id),
       group: this.#viewFor(provider, me, this.#origins),
+      history: this.#history,
       log: this.#log,
       random: this.#random,
       onOutdated: () => this.#wakeup.raise(),
@@ -337,6 +340,7 @@ export class NodeService {
       peersLimit: () => this.#leastWatermark([me.id]),
       watermark: this.#ownWatermark,
       onApplySession: () => this.#outdate(),
+      history: this.#history,
     });
     this.#own.start();
   }
