@@ -106,3 +106,34 @@ function columnsOf(conflict: ConflictRecord): Readonly<Record<string, unknown>> 
     certain: conflict.certainlyConcurrent,
   };
 }
+
+/**
+ * Forgets the oldest conflicts that are older than they are to be kept, in a transaction that waits for nobody: what somebody holds
+ * is left. None is removed that is older than `from`. Returns how many it was, and the time of the last one.
+ */
+export async function purgeConflicts(
+  session: Session,
+  { retentionMs, from, most }: { retentionMs: number; from: string | null; most: number },
+): Promise<{ count: number; upTo: string | null }> {
+  return session.transaction(async () => {
+    const [row] = await session.query<{ count: string; upto: string | null }>(
+      /* sql */ `
+          WITH gone AS (
+              DELETE FROM bdr.bdr_conflict_history
+              WHERE ctid = ANY (ARRAY(
+                  SELECT ctid FROM bdr.bdr_conflict_history
+                  WHERE local_conflict_time < clock_timestamp() - make_interval(secs => $1::float8 / 1000)
+                    AND local_conflict_time >= coalesce($2::timestamptz, '-infinity')
+                  ORDER BY local_conflict_time
+                  LIMIT $3
+                  FOR UPDATE SKIP LOCKED
+              ))
+              RETURNING local_conflict_time
+          )
+          SELECT count(*) AS count, max(local_conflict_time) AS upto FROM gone
+        `,
+      [retentionMs, from, most],
+    );
+    return { count: Number(row?.count), upTo: row?.upto ?? null };
+  }, `BEGIN; SET LOCAL lock_timeout = '50ms'; SET LOCAL synchronous_commit = off`);
+}

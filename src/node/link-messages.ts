@@ -17,7 +17,7 @@ export interface LinkThreadInput {
   /** A SharedTime, which the thread writes. */
   readonly watermark: SharedArrayBuffer;
   readonly group: GroupView;
-  /** HistorySettings. */
+  /** SharedHistoryOptions, which the thread reads. */
   readonly history: SharedArrayBuffer;
 }
 
