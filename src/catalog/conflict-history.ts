@@ -32,11 +32,7 @@ export interface ConflictRecord extends Conflict {
   };
 }
 
-/**
- * Keeps conflicts in bdr.bdr_conflict_history, in the apply transaction that resolves them: if that is undone, so is this. The
- * transaction has its id before it draws numbers, so that whoever follows the history knows from a snapshot which numbers may still
- * turn up (src/catalog/read-conflicts.ts).
- */
+/** Keeps conflicts in bdr.bdr_conflict_history, in the apply transaction that resolves them: if that is undone, so is this. */
 export async function recordConflicts(
   session: Session,
   localNode: NodeId,
@@ -45,7 +41,6 @@ export async function recordConflicts(
   await session.execute(
     'bdr_record_conflicts',
     /* sql */ `
-      WITH x AS MATERIALIZED (SELECT pg_current_xact_id()::xid AS id)
       INSERT INTO bdr.bdr_conflict_history (
           local_node_sysid, local_conflict_xid, local_conflict_lsn, local_conflict_time,
           object_schema, object_name,
@@ -56,7 +51,7 @@ export async function recordConflicts(
           local_commit_time,
           row_key, policy, rule, action, certainly_concurrent
       )
-      SELECT $1, x.id, pg_current_wal_insert_lsn(), clock_timestamp(),
+      SELECT $1, pg_current_xact_id()::xid, pg_current_wal_insert_lsn(), clock_timestamp(),
              c.object_schema, c.object_name,
              c.remote_sysid, c.remote_timeline, c.remote_dboid,
              c.remote_xid, c.remote_time, c.remote_lsn,
@@ -64,7 +59,7 @@ export async function recordConflicts(
              c.local_xmin, c.local_sysid, c.local_timeline, c.local_dboid,
              c.local_time,
              c.key::json, c.policy, c.rule, c.action, c.certain
-      FROM x, json_to_recordset($2::json) AS c (
+      FROM json_to_recordset($2::json) AS c (
           object_schema text, object_name text,
           remote_sysid text, remote_timeline oid, remote_dboid oid,
           remote_xid xid, remote_time timestamptz, remote_lsn pg_lsn,
