@@ -41,7 +41,10 @@ beforeAll(async () => {
   server = await startServer();
   [session, user] = [await openSession(server), await openSession(server)];
   await install(session, readSqlFiles(sqlDir()));
-  await session.script('CREATE TABLE public.item (id text PRIMARY KEY, v text, big text)');
+  // Beside the table, what create and join make for tables that run code of their owners.
+  await session.script(
+    'CREATE SCHEMA bdr_guard; CREATE TABLE public.item (id text PRIMARY KEY, v text, big text)',
+  );
   const origins = await peerOrigins(session);
   tables = new TableMap(session);
   writer = providersWriter(origins, { session, tables, history });
@@ -311,6 +314,37 @@ test('a row that cannot be read for the history is the reason that is told', asy
     await user.script(`
       ALTER TABLE public.item ALTER v TYPE text;
       DROP TYPE public.mood CASCADE`);
+    tables.forget();
+  }
+});
+
+test('rows of a table that runs code of its owner are kept as well', async () => {
+  await user.script(`
+    CREATE ROLE joe;
+    GRANT USAGE ON SCHEMA public TO joe;
+    CREATE FUNCTION public.fine(text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+    ALTER FUNCTION public.fine(text) OWNER TO joe;
+    ALTER TABLE public.item OWNER TO joe;
+    ALTER TABLE public.item ADD CONSTRAINT fine CHECK (public.fine(v));
+    INSERT INTO public.item VALUES ('1', 'user ''x''', 'b')`);
+  tables.forget();
+  try {
+    await applied(at(HOUR), [update('1', 'remote', 'b')]);
+    expect((await tables.find(ITEM)).role).toBeDefined();
+    expect(await columns('key', 'action', 'local', 'remote')).toEqual([
+      [
+        { id: '1' },
+        'update',
+        { id: '1', v: "user 'x'", big: 'b' },
+        { id: '1', v: 'remote', big: 'b' },
+      ],
+    ]);
+  } finally {
+    await user.script(`
+      ALTER TABLE public.item DROP CONSTRAINT fine;
+      ALTER TABLE public.item OWNER TO postgres;
+      DROP OWNED BY joe;
+      DROP ROLE joe`);
     tables.forget();
   }
 });
