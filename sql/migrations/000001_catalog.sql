@@ -269,10 +269,19 @@ CREATE TABLE bdr.bdr_conflict_history (
     local_tuple_origin_timeline oid,
     local_tuple_origin_dboid   oid,
     local_commit_time          timestamptz,
+    -- BDR has none of the columns that follow.
+    row_key                    json,
+    policy                     text        NOT NULL,
+    rule                       text        NOT NULL,
+    action                     text        NOT NULL,
+    certainly_concurrent       boolean     NOT NULL,
     CONSTRAINT bdr_conflict_history_pkey PRIMARY KEY (local_node_sysid, conflict_id),
-    CONSTRAINT bdr_conflict_history_error_sqlstate_check CHECK (length(error_sqlstate) = 5)
+    CONSTRAINT bdr_conflict_history_error_sqlstate_check CHECK (length(error_sqlstate) = 5),
+    CONSTRAINT bdr_conflict_history_action_check CHECK (action IN ('skip', 'insert', 'update', 'delete'))
 );
-COMMENT ON TABLE bdr.bdr_conflict_history IS 'Conflicts that this node resolved, with both rows; local to the node, may be truncated at will';
+-- What is old enough to be forgotten, and what has happened since some time.
+CREATE INDEX bdr_conflict_history_time ON bdr.bdr_conflict_history (local_conflict_time);
+COMMENT ON TABLE bdr.bdr_conflict_history IS 'Conflicts that this node resolved, with both rows; local to the node, purged by age (bdr.conflict_history_retention), may be truncated at will';
 
 CREATE TABLE bdr.bdr_schema_migrations (
     migration    integer     NOT NULL,

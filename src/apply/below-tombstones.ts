@@ -1,13 +1,14 @@
 import type { Lsn } from '../base/lsn.ts';
-import { recordConflict } from '../catalog/conflict-history.ts';
+import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import type { FoundRow, LocalRows } from './local-rows.ts';
+import { keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import { noteLostValue } from './lost-values.ts';
+import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
-import { foundAmongSql, lockedDeleteSql } from './statements.ts';
+import { conflictRowsSql, foundAmongSql, lockedDeleteSql } from './statements.ts';
 import { isOwn, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
@@ -22,11 +23,12 @@ export interface SoughtKeys {
 
 /** Removes rows that a deletion should have met, inside the caller's transaction, and keeps them in the history. */
 export class BelowTombstones {
-  readonly #session: Session;
   readonly #statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
   readonly #origins: () => OriginMap;
+  readonly #pending: PendingConflicts;
+  readonly #history: HistoryOptions;
 
   constructor(options: {
     session: Session;
@@ -34,12 +36,14 @@ export class BelowTombstones {
     onTable: TableStatements;
     rows: LocalRows;
     origins: () => OriginMap;
+    history: HistoryOptions;
   }) {
-    this.#session = options.session;
     this.#statements = options.statements;
     this.#onTable = options.onTable;
     this.#rows = options.rows;
     this.#origins = options.origins;
+    this.#pending = new PendingConflicts(options.session, () => options.origins().local.id);
+    this.#history = options.history;
   }
 
   /**
@@ -54,12 +58,15 @@ export class BelowTombstones {
   ): Promise<void> {
     const sql = foundAmongSql(table, by);
     const found = await this.#onTable.rows<{ n: string }>(table, sql, keys.columns);
+    // What an attempt before this one has left was undone with it.
+    this.#pending.clear();
     for (const { n } of found) {
       const index = Number(n) - 1;
       const key = keys.at(index);
       const tombstone = await tombstoneOf(index);
       if (key && tombstone) await this.#remove(table, key, tombstone);
     }
+    await this.#pending.write();
   }
 
   /** Removes the row of a key where it is smaller than its tombstone and was not written by the same node after it. */
@@ -73,7 +80,7 @@ export class BelowTombstones {
         await this.#noteLost(table, key, version);
         continue;
       }
-      await this.#record(table, found, version, tombstone);
+      if (this.#history.isKept) await this.#record(table, key, found, version, tombstone);
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
   }
@@ -86,32 +93,54 @@ export class BelowTombstones {
 
   async #record(
     table: Table,
+    values: RowValues,
     found: FoundRow,
     version: Version,
     tombstone: Version,
   ): Promise<void> {
     if (isOwn(table.relation)) return;
     const { local } = this.#origins();
+    const { row, key } = await this.#read(table, values, found);
     const isLocal = sameNode(version.writer.id, local.id);
-    const json = await this.#rows.json(table, found);
-    const remote = isLocal ? tombstone : version;
-    await recordConflict(this.#session, local.id, {
+    const [change, met] = isLocal ? [tombstone, version] : [version, tombstone];
+    await this.#pending.add({
       table: table.local.name,
+      key,
       type: 'update_delete',
       resolution: isLocal ? 'last_update_wins_keep_remote' : 'last_update_wins_keep_local',
+      policy: 'last_update_wins',
+      rule: 'below_tombstone',
+      action: 'delete',
+      certainlyConcurrent: areCertainlyConcurrent(change, met, local.id),
       local: {
-        row: isLocal ? json : null,
+        row: isLocal ? row : null,
         xmin: isLocal ? found.xmin : null,
-        version: isLocal ? version : null,
+        version: met,
       },
       remote: {
-        row: isLocal ? null : json,
-        node: remote.writer.id,
+        row: isLocal ? null : row,
+        node: change.writer.id,
         // What was applied long since is known by its time alone.
         xid: 0,
-        commitTime: remote.time,
+        commitTime: change.time,
         commitLsn: 0 as Lsn,
       },
     });
+  }
+
+  /** The row, where it is to be kept, and its key, as JSON text. */
+  async #read(
+    table: Table,
+    values: RowValues,
+    { ctid }: FoundRow,
+  ): Promise<{ row: string | null; key: string | null }> {
+    const { withRows } = this.#history;
+    const { columns } = table.key;
+    const [read] = await this.#onTable.rows<{ local: string | null; key: string | null }>(
+      table,
+      conflictRowsSql(table, { found: withRows, columns, key: columns }),
+      [...keyParams(table, values), ...(withRows ? [ctid] : [])],
+    );
+    return { row: read?.local ?? null, key: read?.key ?? null };
   }
 }

@@ -1,83 +1,123 @@
-import { recordConflict } from '../catalog/conflict-history.ts';
+import type { ConflictAction } from '../catalog/conflict-history.ts';
+import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import type { ChangeKind, Decision } from '../conflict/decide.ts';
-import type { Writer } from '../conflict/version.ts';
-import type { Session } from '../postgres/session.ts';
+import type { Version, Writer } from '../conflict/version.ts';
 import type { TransactionCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
-import { columnParams, type FoundRow, type LocalRows } from './local-rows.ts';
+import { columnParams, type FoundRow } from './local-rows.ts';
+import type { HistoryOptions, PendingConflicts } from './pending-conflicts.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
-import { rowJsonSql, writable } from './statements.ts';
+import { conflictRowsSql, writable } from './statements.ts';
 import { isOwn, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
 
-/** Counts conflicts and keeps them in the history, with both rows as they were before the conflict was resolved. */
+/** A change, and what it has met. */
+export interface MetChange {
+  readonly kind: ChangeKind;
+  readonly table: Table;
+  /** The change's row, or for a delete its key. */
+  readonly values: RowValues;
+  readonly found: FoundRow | undefined;
+  /** Where no row was found. */
+  readonly tombstone: Version | undefined;
+  readonly context: ChangeContext;
+}
+
+/** Both rows as they were before the conflict was resolved, and the key, as JSON text. */
+interface ConflictRows {
+  readonly local: string | null;
+  readonly remote: string | null;
+  readonly key: string | null;
+}
+
+/** Counts conflicts and keeps them in the history. */
 export class ConflictLog {
-  readonly #session: Session;
   readonly #statements: TableStatements;
-  readonly #rows: LocalRows;
   readonly #provider: Writer;
   readonly #origins: () => OriginMap;
   readonly #counts: TransactionCounts;
+  readonly #pending: PendingConflicts;
+  readonly #options: HistoryOptions;
 
-  constructor(
-    session: Session,
-    statements: TableStatements,
-    rows: LocalRows,
-    provider: Writer,
-    origins: () => OriginMap,
-    counts: TransactionCounts,
-  ) {
-    this.#session = session;
-    this.#statements = statements;
-    this.#rows = rows;
-    this.#provider = provider;
-    this.#origins = origins;
-    this.#counts = counts;
+  constructor(options: {
+    statements: TableStatements;
+    provider: Writer;
+    origins: () => OriginMap;
+    counts: TransactionCounts;
+    pending: PendingConflicts;
+    history: HistoryOptions;
+  }) {
+    this.#statements = options.statements;
+    this.#provider = options.provider;
+    this.#origins = options.origins;
+    this.#counts = options.counts;
+    this.#pending = options.pending;
+    this.#options = options.history;
   }
 
-  /** Call it before the decision is carried out. `values` is the change's row, or for a delete its key. */
-  async add(
-    kind: ChangeKind,
-    table: Table,
+  /** Has a decision carried out by `resolve`, which tells what it did, and keeps the conflict that it resolves, if it does. */
+  async during(
+    met: MetChange,
     { conflict }: Decision,
-    values: RowValues,
-    found: FoundRow | undefined,
-    context: ChangeContext,
-  ): Promise<void> {
+    resolve: () => Promise<ConflictAction>,
+  ): Promise<ConflictAction> {
+    const { kind, table, found, tombstone, context } = met;
     // The group's own tables change on several nodes by design, and hold DSNs: nothing for a history.
-    if (!conflict || isOwn(table.relation)) return;
+    if (!conflict || isOwn(table.relation)) return resolve();
     this.#counts.conflict(kind);
-    await recordConflict(this.#session, this.#origins().local.id, {
+    if (!this.#options.isKept) return resolve();
+    // Sent before anything is overwritten, and not waited for.
+    const reading = this.#read(met);
+    reading.catch(() => undefined);
+    const action = await resolve().catch(async (error: unknown) => {
+      // Where that has failed already, it is the reason.
+      await reading;
+      throw error;
+    });
+    const { local, remote, key } = await reading;
+    const version = found?.row.kind === 'versioned' ? found.row.version : tombstone;
+    const change: Version = { time: context.commitTime, writer: this.#provider };
+    await this.#pending.add({
+      ...conflict,
       table: table.local.name,
-      type: conflict.type,
-      resolution: conflict.resolution,
-      local: {
-        row: found ? await this.#rows.json(table, found) : null,
-        xmin: found?.xmin ?? null,
-        version: found?.row.kind === 'versioned' ? found.row.version : null,
-      },
+      key,
+      policy: 'last_update_wins',
+      action,
+      certainlyConcurrent: areCertainlyConcurrent(change, version, this.#origins().local.id),
+      local: { row: local, xmin: found?.xmin ?? null, version: version ?? null },
       remote: {
-        row: await this.#remoteJson(kind, table, values),
+        row: remote,
         node: this.#provider.id,
         xid: context.xid,
         commitTime: context.commitTime,
         commitLsn: context.commitLsn,
       },
     });
+    return action;
   }
 
-  async #remoteJson(kind: ChangeKind, table: Table, values: RowValues): Promise<string | null> {
-    const sent = writable(table, (position) => values[position] !== UNSENT);
-    // Of a deleted row often only the key was sent: the rest would show as null.
-    const columns =
-      kind === 'delete' ? sent.filter(({ position }) => values[position] !== null) : sent;
-    if (columns.length === 0) return null;
-    const [row] = await this.#statements.rowsOnce<{ row: string }>(
+  async #read({ kind, table, values, found }: MetChange): Promise<ConflictRows> {
+    const { withRows } = this.#options;
+    const sent = writable(
       table,
-      rowJsonSql(columns),
-      columnParams(columns, values),
+      (position) =>
+        values[position] !== UNSENT &&
+        // Of a deleted row often only the key was sent: the rest would show as null.
+        (kind !== 'delete' || values[position] !== null),
     );
-    return row?.row ?? null;
+    const key =
+      table.key.kind === 'unique'
+        ? sent.filter((column) => table.key.columns.includes(column))
+        : [];
+    const columns = withRows ? sent : key;
+    const ctid = withRows && found ? [found.ctid] : [];
+    const [rows] = await this.#statements.rows<ConflictRows>(
+      table,
+      conflictRowsSql(table, { found: ctid.length > 0, columns, key }),
+      [...columnParams(columns, values), ...ctid],
+    );
+    const { local = null, remote = null, key: keyJson = null } = rows ?? {};
+    return { local, remote: withRows ? remote : null, key: keyJson };
   }
 }

@@ -1,4 +1,3 @@
-import { quoteQualified } from '../base/names.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
 import { findRowVersion } from '../catalog/row-versions.ts';
@@ -72,16 +71,6 @@ export class LocalRows {
     const filled = [...values];
     for (const { name, position } of unsent) filled[position] = row?.[name] ?? null;
     return filled;
-  }
-
-  /** A row that was found, as JSON text: read apart, because only a conflict asks for it. */
-  async json(table: Table, found: FoundRow): Promise<string | null> {
-    const [row] = await this.#statements.rowsOnce<{ row: string }>(
-      table,
-      `SELECT row_to_json(t.*)::text AS row FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`,
-      [found.ctid],
-    );
-    return row?.row ?? null;
   }
 
   async #found(table: Table, fetched: FetchedRow, remoteTime: PgTime): Promise<FoundRow> {

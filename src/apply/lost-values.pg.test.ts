@@ -203,6 +203,7 @@ describe('a change that loses', () => {
         random: Math.random,
         signal: new AbortController().signal,
         peersLimit: () => LONG_AGO,
+        history: { isKept: true, withRows: true },
       });
       const batch = new OwnBatch();
       batch.add(

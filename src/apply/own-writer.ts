@@ -14,6 +14,7 @@ import { LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import { noteRowsOfOthers } from './lost-values.ts';
 import type { OwnBatch, OwnChanges, Removed } from './own-batch.ts';
+import type { HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues } from './row-values.ts';
 import { hasTruncatedRestSql, truncatedRestSql } from './statements.ts';
@@ -63,6 +64,7 @@ export class OwnWriter {
     signal: AbortSignal;
     /** Up to here everything of every peer is applied: a deletion that is no later need not be remembered. */
     peersLimit: () => PgTime;
+    history: HistoryOptions;
   }) {
     const { session, origins } = options;
     this.#session = session;
@@ -75,7 +77,8 @@ export class OwnWriter {
     this.#onTable = new TableStatements(session, this.#statements);
     const rows = new LocalRows(session, this.#onTable, origins);
     const [statements, onTable] = [this.#statements, this.#onTable];
-    this.#below = new BelowTombstones({ session, statements, onTable, rows, origins });
+    const { history } = options;
+    this.#below = new BelowTombstones({ session, statements, onTable, rows, origins, history });
     this.#tombstones = new Tombstones(this.#statements, origins);
     this.#deletedElsewhere = new DeletedElsewhere({
       session,

@@ -211,12 +211,29 @@ function keysGiven({ key: { columns } }: Table): { given: string; equal: string 
   };
 }
 
-/** The row of a tuple as JSON, typed by the local table. */
-export function rowJsonSql(columns: readonly TableColumn[]): string {
+/** What is read of a conflict: `found`, there is a local row; the change's columns; those of them that are its key. */
+export interface ConflictColumns {
+  readonly found: boolean;
+  readonly columns: readonly TableColumn[];
+  readonly key: readonly TableColumn[];
+}
+
+/**
+ * Both rows of a conflict and the change's key as JSON, typed by the local table. Parameters: the values of `columns`, then, where
+ * a row was found, its ctid.
+ */
+export function conflictRowsSql(table: Table, { found, columns, key }: ConflictColumns): string {
   const list = columns.map(
     (column, index) => `${param(index + 1, column)} AS ${quoteIdent(column.name)}`,
   );
-  return `SELECT row_to_json(r.*)::text AS row FROM (SELECT ${list.join(', ')}) AS r`;
+  const local = found
+    ? `(SELECT row_to_json(t.*)::text FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $${columns.length + 1}::tid)`
+    : 'NULL';
+  const remote = columns.length > 0 ? 'row_to_json(r.*)::text' : 'NULL';
+  const names = key.map(({ name }) => `r.${quoteIdent(name)}`).join(', ');
+  const keyJson =
+    key.length > 0 ? `(SELECT row_to_json(k.*)::text FROM (SELECT ${names}) AS k)` : 'NULL';
+  return `SELECT ${local} AS local, ${remote} AS remote, ${keyJson} AS key FROM (SELECT ${list.join(', ')}) AS r`;
 }
 
 /**

@@ -2,7 +2,8 @@ import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
-import { decide, type ChangeKind } from '../conflict/decide.ts';
+import type { ConflictAction } from '../catalog/conflict-history.ts';
+import { decide, type ChangeKind, type Decision } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import {
@@ -21,6 +22,7 @@ import { fastDelete, fastInsert, fastUpdate, sentIn } from './fast-statements.ts
 import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
+import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
@@ -62,6 +64,7 @@ export class ChangeWriter {
   readonly #rows: LocalRows;
   readonly #counts: TransactionCounts;
   readonly #conflicts: ConflictLog;
+  readonly #pendingConflicts: PendingConflicts;
   readonly #deferred = new DeferredKeys();
   /** What is remembered of deletions. */
   readonly tombstones: Tombstones;
@@ -91,6 +94,7 @@ export class ChangeWriter {
     /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
     groupLimit: () => PgTime;
     counts: ApplyCounts;
+    history: HistoryOptions;
   }) {
     const { session, provider, origins } = options;
     this.#session = session;
@@ -104,14 +108,15 @@ export class ChangeWriter {
     this.#onTable = new TableStatements(session, this.statements);
     this.#rows = new LocalRows(session, this.#onTable, origins);
     this.#counts = new TransactionCounts(options.counts);
-    this.#conflicts = new ConflictLog(
-      session,
-      this.#onTable,
-      this.#rows,
+    this.#pendingConflicts = new PendingConflicts(session, () => origins().local.id);
+    this.#conflicts = new ConflictLog({
+      statements: this.#onTable,
       provider,
       origins,
-      this.#counts,
-    );
+      counts: this.#counts,
+      pending: this.#pendingConflicts,
+      history: options.history,
+    });
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
     this.groupLimit = options.groupLimit;
@@ -135,6 +140,7 @@ export class ChangeWriter {
     this.#counts.begin();
     this.#deferred.clear();
     this.#journal.clear();
+    this.#pendingConflicts.clear();
     this.#truncated.clear();
   }
 
@@ -160,7 +166,8 @@ export class ChangeWriter {
       case 'insert': {
         const values = readValues(change.newTuple);
         refuseMissingColumns(table, values);
-        return this.#insert(table, values, context);
+        await this.#insert(table, values, context);
+        return;
       }
       case 'update': {
         const sent = readValues(change.newTuple);
@@ -214,6 +221,7 @@ export class ChangeWriter {
       }
     }
     await this.settleDeletions();
+    await this.#pendingConflicts.write();
   }
 
   committed(): void {
@@ -221,22 +229,26 @@ export class ChangeWriter {
     this.#counts.commit();
   }
 
-  async #insert(table: Table, values: RowValues, context: ChangeContext): Promise<void> {
+  async #insert(table: Table, values: RowValues, context: ChangeContext): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
-    if (!row) return;
-    if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return;
+    if (!row) return 'skip';
+    if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
     if (table.key.kind === 'unique' && !table.key.deferrable) {
-      if (await this.#fastInsert(table, row)) return this.#noteInsert(table, row, context);
+      if (await this.#fastInsert(table, row)) {
+        this.#noteInsert(table, row, context);
+        return 'insert';
+      }
       const found = await this.#rows.find(table, row, context.commitTime);
       if (found) return this.#resolve('insert', table, row, row, found, context);
       // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
       // row that is deleted again already.
-      if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return;
+      if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return 'skip';
     }
     const columns = sql.writable(table);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
     this.#noteInsert(table, row, context);
     if (table.key.deferrable) this.#deferred.add(table, row);
+    return 'insert';
   }
 
   #noteInsert(table: Table, row: RowValues, context: ChangeContext): void {
@@ -279,7 +291,8 @@ export class ChangeWriter {
         // Rule 7: a change of key is a delete of the old key and an insert of the new one, of one version.
         const row = await this.#moved(table, old, values, context);
         await this.#delete(table, old, context);
-        return this.#insert(table, row, context);
+        await this.#insert(table, row, context);
+        return;
       }
       if (await this.#fastUpdate(table, values, context)) return;
     }
@@ -348,21 +361,34 @@ export class ChangeWriter {
     values: RowValues | undefined,
     found: FoundRow | undefined,
     context: ChangeContext,
-  ): Promise<void> {
+  ): Promise<ConflictAction> {
     const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
     const decision = this.#decide(kind, found, tombstone, context);
-    await this.#conflicts.add(kind, table, decision, values ?? old, found, context);
-    switch (decision.action) {
+    const met = { kind, table, values: values ?? old, found, tombstone, context };
+    return this.#conflicts.during(met, decision, () =>
+      this.#carryOut(decision, table, old, values, found, context),
+    );
+  }
+
+  async #carryOut(
+    { action }: Decision,
+    table: Table,
+    old: RowValues,
+    values: RowValues | undefined,
+    found: FoundRow | undefined,
+    context: ChangeContext,
+  ): Promise<ConflictAction> {
+    switch (action) {
       case 'skip':
         if (found) await this.#noteLost(table, old, found);
-        return;
+        return 'skip';
       case 'as-insert':
-        if (values) await this.#insert(table, values, context);
-        return;
+        return values ? this.#insert(table, values, context) : 'skip';
       case 'apply':
-        if (!found) return;
+        if (!found) return 'skip';
         if (values) return this.#overwrite(table, old, values, found, context);
         await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
+        return 'delete';
     }
   }
 
@@ -492,7 +518,7 @@ export class ChangeWriter {
     values: RowValues,
     found: FoundRow,
     { xid }: ChangeContext,
-  ): Promise<void> {
+  ): Promise<ConflictAction> {
     const isMoved = !isComplete(values) && !sameKey(table, old, values);
     // What was not sent may be kept only in a row that this provider wrote, and under its key: see #moved.
     const isRead =
@@ -500,7 +526,7 @@ export class ChangeWriter {
     const keeps = this.#isProviders(found) && !isRead;
     if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
-    if (!row) return;
+    if (!row) return 'skip';
     const columns = sql.writable(table, sentIn(row));
     const settable = sql.settable(columns);
     const moves = table.key.deferrable && !sameKey(table, old, row);
@@ -517,6 +543,7 @@ export class ChangeWriter {
       ]);
     }
     if (moves) this.#deferred.add(table, row);
+    return 'update';
   }
 
   #isProviders({ row }: FoundRow): boolean {
@@ -536,10 +563,21 @@ export class ChangeWriter {
   ): Promise<void> {
     if (own.length === 0) return;
     const decision = this.#decide('insert', other, undefined, context);
-    await this.#conflicts.add('insert', table, decision, values, other, context);
-    for (const loser of decision.action === 'skip' ? own : [other]) {
-      await this.#onTable.run(table, sql.lockedDeleteSql(table), [loser.ctid]);
-    }
+    const met = {
+      kind: 'insert',
+      table,
+      values,
+      found: other,
+      tombstone: undefined,
+      context,
+    } as const;
+    await this.#conflicts.during(met, decision, async () => {
+      const loses = decision.action === 'skip';
+      for (const loser of loses ? own : [other]) {
+        await this.#onTable.run(table, sql.lockedDeleteSql(table), [loser.ctid]);
+      }
+      return loses ? 'skip' : 'update';
+    });
   }
 
   /** Rows older than this are overwritten without looking: they are older than the change, and its writer had seen them. */

@@ -67,9 +67,9 @@ export interface ConflictCounts {
   readonly lastHour: number;
 }
 
-/** The SQL of a Moment. */
-function momentSql(expression: string): string {
-  return `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+/** The SQL of a Moment, to the millisecond or to the microsecond. */
+export function momentSql(expression: string, digits: 'MS' | 'US' = 'MS'): string {
+  return `to_char(${expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.${digits}"Z"')`;
 }
 
 export async function readClock(session: Session): Promise<Moment> {

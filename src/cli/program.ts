@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { packageVersion } from '../config/paths.ts';
 import { addAgentCommand } from './commands/agent.ts';
+import { addConflictsCommand } from './commands/conflicts.ts';
 import { addDemoCommand } from './commands/demo.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addInstallCommand } from './commands/install.ts';
@@ -32,6 +33,7 @@ Start here:
 "bdr help <command>" has examples for each command.`,
     );
   addAgentCommand(bdr);
+  addConflictsCommand(bdr);
   addDemoCommand(bdr);
   addDoctorCommand(bdr);
   addInstallCommand(bdr);

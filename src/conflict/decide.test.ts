@@ -26,11 +26,11 @@ describe('decide', () => {
   ) => decide(kind, remote, { kind: 'missing', tombstone }, seenUpTo);
   const taken: Decision = {
     action: 'as-insert',
-    conflict: { type: 'update_delete', resolution: 'apply_change' },
+    conflict: { type: 'update_delete', resolution: 'apply_change', rule: 'update_missing' },
   };
   const deletedTwice: Decision = {
     action: 'skip',
-    conflict: { type: 'delete_delete', resolution: 'skip_change' },
+    conflict: { type: 'delete_delete', resolution: 'skip_change', rule: 'delete_missing' },
   };
 
   test.each<[ChangeKind, Decision]>([
@@ -43,7 +43,13 @@ describe('decide', () => {
 
   test.each<[ChangeKind, Decision]>([
     ['insert', { action: 'skip' }],
-    ['update', { action: 'skip', conflict: { type: 'update_delete', resolution: 'skip_change' } }],
+    [
+      'update',
+      {
+        action: 'skip',
+        conflict: { type: 'update_delete', resolution: 'skip_change', rule: 'update_missing' },
+      },
+    ],
     ['delete', deletedTwice],
   ])('%s of a row that another node has deleted later', (kind, decision) => {
     expect(onMissing(kind, at(5, A), at(6, B))).toEqual(decision);
@@ -86,15 +92,15 @@ describe('decide', () => {
     }
   });
 
-  test.each<[ChangeKind, string]>([
-    ['insert', 'insert_insert'],
-    ['update', 'update_update'],
-    ['delete', 'update_delete'],
+  test.each<[ChangeKind, string, string]>([
+    ['insert', 'insert_insert', 'insert_existing'],
+    ['update', 'update_update', 'greater_version'],
+    ['delete', 'update_delete', 'delete_existing'],
   ])(
     '%s meets a row of another writer: the greater version wins, and is a conflict',
-    (kind, type) => {
-      const kept = { type, resolution: 'last_update_wins_keep_local' };
-      const taken = { type, resolution: 'last_update_wins_keep_remote' };
+    (kind, type, rule) => {
+      const kept = { type, resolution: 'last_update_wins_keep_local', rule };
+      const taken = { type, resolution: 'last_update_wins_keep_remote', rule };
       expect(decide(kind, at(5, A), row(6, B), LONG_AGO)).toEqual({
         action: 'skip',
         conflict: kept,

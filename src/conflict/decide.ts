@@ -11,6 +11,25 @@ export type ConflictType = 'insert_insert' | 'update_update' | 'update_delete' |
 export type Resolution =
   'last_update_wins_keep_local' | 'last_update_wins_keep_remote' | 'apply_change' | 'skip_change';
 
+/** How conflicts of a table are resolved. */
+export type Policy = 'last_update_wins';
+
+/** Which rule has decided, by the names of docs/concepts/conflicts.md: DESIGN 4.2, rules 3 to 6, and 4.4. */
+export type Rule =
+  | 'greater_version'
+  | 'insert_existing'
+  | 'update_missing'
+  | 'delete_existing'
+  | 'delete_missing'
+  /** A row that slipped in below a deletion; found by the own stream, not decided here. */
+  | 'below_tombstone';
+
+export interface Conflict {
+  readonly type: ConflictType;
+  readonly resolution: Resolution;
+  readonly rule: Rule;
+}
+
 /** The row that a change meets under its key. */
 export type LocalRow =
   /** `tombstone`: the greatest that is remembered of the key or of its table (DESIGN 4.4). */
@@ -25,7 +44,7 @@ export type LocalRow =
 export interface Decision {
   /** `as-insert` writes an update's whole row, because the row is missing. */
   readonly action: 'apply' | 'as-insert' | 'skip';
-  readonly conflict?: { readonly type: ConflictType; readonly resolution: Resolution };
+  readonly conflict?: Conflict;
 }
 
 /**
@@ -52,12 +71,12 @@ export function decide(
   }
   // Rule 2: one node's changes arrive in its own order, which its timestamps may not follow exactly.
   if (sameNode(local.version.writer.id, remote.writer.id)) return { action: 'apply' };
-  const type = typeOf(kind);
+  const met = MET[kind];
   if (compareVersions(remote, local.version) < 0) {
-    return { action: 'skip', conflict: { type, resolution: 'last_update_wins_keep_local' } };
+    return { action: 'skip', conflict: { ...met, resolution: 'last_update_wins_keep_local' } };
   }
   if (local.version.time <= seenUpTo) return { action: 'apply' };
-  return { action: 'apply', conflict: { type, resolution: 'last_update_wins_keep_remote' } };
+  return { action: 'apply', conflict: { ...met, resolution: 'last_update_wins_keep_remote' } };
 }
 
 function whenMissing(
@@ -75,27 +94,23 @@ function whenMissing(
       // Rule 4. Whoever deleted the row had mostly seen this very insert, which came by a longer way: no conflict.
       return { action: loses ? 'skip' : 'apply' };
     case 'update': {
-      const type: ConflictType = 'update_delete';
-      if (loses) return { action: 'skip', conflict: { type, resolution: 'skip_change' } };
+      const missing = { type: 'update_delete', rule: 'update_missing' } as const;
+      if (loses) return { action: 'skip', conflict: { ...missing, resolution: 'skip_change' } };
       // Rule 5: the row's own insert may still come over another link, and then loses.
       if (wasKnown) return { action: 'as-insert' };
-      return { action: 'as-insert', conflict: { type, resolution: 'apply_change' } };
+      return { action: 'as-insert', conflict: { ...missing, resolution: 'apply_change' } };
     }
     case 'delete': {
       if (wasKnown && !loses) return { action: 'skip' };
-      const type: ConflictType = 'delete_delete';
-      return { action: 'skip', conflict: { type, resolution: 'skip_change' } };
+      const missing = { type: 'delete_delete', rule: 'delete_missing' } as const;
+      return { action: 'skip', conflict: { ...missing, resolution: 'skip_change' } };
     }
   }
 }
 
-function typeOf(kind: ChangeKind): ConflictType {
-  switch (kind) {
-    case 'insert':
-      return 'insert_insert';
-    case 'update':
-      return 'update_update';
-    case 'delete':
-      return 'update_delete';
-  }
-}
+/** What a change that meets a row of another writer is called. */
+const MET: Readonly<Record<ChangeKind, { readonly type: ConflictType; readonly rule: Rule }>> = {
+  insert: { type: 'insert_insert', rule: 'insert_existing' },
+  update: { type: 'update_update', rule: 'greater_version' },
+  delete: { type: 'update_delete', rule: 'delete_existing' },
+};

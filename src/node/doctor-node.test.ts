@@ -91,6 +91,7 @@ function check(status: Partial<ActiveStatus>, rest: Partial<NodeToCheck> = {}) {
     status: { ...STATUS, ...status },
     peers: [PEER],
     unpublished: [],
+    history: { isKept: true, withRows: true, retentionMs: 1, invalid: [] },
     version: ANSWER,
     ...rest,
   }).filter(({ level }) => level !== 'ok');
@@ -164,6 +165,20 @@ describe('the node itself', () => {
   test('tables that are not published must be', () => {
     expect(check({}, { unpublished: ['public.t'] })).toMatchObject([
       { level: 'error', check: 'publication', fix: 'SELECT bdr.internal_sync_publication();' },
+    ]);
+  });
+
+  test('a history that is not kept, or set to what means nothing, is told of', () => {
+    const history = { isKept: false, withRows: true, retentionMs: 1 };
+    const invalid = [{ name: 'bdr.conflict_history_retention', message: 'no interval' }];
+    expect(check({}, { history: { ...history, invalid } })).toMatchObject([
+      {
+        level: 'warning',
+        check: 'setting',
+        message: 'bdr.conflict_history_retention is not valid: no interval',
+        fix: 'ALTER DATABASE "app" RESET bdr.conflict_history_retention;',
+      },
+      { level: 'note', check: 'conflict_history' },
     ]);
   });
 });

@@ -1,6 +1,7 @@
-import { quoteLiteral } from '../base/names.ts';
+import { quoteIdent, quoteLiteral } from '../base/names.ts';
 import { sameNode } from '../model/node.ts';
 import { findings, someOf, type Finding, type Say } from './finding.ts';
+import type { HistorySettings } from './history-settings.ts';
 import type { PeerAnswer, PeerCheck } from './peer-check.ts';
 import type { ActiveStatus } from './status.ts';
 
@@ -10,6 +11,7 @@ export interface NodeToCheck {
   readonly peers: readonly PeerCheck[];
   /** Tables that are missing from the publication. */
   readonly unpublished: readonly string[];
+  readonly history: HistorySettings;
   /** This node's versions, for comparing. */
   readonly version: Pick<PeerAnswer, 'versionNumber' | 'leastVersionNumber' | 'encoding'>;
 }
@@ -22,7 +24,7 @@ const MOST_CLOCK_SKEW_MS = 30_000;
 
 /** Checks a node that is part of a group: its agent, its links, its slots, and whether its peers can be reached. */
 export function checkNode(node: NodeToCheck): Finding[] {
-  const { status, unpublished } = node;
+  const { status, unpublished, history } = node;
   return findings('node', (say) => {
     if (status.status === 'k') {
       const fix = 'SELECT bdr.remove_bdr_from_local_node(true);  -- it may join again afterwards';
@@ -38,6 +40,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
       const message = `tables whose changes do not leave this node: ${someOf(unpublished)}`;
       say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
     }
+    checkHistory(status, history, say);
     if (status.agentPid !== null) {
       checkLinks(status, say);
       checkOwnStream(status, say);
@@ -62,6 +65,21 @@ function checkJoin({ name, status, statusWord, join }: ActiveStatus, say: Say): 
   const { message, detail, hint } = join.error;
   const text = [`the join of node ${name} fails${step}: ${message}`, detail ?? ''].filter(Boolean);
   say('error', 'member', text.join('. '), hint);
+}
+
+function checkHistory(
+  { database }: ActiveStatus,
+  { isKept, invalid }: HistorySettings,
+  say: Say,
+): void {
+  const reset = (name: string) => `ALTER DATABASE ${quoteIdent(database)} RESET ${name};`;
+  for (const { name, message } of invalid) {
+    say('warning', 'setting', `${name} is not valid: ${message}`, reset(name));
+  }
+  if (isKept) return;
+  const message =
+    'conflicts are not kept: rows that lose are lost (bdr.log_conflicts_to_table is off)';
+  say('note', 'conflict_history', message, reset('bdr.log_conflicts_to_table'));
 }
 
 function checkLinks({ links, nodes, status, applyPaused }: ActiveStatus, say: Say): void {

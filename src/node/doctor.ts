@@ -20,6 +20,7 @@ import { checkServer, OLDEST_MAJOR, type ServerToCheck } from './doctor-server.t
 import { checkTables } from './doctor-tables.ts';
 import type { Finding } from './finding.ts';
 import { checkPeer, readClockOffset } from './peer-check.ts';
+import { readHistorySettings } from './history-settings.ts';
 import { readStatus } from './status.ts';
 
 /** All that the doctor looks at. Null where it cannot be asked. */
@@ -96,6 +97,7 @@ async function readNode(
     status,
     peers: await Promise.all(members.map((node) => checkPeer(node, local.id, clock, environment))),
     unpublished: await readUnpublishedTables(session),
+    history: await readHistorySettings(session),
     version: {
       versionNumber: facts.bdrVersion,
       leastVersionNumber: facts.bdrMinRemoteVersion,

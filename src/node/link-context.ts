@@ -1,3 +1,4 @@
+import type { HistoryOptions } from '../apply/pending-conflicts.ts';
 import type { OriginMap } from '../apply/writers.ts';
 import type { Logger } from '../base/logger.ts';
 import type { PgTime } from '../base/pg-time.ts';
@@ -24,6 +25,8 @@ export interface LinkContext {
   /** Where the link publishes its own. */
   readonly watermark: SharedTime;
   readonly applyDelayMs: number;
+  /** What is kept of conflicts. */
+  readonly history: HistoryOptions;
   readonly log: Logger;
   readonly random: () => number;
   /** Something arrived that changes who the nodes are or how they are reached. */

@@ -17,6 +17,8 @@ export interface LinkThreadInput {
   /** A SharedTime, which the thread writes. */
   readonly watermark: SharedArrayBuffer;
   readonly group: GroupView;
+  /** SharedHistoryOptions, which the thread reads. */
+  readonly history: SharedArrayBuffer;
 }
 
 /** To the thread. Each is answered, in order. */

@@ -459,7 +459,7 @@ export class LinkStream {
 
   #createWriter(session: Session): { tables: TableMap; writer: ChangeWriter } {
     const { peer, signal } = this.#connections;
-    const { provider, origins, nodes, groupLimit } = this.#context;
+    const { provider, origins, nodes, groupLimit, history } = this.#context;
     const tables = new TableMap(session);
     const writer = new ChangeWriter({
       session,
@@ -475,6 +475,7 @@ export class LinkStream {
       untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
       groupLimit,
       counts: this.#state.applyCounts,
+      history,
     });
     return { tables, writer };
   }

@@ -5,6 +5,7 @@ import { SharedTime } from '../base/shared-time.ts';
 import { resolveConninfo } from '../postgres/conninfo.ts';
 import { Edition } from './edition.ts';
 import { KnownGroup } from './group-view.ts';
+import { SharedHistoryOptions } from './history-settings.ts';
 import type { FromLinkThread, LinkThreadInput, ToLinkThread } from './link-messages.ts';
 import { LinkService } from './link-service.ts';
 import { createThreadLog } from './thread-log.ts';
@@ -32,6 +33,7 @@ const service = new LinkService({
   groupLimit: () => group.limit,
   watermark: new SharedTime(input.watermark),
   applyDelayMs: provider.applyDelayMs ?? 0,
+  history: new SharedHistoryOptions(input.history),
   log: createThreadLog((line) => say({ kind: 'log', line })),
   random: Math.random,
   onMembershipChange: outdate,

@@ -5,6 +5,7 @@ import { Wakeup } from '../base/wait.ts';
 import type { LinkReport } from '../catalog/links.ts';
 import type { Node } from '../model/node.ts';
 import { Edition } from './edition.ts';
+import { SharedHistoryOptions } from './history-settings.ts';
 import { LinkThread } from './link-thread.ts';
 import { createThreadLog, type LogLine } from './thread-log.ts';
 
@@ -94,6 +95,7 @@ function start(then: string, resourceLimits = {}) {
       edition: new Edition(),
       watermark,
       group,
+      history: new SharedHistoryOptions(),
       log: log.child({ database: 'app' }),
       random: () => 0,
       onOutdated: () => undefined,

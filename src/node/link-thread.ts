@@ -10,6 +10,7 @@ import type { Endpoints } from '../membership/endpoints.ts';
 import { describeError } from './describe-error.ts';
 import type { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
+import type { SharedHistoryOptions } from './history-settings.ts';
 import type { FromLinkThread, LinkThreadInput, ToLinkThread } from './link-messages.ts';
 import { linkLog } from './link-log.ts';
 import { reportOfNothing } from './link-state.ts';
@@ -34,6 +35,7 @@ export interface LinkThreadContext {
   /** The link's own, which its thread writes. */
   readonly watermark: SharedTime;
   readonly group: GroupView;
+  readonly history: SharedHistoryOptions;
   readonly log: Logger;
   readonly random: () => number;
   /** The edition is outdated: the link has learned what may change the group. */
@@ -167,7 +169,7 @@ export class LinkThread {
   }
 
   #input(): LinkThreadInput {
-    const { localNode, provider, record, endpoints, edition, watermark } = this.#context;
+    const { localNode, provider, record, endpoints, edition, watermark, history } = this.#context;
     return {
       localNode,
       provider,
@@ -177,6 +179,7 @@ export class LinkThread {
       edition: edition.shared,
       watermark: watermark.shared,
       group: this.#group,
+      history: history.shared,
     };
   }
 

@@ -34,6 +34,7 @@ import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
+import { HistoryKeeper } from './history-keeper.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
@@ -63,6 +64,7 @@ export class NodeService {
   #told = { facts: '', number: -1 };
   readonly #edition = new Edition();
   readonly #ownWatermark = new SharedTime();
+  readonly #history: HistoryKeeper;
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   #purgedAt = -Infinity;
@@ -75,6 +77,7 @@ export class NodeService {
     this.#endpoints = endpoints;
     this.#log = log;
     this.#random = random;
+    this.#history = new HistoryKeeper(endpoints.local, log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -162,6 +165,8 @@ export class NodeService {
       throw new BdrError('invalid_membership', {
         message: 'bdr.bdr_nodes has no row for this node',
       });
+    // Before any link is started, which goes by it.
+    await this.#history.look(session, this.#stop.signal);
     this.#origins = await this.#readOrigins(session, me);
     await this.#tellLinks(edition, me, this.#origins);
     if (this.#partedCheckDue && me.status !== 'k') await this.#askWhetherParted(session, me);
@@ -289,6 +294,7 @@ export class NodeService {
       edition: this.#edition,
       watermark: this.#watermarkOf(provider.id),
       group: this.#viewFor(provider, me, this.#origins),
+      history: this.#history.options,
       log: this.#log,
       random: this.#random,
       onOutdated: () => this.#wakeup.raise(),
@@ -339,6 +345,7 @@ export class NodeService {
       peersLimit: () => this.#leastWatermark([me.id]),
       watermark: this.#ownWatermark,
       onApplySession: () => this.#outdate(),
+      history: this.#history.options,
     });
     this.#own.start();
   }

@@ -1,5 +1,6 @@
 import { OwnBatch } from '../apply/own-batch.ts';
 import { OwnWriter } from '../apply/own-writer.ts';
+import type { HistoryOptions } from '../apply/pending-conflicts.ts';
 import type { OriginMap } from '../apply/writers.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Logger } from '../base/logger.ts';
@@ -70,6 +71,7 @@ export class OwnStream {
   readonly #random: () => number;
   readonly #peersLimit: () => PgTime;
   readonly #onApplySession: () => void;
+  readonly #history: HistoryOptions;
   readonly #stop = new AbortController();
   readonly #state: LinkState;
   #status: OwnStreamStatus = 'down';
@@ -87,6 +89,7 @@ export class OwnStream {
     watermark: SharedTime;
     /** As LinkContext's, for peersLimit. */
     onApplySession: () => void;
+    history: HistoryOptions;
   }) {
     this.#local = options.local;
     this.#node = options.node;
@@ -96,6 +99,7 @@ export class OwnStream {
     this.#peersLimit = options.peersLimit;
     this.#state = new LinkState(options.watermark);
     this.#onApplySession = options.onApplySession;
+    this.#history = options.history;
   }
 
   get report(): OwnStreamReport {
@@ -194,6 +198,7 @@ export class OwnStream {
       random: this.#random,
       signal,
       peersLimit: this.#peersLimit,
+      history: this.#history,
     });
     const endLife = (error: unknown) => life.abort(error);
     writing.lost.addEventListener('abort', () => endLife(writing.lost.reason), { once: true });

@@ -94,9 +94,10 @@ test('two nodes see themselves and each other, up to date, without passwords', a
     await a.script(`
       INSERT INTO bdr.bdr_conflict_history (
           local_node_sysid, local_conflict_xid, local_conflict_lsn, local_conflict_time, remote_node_sysid, remote_txid,
-          remote_commit_time, remote_commit_lsn, conflict_type, conflict_resolution
+          remote_commit_time, remote_commit_lsn, conflict_type, conflict_resolution, policy, rule, action, certainly_concurrent
       )
-      SELECT '1', '1', '0/1', clock_timestamp() - age, '1', '1', now(), '0/1', 'update_update', 'skip_change'
+      SELECT '1', '1', '0/1', clock_timestamp() - age, '1', '1', now(), '0/1', 'update_update', 'skip_change',
+             'last_update_wins', 'greater_version', 'skip', true
       FROM unnest(ARRAY[interval '1 minute', '2 hours']) AS age
     `);
     expect((await active(a)).conflicts).toEqual({

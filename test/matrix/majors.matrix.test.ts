@@ -1,6 +1,10 @@
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { embeddedMajors } from '../../src/embedded/binaries.ts';
 import { Cluster, Host, until, type TestNode } from '../support/cluster.ts';
+
+const BDR = fileURLToPath(new URL('../../bin/bdr.js', import.meta.url));
 
 const SCHEMA = `
   CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
@@ -59,6 +63,26 @@ async function tour(cluster: Cluster): Promise<void> {
     'later',
     'earlier',
   ]);
+  const command = [
+    BDR,
+    'conflicts',
+    '--dsn',
+    two.dsn,
+    '--table',
+    'public.item',
+    '--since',
+    '1 hour',
+    '--json',
+  ];
+  const shown = execFileSync(process.execPath, command);
+  expect(JSON.parse(shown.toString())).toContainEqual(
+    expect.objectContaining({ key: { id: 3 }, action: 'skip', certainlyConcurrent: true }),
+  );
+  await two.sql(`ALTER DATABASE ${two.database} SET bdr.conflict_history_retention = '1 ms'`);
+  await until('the history to be forgotten', async () => {
+    const [count] = await two.sql('SELECT count(*)::integer FROM bdr.bdr_conflict_history');
+    return count?.[0] === 0;
+  });
 
   await two.host.killAgent();
   await one.sql(`UPDATE item SET name = 'while the agent was dead' WHERE id BETWEEN 10 AND 20`);

@@ -44,6 +44,7 @@ export function providersWriter(
     untilSeen: () => Promise.resolve(true),
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
+    history: { isKept: true, withRows: true },
     ...options,
   });
 }

@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
-import { BdrError } from '../../base/errors.ts';
 import { pause } from '../../base/wait.ts';
-import { readStatus, type NodeReport } from '../../node/status.ts';
+import { readStatus } from '../../node/status.ts';
 import type { Conninfo } from '../../postgres/conninfo.ts';
 import type { Session } from '../../postgres/session.ts';
+import { notANode } from '../not-a-node.ts';
 import { openSession, readDsn } from '../open-session.ts';
 import { describeFailure } from '../output/errors.ts';
-import { drawInactive, drawStatus } from '../output/status.ts';
+import { drawStatus } from '../output/status.ts';
 
 const WATCH_INTERVAL_MS = 1000;
 
@@ -43,11 +43,6 @@ Examples:
       else if (report.active) console.log(drawStatus(report).join('\n'));
       if (!report.active) throw notANode(report);
     });
-}
-
-function notANode(report: NodeReport & { active: false }): BdrError {
-  const [message = '', ...rest] = drawInactive(report);
-  return new BdrError('invalid_membership', { message, hint: rest.join('\n') });
 }
 
 /** Shows the status until Ctrl-C. A server that is away is shown as that, and waited for. */

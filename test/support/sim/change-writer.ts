@@ -4,6 +4,7 @@ import { KeyJournal, type NotedKey } from '../../../src/apply/key-journal.ts';
 import { filledFrom, isComplete, readValues, UNSENT } from '../../../src/apply/row-values.ts';
 import type { RowValues } from '../../../src/apply/row-values.ts';
 import { sameKey } from '../../../src/apply/table.ts';
+import { areCertainlyConcurrent } from '../../../src/conflict/concurrency.ts';
 import { compareVersions, type Version } from '../../../src/conflict/version.ts';
 import { decide, type ChangeKind, type Decision } from '../../../src/conflict/decide.ts';
 import { sameNode } from '../../../src/model/node.ts';
@@ -204,7 +205,11 @@ export class ModelChangeWriter {
     context: ChangeContext,
   ): Steps {
     const tombstone = found ? undefined : this.#statements.tombstoneOf(transaction, keyIn(old));
-    const { action } = this.#decide(kind, transaction, found, tombstone, context);
+    const { action, conflict } = this.#decide(kind, transaction, found, tombstone, context);
+    // Without that rule it is not so, and nodes differ: that is to be seen.
+    if (conflict && !this.#world.has('apply ahead of the clock')) {
+      this.#check(transaction, found, tombstone, context);
+    }
     yield undefined;
     switch (action) {
       case 'skip':
@@ -217,6 +222,22 @@ export class ModelChangeWriter {
         if (values) yield* this.#overwrite(transaction, values, found);
         else yield* this.#statements.delete(transaction, found.key);
         yield undefined;
+    }
+  }
+
+  /** What the history would say of a conflict must be so. */
+  #check(
+    transaction: Transaction,
+    found: Row | undefined,
+    tombstone: Version | undefined,
+    { commitTime, commitLsn }: ChangeContext,
+  ): void {
+    const { server } = this.#statements;
+    const row = found && this.#statements.localRow(transaction, found);
+    const met = row?.kind === 'versioned' ? row.version : tombstone;
+    const change: Version = { time: commitTime, writer: this.provider.writer };
+    if (met && areCertainlyConcurrent(change, met, server.writer.id)) {
+      this.#world.checks.concurrent(server, this.provider, commitLsn, met);
     }
   }
 

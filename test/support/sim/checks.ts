@@ -71,6 +71,20 @@ export class Checks {
     );
   }
 
+  /**
+   * A change of `provider` at `position` of its log, and what it has met at `server`, are called certainly concurrent: neither node
+   * may have applied the other's write when it made its own.
+   */
+  concurrent(server: ModelServer, provider: ModelServer, position: Lsn, met: Version): void {
+    const change = provider.wal[position] as WalRecord;
+    const own = server.wal.findLastIndex(({ origin, time }) => origin === 0 && time === met.time);
+    const hadSeen = (change.hadApplied[server.index] ?? 0) > own;
+    const wasSeen = (server.wal[own]?.hadApplied[provider.index] ?? 0) > position;
+    if (own >= 0 && !hadSeen && !wasSeen) return;
+    const what = `record ${position} of node ${provider.index}, ${own} of node ${server.index}`;
+    throw new Violation('writes are called concurrent that are not', what);
+  }
+
   acknowledged(name: string, position: Lsn, durable: Lsn): void {
     if (position <= durable) return;
     const detail = `${position} acknowledged, ${durable} on disk`;

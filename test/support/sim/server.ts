@@ -11,7 +11,7 @@ import {
   type Tombstone,
   type WalRecord,
 } from './transaction.ts';
-import { dawdle, type World } from './world.ts';
+import { dawdle, originOf, type World } from './world.ts';
 
 /** What one key has held: who reads sees the last state that his snapshot shows. */
 interface Slot {
@@ -160,6 +160,9 @@ export class ModelServer {
       // An origin that is set up stamps its own time; 0 stands for no time of its own.
       transaction.time = origin > 0 && setup ? setup.time : this.clock();
       transaction.phase = 'stamped';
+      transaction.hadApplied = this.#world.servers.map(({ index }) =>
+        this.position(originOf(index)),
+      );
       this.#world.checks.stamped(this, transaction);
       yield undefined;
       yield* dawdle(this.#world, 0.1, this.#held);
@@ -178,7 +181,7 @@ export class ModelServer {
   }
 
   #write(transaction: Transaction): void {
-    const { session, rows, changes, tombstones, forgotten, truncates } = transaction;
+    const { session, rows, changes, tombstones, forgotten, truncates, hadApplied } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
@@ -195,6 +198,7 @@ export class ModelServer {
       tombstones,
       forgotten,
       truncates,
+      hadApplied,
       position,
     };
     this.#world.checks.written(this, transaction, this.position(session.origin));

@@ -68,6 +68,8 @@ export class Transaction {
   /** Ends of the provider's transactions that this one applies. */
   applies: { readonly provider: number; readonly ends: readonly Lsn[] } | undefined;
   time: PgTime | undefined;
+  /** How far each node was applied on its server when it took that time, by the node's number. */
+  hadApplied: readonly Lsn[] = [];
   /** Index of its record in the log. */
   record: number | undefined;
   tableLock: TableLock | undefined;
@@ -88,6 +90,7 @@ export interface WalRecord {
   readonly tombstones: readonly Tombstone[];
   readonly forgotten: readonly Tombstone[];
   readonly truncates: boolean;
+  readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */
   readonly position: Lsn | undefined;
 }

@@ -46,6 +46,7 @@ export type CheckName =
   | 'applied twice or out of order'
   | 'acknowledged before durable'
   | 'watermark claims too much'
+  | 'writes are called concurrent that are not'
   | 'a wait does not end'
   | 'a link cannot go on';
 
