@@ -153,7 +153,9 @@ export class ChaosNode implements AsyncDisposable {
   programFaults(): string[] {
     return readFileSync(this.agentLogPath, 'utf8')
       .split('\n')
-      .filter((line) => /a fault in the program|thread of the link has ended/.test(line))
+      .filter((line) =>
+        /a fault in the program|thread of the link has ended|on garbage collection/.test(line),
+      )
       .map((line) => `the log of the agent of ${this.name} has: ${line}`);
   }
 

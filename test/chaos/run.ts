@@ -48,7 +48,7 @@ export interface RunResult {
 
 const CLIENTS_OF_A_NODE = 2;
 const TELL_MS = 5000;
-const SETTLE_MS = 240_000;
+const SETTLE_MS = 300_000;
 
 /** What statements may meet where clients write the same rows and servers go down. */
 const EXPECTED_REFUSALS = new Set([

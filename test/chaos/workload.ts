@@ -33,7 +33,7 @@ const WIDE_KEYS = 10;
 const PAIR_KEYS = 4;
 const CLEARED_KEYS = 12;
 /** So long a pause, at most: a small machine must apply what all clients of all nodes write. */
-const MOST_PAUSE_MS = 40;
+const MOST_PAUSE_MS = 150;
 
 /** The transactions of one client, one after the other, the same for the same seed. */
 export class Workload {
@@ -54,7 +54,7 @@ export class Workload {
     const random = this.#random;
     this.#transactions += 1;
     const entry = `${this.#client}-${this.#transactions}`;
-    const parts = random.chance(0.02) ? 200 + random.below(1000) : 1;
+    const parts = random.chance(0.015) ? 200 + random.below(1000) : 1;
     const statements = Array.from({ length: this.#size() }, () => this.#statement());
     if (random.chance(0.01)) {
       statements.splice(random.below(statements.length), 0, {
@@ -117,7 +117,7 @@ export class Workload {
            ON CONFLICT (id) DO UPDATE SET tag = EXCLUDED.tag`,
           tag,
           id,
-          id + random.below(HOT_KEYS - id),
+          Math.min(HOT_KEYS - 1, id + random.below(30)),
         );
       case 5:
         return write(HOT, `DELETE FROM public.hot WHERE id BETWEEN $1 AND $2`, id, id + 3);
