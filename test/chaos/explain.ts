@@ -3,9 +3,11 @@ import type { Finding } from './findings.ts';
 import type { NodeState } from './node-state.ts';
 
 const MOST_WRITES = 12;
+/** Of those, before the one that it is about. */
+const WRITES_BEFORE = 4;
 const MOST_CONFLICTS = 8;
 
-/** A finding in lines: what was written under its key at last, and what the histories say of it. */
+/** A finding in lines: what was written under its key at last, or about that time, and what the histories say of it. */
 export function explain(
   finding: Finding,
   committed: readonly CommittedTransaction[],
@@ -18,13 +20,18 @@ export function explain(
     .flatMap((transaction) =>
       transaction.changes.flatMap((change) => {
         if (change.table !== row.table) return [];
-        if (change.kind === 'truncate') return [line(transaction, 'TRUNCATE', states)];
+        const { entry } = transaction;
+        if (change.kind === 'truncate') {
+          return [{ entry, text: line(transaction, 'TRUNCATE', states) }];
+        }
         const { before, after } = change;
         if (before?.key !== row.key && after?.key !== row.key) return [];
-        const what = `${of(before)} → ${of(after)}`;
-        return [line(transaction, what, states)];
+        return [{ entry, text: line(transaction, `${of(before)} → ${of(after)}`, states) }];
       }),
     );
+  const about = row.entry === undefined ? -1 : writes.findIndex(({ entry }) => entry === row.entry);
+  const from = about < 0 ? -MOST_WRITES : Math.max(0, about - WRITES_BEFORE);
+  const shown = about < 0 ? writes.slice(from) : writes.slice(from, from + MOST_WRITES);
   const conflicts = states.flatMap(({ name, history }) =>
     history
       .filter(({ table, key }) => table === row.table && key === row.key)
@@ -33,8 +40,8 @@ export function explain(
   );
   return [
     `${finding.kind}: table ${row.table}, key ${row.key}: ${finding.text}`,
-    '  written last, by commit time:',
-    ...writes.slice(-MOST_WRITES).map((text) => `    ${text}`),
+    `  written ${about < 0 ? 'last' : 'then'}, by commit time:`,
+    ...shown.map(({ text }) => `    ${text}`),
     '  in the histories:',
     ...(conflicts.length > 0 ? conflicts : ['nothing']).map((text) => `    ${text}`),
   ];

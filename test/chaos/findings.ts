@@ -2,8 +2,8 @@
 export interface Finding {
   readonly kind: FindingKind;
   readonly text: string;
-  /** The row that it is about. */
-  readonly row?: { readonly table: string; readonly key: string };
+  /** The row that it is about; and the transaction, where that is not the last to write there. */
+  readonly row?: { readonly table: string; readonly key: string; readonly entry?: string };
 }
 
 /** What each kind means: docs/concepts/chaos.md. */

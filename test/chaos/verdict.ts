@@ -140,7 +140,7 @@ function lostLosers(
   return writes.flatMap(({ table, after, entry, isTold }) => {
     if (!isTold || !after || !recorded.has(table) || accounted.has(after.tag)) return [];
     const text = `${after.tag} of transaction ${entry} is in no table, no write had seen it, and no history has it`;
-    return [{ kind: 'a loser is nowhere' as const, text, row: { table, key: after.key } }];
+    return [{ kind: 'a loser is nowhere' as const, text, row: { table, key: after.key, entry } }];
   });
 }
 
