@@ -30,8 +30,8 @@ export function explain(
       }),
     );
   const about = row.entry === undefined ? -1 : writes.findIndex(({ entry }) => entry === row.entry);
-  const from = about < 0 ? -MOST_WRITES : Math.max(0, about - WRITES_BEFORE);
-  const shown = about < 0 ? writes.slice(from) : writes.slice(from, from + MOST_WRITES);
+  const from = Math.max(0, about < 0 ? writes.length - MOST_WRITES : about - WRITES_BEFORE);
+  const shown = writes.slice(from, from + MOST_WRITES);
   const conflicts = states.flatMap(({ name, history }) =>
     history
       .filter(({ table, key }) => table === row.table && key === row.key)
