@@ -7,6 +7,9 @@ const LEAST_REST_MS = 300;
 const MOST_REST_MS = 2500;
 const LEAST_FAULT_MS = 100;
 const MOST_FAULT_MS = 4000;
+/** Some last so many times as long: links begin to notice silence after half a minute, and much is left to catch up with. */
+const LONG_FAULT_TIMES = 10;
+const LONG_FAULT_CHANCE = 0.04;
 
 /** The faults of one node, one after the other, each ended before the next; every kind comes before any comes again. */
 export class Trouble {
@@ -33,7 +36,8 @@ export class Trouble {
       if (stop.aborted) return;
       this.#node.watchAgent();
       const fault = this.#draw();
-      const forMs = LEAST_FAULT_MS + random.below(MOST_FAULT_MS - LEAST_FAULT_MS);
+      const times = random.chance(LONG_FAULT_CHANCE) ? LONG_FAULT_TIMES : 1;
+      const forMs = times * (LEAST_FAULT_MS + random.below(MOST_FAULT_MS - LEAST_FAULT_MS));
       this.#note(`${this.#node.name}: ${fault.name} for ${forMs} ms`);
       this.current = fault.name;
       const end = await fault.strike(this.#node, random);
