@@ -47,8 +47,12 @@ export interface RunResult {
 }
 
 const CLIENTS_OF_A_NODE = 2;
+/** Of the longest pause between a client's transactions: each node of a small machine must apply what the clients of all others write. */
+const PAUSE_MS_A_NODE = 75;
 const TELL_MS = 5000;
-const SETTLE_MS = 300_000;
+/** Nodes that were down have much to catch up with. */
+const SETTLE_MINUTES = 5;
+const SETTLE_TIMES = 2;
 
 /** What statements may meet where clients write the same rows and servers go down. */
 const EXPECTED_REFUSALS = new Set([
@@ -66,6 +70,7 @@ export async function runChaos(request: RunRequest): Promise<RunResult> {
   say(`starting ${request.nodes} nodes in ${request.dir}`);
   await using group = await ChaosGroup.start(request);
   const { nodes } = group;
+  const deadlineMs = (SETTLE_MINUTES + SETTLE_TIMES * request.minutes) * 60_000;
   const ledger = new Ledger();
   const troubles = await makeTrouble(request, nodes, ledger);
   for (const node of nodes) {
@@ -76,7 +81,7 @@ export async function runChaos(request: RunRequest): Promise<RunResult> {
   const healedAt = performance.now();
   const findings: Finding[] = [];
   try {
-    await settle(nodes, { deadlineMs: SETTLE_MS, signal });
+    await settle(nodes, { deadlineMs, signal });
   } catch (error) {
     signal.throwIfAborted();
     const links = await describeLinks(nodes);
@@ -114,7 +119,8 @@ async function makeTrouble(
   const next = () => new Random(random.below(2 ** 31));
   const clients = nodes.flatMap((node) =>
     Array.from({ length: CLIENTS_OF_A_NODE }, (_, number) => {
-      const workload = new Workload(next(), node.name, `${node.name}.${number}`);
+      const client = `${node.name}.${number}`;
+      const workload = new Workload(next(), node.name, client, nodes.length * PAUSE_MS_A_NODE);
       return new Client(node, workload, ledger);
     }),
   );

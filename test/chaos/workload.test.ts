@@ -4,7 +4,7 @@ import { CONTENDED } from './tables.ts';
 import { Workload, type Plan } from './workload.ts';
 
 function plans(seed: number): Plan[] {
-  const workload = new Workload(new Random(seed), 'node1', 'node1.0');
+  const workload = new Workload(new Random(seed), 'node1', 'node1.0', 100);
   return Array.from({ length: 500 }, () => workload.next());
 }
 

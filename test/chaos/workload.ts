@@ -32,22 +32,22 @@ const HOT_KEYS = 60;
 const WIDE_KEYS = 10;
 const PAIR_KEYS = 4;
 const CLEARED_KEYS = 12;
-/** So long a pause, at most: a small machine must apply what all clients of all nodes write. */
-const MOST_PAUSE_MS = 150;
 
 /** The transactions of one client, one after the other, the same for the same seed. */
 export class Workload {
   readonly #random: Random;
   readonly #node: string;
   readonly #client: string;
+  readonly #mostPauseMs: number;
   #transactions = 0;
   #tags = 0;
 
-  /** `client` is unique in the run: the values that it writes begin with it. */
-  constructor(random: Random, node: string, client: string) {
+  /** `client` is unique in the run: the values that it writes begin with it. `mostPauseMs`: between two transactions. */
+  constructor(random: Random, node: string, client: string, mostPauseMs: number) {
     this.#random = random;
     this.#node = node;
     this.#client = client;
+    this.#mostPauseMs = mostPauseMs;
   }
 
   next(): Plan {
@@ -68,7 +68,7 @@ export class Workload {
       parts,
       statements,
       isRolledBack: random.chance(0.03),
-      pauseMs: random.below(MOST_PAUSE_MS),
+      pauseMs: random.below(this.#mostPauseMs),
     };
   }
 
