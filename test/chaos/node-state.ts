@@ -9,7 +9,7 @@ export interface FoundRow {
 export interface JournalEntry {
   readonly parts: number;
   readonly differentParts: number;
-  /** Commit time in microseconds since 1970; on the node that wrote it that of the transaction. */
+  /** Commit time in microseconds since 1970; on the node that wrote it that of the transaction. 0 where there is no record of it. */
   readonly committedAt: bigint;
 }
 

@@ -18,7 +18,7 @@ export async function readNode(node: ChaosNode, signal: AbortSignal): Promise<No
     Record<'entry' | 'parts' | 'different' | 'at', string>
   >(/* sql */ `
       SELECT entry, count(*) AS parts, count(DISTINCT part) AS different,
-          max((extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint) AS at
+          coalesce(max((extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint), 0) AS at
       FROM public.${JOURNAL} GROUP BY entry
     `);
   const [self] = await session.query<{ number: string }>(/* sql */ `

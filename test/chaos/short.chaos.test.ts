@@ -31,7 +31,8 @@ test('a row that comes on one node alone is noticed, and data and logs stay', as
     found: () => chaos.errors,
   });
   await until('a row is put in on one node', () => putIn(tmp));
-  expect(await chaos.exit(), chaos.errors).toBe(1);
+  expect(await chaos.exit()).toBe(1);
+  expect(chaos.output, chaos.errors).toMatch(/^\{/);
   const { findings, dir } = JSON.parse(chaos.output) as RunResult & { dir: string };
   expect(findings.map(({ text }) => text)).toEqual([
     'nobody is on node2, and was not committed by any client',
