@@ -1,9 +1,5 @@
-import { setMaxListeners } from 'node:events';
 import { messageOf } from '../../src/base/errors.ts';
-import { pause } from '../../src/base/wait.ts';
-import { Random } from '../support/sim/random.ts';
 import type { ChaosNode } from './chaos-node.ts';
-import { Client } from './client.ts';
 import { explain } from './explain.ts';
 import type { Finding } from './findings.ts';
 import { ChaosGroup } from './group.ts';
@@ -11,22 +7,14 @@ import { Ledger } from './ledger.ts';
 import type { NodeState } from './node-state.ts';
 import { readNode } from './read-node.ts';
 import { describeLinks, settle } from './settle.ts';
-import { Trouble } from './trouble.ts';
+import { storm, type StormRequest } from './storm.ts';
 import { judge } from './verdict.ts';
-import { Workload } from './workload.ts';
 
-export interface RunRequest {
-  readonly minutes: number;
+export interface RunRequest extends StormRequest {
   readonly nodes: number;
-  readonly seed: number;
   /** For data and logs. */
   readonly dir: string;
   readonly agentEnv: Readonly<Record<string, string | undefined>>;
-  readonly signal: AbortSignal;
-  /** Progress, a line each few seconds. */
-  readonly say: (text: string) => void;
-  /** Every fault, as it begins and ends. */
-  readonly note: (text: string) => void;
 }
 
 /** What a run has come to. */
@@ -46,10 +34,6 @@ export interface RunResult {
   readonly findings: readonly (Finding & { readonly lines: readonly string[] })[];
 }
 
-const CLIENTS_OF_A_NODE = 2;
-/** Of the longest pause between a client's transactions: each node of a small machine must apply what the clients of all others write. */
-const PAUSE_MS_A_NODE = 75;
-const TELL_MS = 5000;
 /** Nodes that were down have much to catch up with. */
 const SETTLE_MINUTES = 5;
 const SETTLE_TIMES = 2;
@@ -72,7 +56,7 @@ export async function runChaos(request: RunRequest): Promise<RunResult> {
   const { nodes } = group;
   const deadlineMs = (SETTLE_MINUTES + SETTLE_TIMES * request.minutes) * 60_000;
   const ledger = new Ledger();
-  const troubles = await makeTrouble(request, nodes, ledger);
+  const faults = await storm(request, nodes, ledger);
   for (const node of nodes) {
     node.watchAgent();
     node.startAgent();
@@ -98,7 +82,7 @@ export async function runChaos(request: RunRequest): Promise<RunResult> {
     writes: ledger.writes,
     unknown: ledger.unknown,
     refused: Object.fromEntries(ledger.refused),
-    faults: sum(troubles.map(({ counts }) => counts)),
+    faults,
     conflicts: states.reduce((count, { history }) => count + history.length, 0),
     rows: rowsOf(states[0]),
     settleSeconds,
@@ -107,60 +91,6 @@ export async function runChaos(request: RunRequest): Promise<RunResult> {
       lines: explain(finding, verdict.committed, states),
     })),
   };
-}
-
-/** Clients write and everything breaks, for as long as was asked. Returns when all faults are over and all clients have ended. */
-async function makeTrouble(
-  { minutes, seed, signal, say, note }: RunRequest,
-  nodes: readonly ChaosNode[],
-  ledger: Ledger,
-): Promise<Trouble[]> {
-  const random = new Random(seed);
-  const next = () => new Random(random.below(2 ** 31));
-  const clients = nodes.flatMap((node) =>
-    Array.from({ length: CLIENTS_OF_A_NODE }, (_, number) => {
-      const client = `${node.name}.${number}`;
-      const workload = new Workload(next(), node.name, client, nodes.length * PAUSE_MS_A_NODE);
-      return new Client(node, workload, ledger);
-    }),
-  );
-  const troubles = nodes.map((node) => new Trouble(node, next(), note));
-  const over = new AbortController();
-  const stop = over.signal;
-  setMaxListeners(0, stop);
-  const end = () => over.abort();
-  signal.addEventListener('abort', end, { once: true });
-  const endsAt = performance.now() + minutes * 60_000;
-  const timer = setTimeout(end, minutes * 60_000);
-  const progress = async () => {
-    for (;;) {
-      await pause(TELL_MS, stop);
-      if (stop.aborted) return;
-      say(describeProgress(endsAt - performance.now(), ledger, troubles));
-    }
-  };
-  const tasks = [...[...clients, ...troubles].map((actor) => actor.run(stop)), progress()];
-  try {
-    await Promise.all(tasks);
-  } finally {
-    clearTimeout(timer);
-    end(); // if one has failed, the others end too
-    await Promise.allSettled(tasks);
-  }
-  signal.throwIfAborted();
-  return troubles;
-}
-
-function describeProgress(leftMs: number, ledger: Ledger, troubles: readonly Trouble[]): string {
-  const faults = Object.values(sum(troubles.map(({ counts }) => counts)));
-  const now = troubles.map(({ current }, index) => current && `node${index + 1} ${current}`);
-  return [
-    `${Math.ceil(leftMs / 1000)} s left`,
-    `${ledger.entries.length - ledger.unknown} transactions told, ${ledger.unknown} unknown`,
-    `${ledger.writes} writes`,
-    `${faults.reduce((a, b) => a + b, 0)} faults`,
-    now.filter(Boolean).join(', ') || 'no fault now',
-  ].join('; ');
 }
 
 function agentFaults(nodes: readonly ChaosNode[]): Finding[] {
@@ -182,12 +112,4 @@ function rowsOf(state: NodeState | undefined): number {
   const parts = [...(state?.journal.values() ?? [])].map((entry) => entry.parts);
   const rows = [...(state?.tables.values() ?? [])].map(({ size }) => size);
   return [...parts, ...rows].reduce((a, b) => a + b, 0);
-}
-
-function sum(counts: readonly ReadonlyMap<string, number>[]): Record<string, number> {
-  const all: Record<string, number> = {};
-  for (const [name, count] of counts.flatMap((map) => [...map])) {
-    all[name] = (all[name] ?? 0) + count;
-  }
-  return all;
 }
