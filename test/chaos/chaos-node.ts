@@ -21,6 +21,8 @@ const SETTINGS = {
   logical_decoding_work_mem: '64kB',
   // The least, too: crashes come before, in and after checkpoints.
   checkpoint_timeout: '30s',
+  // Long: what is applied without waiting for the disk is on it late, and a crash takes it back.
+  wal_writer_delay: '2s',
 };
 
 export interface ConnectOptions {
@@ -36,6 +38,8 @@ export class ChaosNode implements AsyncDisposable {
   readonly proxy: FaultProxy;
   readonly #agentEnv: Readonly<Record<string, string | undefined>>;
   #agent: AgentProcess | undefined;
+  /** Its clients begin no transaction. */
+  isQuiet = false;
   /** What agents have done that no agent may do. */
   readonly agentFaults: string[] = [];
 

@@ -13,6 +13,8 @@ const SETTINGS = {
   deadlock_timeout: '100ms',
 };
 const RECONNECT_MS = 100;
+/** How often it looks whether its node's clients may go on. */
+const LULL_LOOK_MS = 20;
 
 /** Writes to one node, one transaction after the other, until it is stopped; keeps the ledger of what it was told. */
 export class Client {
@@ -39,6 +41,7 @@ export class Client {
       try {
         let isUsable = true;
         while (isUsable && !stop.aborted) {
+          while (this.#node.isQuiet && !stop.aborted) await pause(LULL_LOOK_MS, stop);
           const plan = this.#workload.next();
           isUsable = await this.#transaction(session, plan);
           await pause(plan.pauseMs, stop);

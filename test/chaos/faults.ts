@@ -1,4 +1,5 @@
 import { messageOf } from '../../src/base/errors.ts';
+import { pause } from '../../src/base/wait.ts';
 import { until } from '../../src/demo/until.ts';
 import { childrenOf, signalProcess } from '../../src/embedded/processes.ts';
 import type { Random } from '../support/sim/random.ts';
@@ -9,6 +10,9 @@ export interface Fault {
   readonly name: string;
   strike(node: ChaosNode, random: Random): Promise<() => Promise<void>>;
 }
+
+const LEAST_LULL_MS = 200;
+const MOST_LULL_MS = 1500;
 
 export const FAULTS: readonly Fault[] = [
   {
@@ -36,6 +40,17 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
+    // Nobody's commit waits for the disk meanwhile, so that the server loses what was applied last and is not on disk yet.
+    name: 'server killed in a lull',
+    async strike(node, random) {
+      node.isQuiet = true;
+      await pause(LEAST_LULL_MS + random.below(MOST_LULL_MS - LEAST_LULL_MS));
+      await node.server.crash();
+      node.isQuiet = false;
+      return () => node.server.start();
+    },
+  },
+  {
     name: 'agent and server killed',
     async strike(node, random) {
       const isAgentFirst = random.chance(0.5);
@@ -54,7 +69,7 @@ export const FAULTS: readonly Fault[] = [
       const { pid } = node.server;
       const backends = pid === undefined ? [] : childrenOf(pid);
       if (backends.length > 0) signalProcess(random.pick(backends), 'SIGKILL');
-      return async () => undefined;
+      return () => insist(node, 'SELECT 1');
     },
   },
   {
