@@ -7,7 +7,7 @@ const project = (name: string, include: string[], timeoutMs: number) => ({
     include,
     exclude:
       name === 'unit'
-        ? ['**/*.pg.test.ts', 'node_modules/**', 'dist/**']
+        ? ['**/*.pg.test.ts', '**/*.chaos.test.ts', 'node_modules/**', 'dist/**']
         : ['node_modules/**', 'dist/**'],
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
@@ -21,10 +21,11 @@ export default defineConfig({
     reporters: ['./test/support/reporter.ts'],
     projects: [
       project('tidy', ['test/tidy.test.ts'], 120_000),
-      project('unit', ['src/**/*.test.ts', 'bench/**/*.test.ts'], 30_000),
+      project('unit', ['src/**/*.test.ts', 'bench/**/*.test.ts', 'test/chaos/*.test.ts'], 30_000),
       project('sim', ['test/sim/**/*.sim.test.ts'], 120_000),
       project('pg', ['src/**/*.pg.test.ts', 'bench/**/*.pg.test.ts'], 120_000),
       project('cluster', ['test/cluster/**/*.cluster.test.ts'], 600_000),
+      project('chaos', ['test/chaos/*.chaos.test.ts'], 600_000),
       project('matrix', ['test/matrix/**/*.matrix.test.ts'], 600_000),
       project('e2e', ['test/e2e/**/*.e2e.test.ts'], 600_000),
     ],

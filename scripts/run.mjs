@@ -1,8 +1,9 @@
-// npm start, npm test, npm run bench, npm run sim. Each installs and builds what is missing, then runs.
+// npm start, npm test, npm run bench, npm run sim, npm run chaos. Each installs and builds what is missing, then runs.
 //   node scripts/run.mjs demo [flags of "bdr demo"]
 //   node scripts/run.mjs test [flags of vitest]
 //   node scripts/run.mjs bench [flags of bench/options.ts]
 //   node scripts/run.mjs sim [flags of test/sim/main.ts]
+//   node scripts/run.mjs chaos [flags of test/chaos/options.ts]
 // Plain JavaScript without dependencies, because it runs before there are any.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -71,7 +72,13 @@ switch (task) {
     process.argv = [process.execPath, join(root, 'test/sim/main.ts'), ...args];
     await import('../dist-sim/test/sim/main.js');
     break;
+  case 'chaos':
+    must(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.chaos.json']);
+    // In this process: as for the demo.
+    process.argv = [process.execPath, join(root, 'test/chaos/main.ts'), ...args];
+    await import('../dist-chaos/test/chaos/main.js');
+    break;
   default:
-    console.error('usage: node scripts/run.mjs demo|test|bench|sim [flags]');
+    console.error('usage: node scripts/run.mjs demo|test|bench|sim|chaos [flags]');
     process.exit(2);
 }

@@ -17,9 +17,14 @@ export class AgentProcess {
   readonly #child: ChildProcess;
   #end: string | undefined;
 
-  constructor(dsn: string, logPath: string, env: Readonly<Record<string, string | undefined>>) {
+  constructor(
+    dsn: string,
+    logPath: string,
+    env: Readonly<Record<string, string | undefined>>,
+    program = BDR_PROGRAM,
+  ) {
     const log = openSync(logPath, 'a');
-    this.#child = spawn(process.execPath, [BDR_PROGRAM, 'agent', '--with-parent', '--dsn', dsn], {
+    this.#child = spawn(process.execPath, [program, 'agent', '--with-parent', '--dsn', dsn], {
       stdio: ['pipe', log, log],
       detached: true,
       env,

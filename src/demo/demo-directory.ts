@@ -11,6 +11,7 @@ import {
 import os from 'node:os';
 import path from 'node:path';
 import { BdrError } from '../base/errors.ts';
+import { readIfThere } from '../embedded/postmaster.ts';
 import { commandOf, isAlive } from '../embedded/processes.ts';
 import { until } from './until.ts';
 
@@ -173,7 +174,7 @@ export class DemoDirectory {
 
 /** The first number of a file, or undefined when there is no such file. */
 function readNumber(file: string): number | undefined {
-  const number = existsSync(file) ? Number.parseInt(readFileSync(file, 'utf8'), 10) : 0;
+  const number = Number.parseInt(readIfThere(file) ?? '', 10);
   return number > 0 ? number : undefined;
 }
 

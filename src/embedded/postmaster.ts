@@ -58,7 +58,7 @@ export async function launch(
 
 /** Refuses where another server already runs on the data. Returns the process that a stale lock file names wrongly. */
 function stalePid(lockFile: string, files: ServerFiles): number | undefined {
-  const pid = existsSync(lockFile) ? Number(readFileSync(lockFile, 'utf8').split('\n')[0]) : 0;
+  const pid = Number(readIfThere(lockFile)?.split('\n')[0] ?? 0);
   if (!(pid > 0) || process.platform === 'win32' || !isAlive(pid)) return undefined;
   if (!commandOf(pid).includes(files.data)) return pid;
   throw new BdrError('no_embedded_server', {
@@ -68,8 +68,18 @@ function stalePid(lockFile: string, files: ServerFiles): number | undefined {
 }
 
 function isReady(lockFile: string, pid: number | undefined): boolean {
-  const lines = existsSync(lockFile) ? readFileSync(lockFile, 'utf8').split('\n') : [];
+  const lines = readIfThere(lockFile)?.split('\n') ?? [];
   return Number(lines[0]) === pid && lines[7]?.trim() === 'ready';
+}
+
+/** A file's text, or undefined where there is none. A lock file may go at any moment, also right after a look at whether it is there. */
+export function readIfThere(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 /** From the text of the log, which is in English because the locale is C. */

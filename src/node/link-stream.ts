@@ -193,9 +193,16 @@ export class LinkStream {
   }
 
   async #commitStreamed(committed: StreamedCommit, take: Take, signal: AbortSignal): Promise<void> {
-    if (await this.#early.committed(committed.commit, signal)) {
-      await this.#receiver.passOver(committed);
-    } else await this.#receiver.replay(committed, take, () => this.#arrivals.room(signal));
+    let isApplied: boolean;
+    try {
+      isApplied = await this.#early.committed(committed.commit, signal);
+    } catch (error) {
+      // The stream ends before its turn has come: nobody else has its file any more.
+      await committed.transaction[Symbol.asyncDispose]();
+      throw error;
+    }
+    if (isApplied) await this.#receiver.passOver(committed);
+    else await this.#receiver.replay(committed, take, () => this.#arrivals.room(signal));
   }
 
   #arrive(received: Received | Skipped): void {

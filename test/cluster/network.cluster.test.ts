@@ -52,6 +52,18 @@ describe('a network between two nodes', () => {
     );
   });
 
+  test('that is slow brings everything later, in its order', async () => {
+    const [one] = cluster.nodes;
+    proxy.slow(300);
+    const written = performance.now();
+    for (let v = 0; v < 20; v++) {
+      await one!.sql(`INSERT INTO t VALUES (-4, '${v}') ON CONFLICT (id) DO UPDATE SET v = '${v}'`);
+    }
+    expect(await cluster.equal('t')).toContain('(-4,19)');
+    expect(performance.now() - written).toBeGreaterThan(300);
+    proxy.heal();
+  });
+
   test('that goes silent without telling anybody is noticed', async () => {
     const [one] = cluster.nodes;
     proxy.silence();

@@ -1,10 +1,8 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { readdirSync } from 'node:fs';
+import { expect, test } from 'vitest';
 import { isAlive } from '../../src/embedded/processes.ts';
 import { until } from '../../src/demo/until.ts';
+import { RunningScript, serverPids, temporaryDir } from '../support/running-script.ts';
 
 // Whether the bench works, not what it measures.
 
@@ -21,7 +19,8 @@ interface Report {
 
 test('a small bench: equal rows, one JSON object, and nothing is left', async () => {
   const tmp = temporaryDir();
-  const bench = new RunningBench(
+  const bench = new RunningScript(
+    'bench',
     ['--scale', '0.001', '--runs', '1', '--only', 'small-tx,bulk-delete,latency', '--json'],
     tmp,
   );
@@ -46,7 +45,7 @@ test('a small bench: equal rows, one JSON object, and nothing is left', async ()
 
 test('Ctrl-C ends servers and agents and removes their files', async () => {
   const tmp = temporaryDir();
-  const bench = new RunningBench(['--scale', '0.001', '--only', 'latency'], tmp);
+  const bench = new RunningScript('bench', ['--scale', '0.001', '--only', 'latency'], tmp);
   await until('the systems are set up', async () => bench.errors.includes('set up server'), {
     deadlineMs: 120_000,
     found: () => bench.errors,
@@ -58,47 +57,3 @@ test('Ctrl-C ends servers and agents and removes their files', async () => {
   expect(servers.filter(isAlive)).toEqual([]);
   expect(readdirSync(tmp)).toEqual([]);
 });
-
-/** `npm run bench` as a child process; ended with the test. */
-class RunningBench {
-  output = '';
-  errors = '';
-  readonly #child: ChildProcess;
-  readonly #exit: Promise<number | null>;
-
-  constructor(args: readonly string[], tmp: string) {
-    this.#child = spawn(process.execPath, ['scripts/run.mjs', 'bench', ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, TMPDIR: tmp },
-    });
-    this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.output += text));
-    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.errors += text));
-    this.#exit = new Promise((resolve) => this.#child.once('close', resolve));
-    onTestFinished(async () => {
-      this.interrupt();
-      await this.#exit;
-    });
-  }
-
-  interrupt(): void {
-    this.#child.kill('SIGINT');
-  }
-
-  exit(): Promise<number | null> {
-    return this.#exit;
-  }
-}
-
-/** Of the postmasters whose data is below `dir`. */
-function serverPids(dir: string): number[] {
-  return readdirSync(dir, { recursive: true, encoding: 'utf8' })
-    .filter((file) => path.basename(file) === 'postmaster.pid')
-    .map((file) => Number(readFileSync(path.join(dir, file), 'utf8').split('\n')[0]));
-}
-
-function temporaryDir(): string {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'pg-bdr-bench-test-'));
-  chmodSync(dir, 0o755);
-  onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
-  return dir;
-}

@@ -5,6 +5,7 @@ import pg from 'pg';
 import { expect } from 'vitest';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
 import { startServer } from './servers.ts';
+import { HAS_LOOKED_BELOW, HAS_READ_OWN_LOG } from './settled.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -162,11 +163,7 @@ export class TestNode {
   /** Returns when the node's own stream has passed a position: what its users deleted until then is remembered. */
   async ownLogRead(upTo: string): Promise<void> {
     await until(`${this.name} to have read its own log up to ${upTo}`, async () => {
-      const [row] = await this.sql(
-        `SELECT pg_replication_origin_progress(roname, false) >= $1::pg_lsn
-         FROM pg_replication_origin WHERE roname ~ '^bdr_\\d+_own$'`,
-        [upTo],
-      );
+      const [row] = await this.sql(HAS_READ_OWN_LOG, [upTo]);
       return row?.[0] === true;
     });
   }
@@ -174,14 +171,7 @@ export class TestNode {
   /** Returns when the node has looked after all deletions of others that are remembered here. */
   async lookedBelow(): Promise<void> {
     await until(`${this.name} to have looked below the deletions of others`, async () => {
-      const [row] = await this.sql(
-        `SELECT coalesce(
-             (SELECT watermark_at FROM bdr.own_stream) >= (
-                 SELECT max(t.committed_at)
-                 FROM bdr.tombstone AS t, bdr.bdr_local_node AS l
-                 WHERE (t.node_sysid, t.node_timeline, t.node_dboid) <> (l.node_sysid, l.node_timeline, l.node_dboid)
-             ), true)`,
-      );
+      const [row] = await this.sql(HAS_LOOKED_BELOW);
       return row?.[0] === true;
     });
   }

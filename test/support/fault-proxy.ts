@@ -9,6 +9,7 @@ export class FaultProxy implements AsyncDisposable {
   readonly #pairs = new Set<[Socket, Socket]>();
   #silent = false;
   #refusing = false;
+  #delayMs = 0;
   #cutAfterBytes: number | undefined;
   /** How often a connection was broken in the middle of what the server sent. */
   cuts = 0;
@@ -38,14 +39,21 @@ export class FaultProxy implements AsyncDisposable {
     for (const pair of this.#pairs) for (const socket of pair) socket.pause();
   }
 
+  /** Carries everything so much later, until heal(). */
+  slow(delayMs: number): void {
+    this.#delayMs = delayMs;
+  }
+
   /** Breaks the connection that carries the next so many bytes from the server: in the middle of a frame, most likely. */
   cutAfter(bytes: number): void {
     this.#cutAfterBytes = bytes;
   }
 
-  /** Works again, for new connections. */
+  /** Works again; connections that were silent are broken, to be made anew. */
   heal(): void {
     this.#refusing = false;
+    this.#delayMs = 0;
+    this.#cutAfterBytes = undefined;
     if (this.#silent) this.#destroyAll();
     this.#silent = false;
   }
@@ -64,7 +72,9 @@ export class FaultProxy implements AsyncDisposable {
       server.destroy();
     };
     for (const socket of pair) socket.on('error', end).on('close', end);
-    client.on('data', (chunk) => server.write(chunk));
+    const toServer = new Line(server, () => this.#delayMs);
+    const toClient = new Line(client, () => this.#delayMs);
+    client.on('data', (chunk) => toServer.carry(chunk));
     server.on('data', (chunk) => {
       if (this.#cutAfterBytes !== undefined && chunk.length > this.#cutAfterBytes) {
         client.end(chunk.subarray(0, this.#cutAfterBytes));
@@ -74,7 +84,7 @@ export class FaultProxy implements AsyncDisposable {
         return;
       }
       if (this.#cutAfterBytes !== undefined) this.#cutAfterBytes -= chunk.length;
-      client.write(chunk);
+      toClient.carry(chunk);
     });
     if (this.#silent) server.pause();
     else client.resume();
@@ -88,5 +98,31 @@ export class FaultProxy implements AsyncDisposable {
     this.#destroyAll();
     this.#server.close();
     await once(this.#server, 'close');
+  }
+}
+
+/** One direction of a connection. What was taken later arrives later, also when the delay has become shorter meanwhile. */
+class Line {
+  readonly #to: Socket;
+  readonly #delayMs: () => number;
+  readonly #waiting: Buffer[] = [];
+
+  constructor(to: Socket, delayMs: () => number) {
+    this.#to = to;
+    this.#delayMs = delayMs;
+  }
+
+  carry(chunk: Buffer): void {
+    const delayMs = this.#delayMs();
+    if (delayMs === 0 && this.#waiting.length === 0) {
+      this.#to.write(chunk);
+      return;
+    }
+    this.#waiting.push(chunk);
+    // A timer for each chunk: whichever fires first carries the one that has waited longest.
+    setTimeout(() => {
+      const next = this.#waiting.shift();
+      if (next && !this.#to.destroyed) this.#to.write(next);
+    }, delayMs);
   }
 }

@@ -1,0 +1,17 @@
+// What a node still has to do when it has applied everything, asked of its database. Each answers one row with a boolean `done`.
+
+/** Whether the node's own stream has passed position $1: what its users deleted until then is remembered. */
+export const HAS_READ_OWN_LOG = /* sql */ `
+  SELECT pg_replication_origin_progress(roname, false) >= $1::pg_lsn AS done
+  FROM pg_replication_origin WHERE roname ~ '^bdr_\\d+_own$'
+`;
+
+/** Whether the node has looked after all deletions of others that are remembered here. */
+export const HAS_LOOKED_BELOW = /* sql */ `
+  SELECT coalesce(
+      (SELECT watermark_at FROM bdr.own_stream) >= (
+          SELECT max(t.committed_at)
+          FROM bdr.tombstone AS t, bdr.bdr_local_node AS l
+          WHERE (t.node_sysid, t.node_timeline, t.node_dboid) <> (l.node_sysid, l.node_timeline, l.node_dboid)
+      ), true) AS done
+`;
