@@ -36,7 +36,7 @@ export async function storm(
   const clients = nodes.flatMap((node) =>
     Array.from({ length: CLIENTS_OF_A_NODE }, (_, number) => {
       const client = `${node.name}.${number}`;
-      const workload = new Workload(next(), node.name, client, nodes.length * PAUSE_MS_A_NODE);
+      const workload = new Workload(next(), client, nodes.length * PAUSE_MS_A_NODE);
       return new Client(node, workload, ledger);
     }),
   );

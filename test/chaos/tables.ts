@@ -23,10 +23,10 @@ export const HOT: ContendedTable = {
   isRecorded: true,
 };
 
-/** Has a value that is stored apart, and is not sent when an UPDATE leaves it alone; `writer` is the node that wrote the row. */
+/** Has a value that is stored apart, and is not sent when an UPDATE leaves it alone. */
 export const WIDE: ContendedTable = {
   name: 'wide',
-  columns: ['id', 'tag', 'writer', 'big'],
+  columns: ['id', 'tag', 'big'],
   key: plainKey,
   keyInHistory: plainKeyInHistory,
   isRecorded: true,
@@ -56,7 +56,7 @@ export const JOURNAL = 'journal';
 
 export const SCHEMA = /* sql */ `
   CREATE TABLE public.hot (id integer PRIMARY KEY, tag text NOT NULL, note text);
-  CREATE TABLE public.wide (id integer PRIMARY KEY, tag text NOT NULL, writer text NOT NULL, big text NOT NULL);
+  CREATE TABLE public.wide (id integer PRIMARY KEY, tag text NOT NULL, big text NOT NULL);
   ALTER TABLE public.wide ALTER big SET STORAGE EXTERNAL;
   CREATE TABLE public.pair (a integer, b text, tag text NOT NULL, PRIMARY KEY (a, b));
   CREATE TABLE public.cleared (id integer PRIMARY KEY, tag text NOT NULL);

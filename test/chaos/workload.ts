@@ -36,16 +36,14 @@ const CLEARED_KEYS = 12;
 /** The transactions of one client, one after the other, the same for the same seed. */
 export class Workload {
   readonly #random: Random;
-  readonly #node: string;
   readonly #client: string;
   readonly #mostPauseMs: number;
   #transactions = 0;
   #tags = 0;
 
   /** `client` is unique in the run: the values that it writes begin with it. `mostPauseMs`: between two transactions. */
-  constructor(random: Random, node: string, client: string, mostPauseMs: number) {
+  constructor(random: Random, client: string, mostPauseMs: number) {
     this.#random = random;
-    this.#node = node;
     this.#client = client;
     this.#mostPauseMs = mostPauseMs;
   }
@@ -148,37 +146,23 @@ export class Workload {
       case 2:
         return write(
           WIDE,
-          `INSERT INTO public.wide VALUES ($1, $2, $3, ${big})
-           ON CONFLICT (id) DO UPDATE SET tag = EXCLUDED.tag, writer = EXCLUDED.writer, big = EXCLUDED.big`,
+          `INSERT INTO public.wide VALUES ($1, $2, ${big})
+           ON CONFLICT (id) DO UPDATE SET tag = EXCLUDED.tag, big = EXCLUDED.big`,
           id,
           tag,
-          this.#node,
         );
       case 3:
-        return write(
-          WIDE,
-          `UPDATE public.wide SET tag = $2, writer = $3, big = ${big} WHERE id = $1`,
-          id,
-          tag,
-          this.#node,
-        );
+        return write(WIDE, `UPDATE public.wide SET tag = $2, big = ${big} WHERE id = $1`, id, tag);
       case 4:
         return write(
           WIDE,
-          `UPDATE public.wide SET tag = $2, id = $4 WHERE id = $1 AND writer = $3`,
+          `UPDATE public.wide SET tag = $2, id = $3 WHERE id = $1`,
           id,
           tag,
-          this.#node,
           random.below(WIDE_KEYS),
         );
       default:
-        return write(
-          WIDE,
-          `UPDATE public.wide SET tag = $2 WHERE id = $1 AND writer = $3`,
-          id,
-          tag,
-          this.#node,
-        );
+        return write(WIDE, `UPDATE public.wide SET tag = $2 WHERE id = $1`, id, tag);
     }
   }
 
