@@ -80,3 +80,24 @@ test('a value is read while commits of the provider wait', async () => {
   await cluster.settled();
   expect(await moved(two, 11)).toEqual([['again of one', 5000]]);
 });
+
+// Its commit may be asynchronous: a crash would take it back there, and leave it here.
+test('a value that was read survives a crash of the provider, or was never there', async () => {
+  await two.sql(`UPDATE long_value SET v = 'of two', big = repeat('a', 5000) WHERE id = 12`);
+  await cluster.settled();
+  await one.sql(`ALTER SYSTEM SET wal_writer_delay = '10s'`);
+  await one.sql('SELECT pg_reload_conf()');
+  await two.sql('SELECT bdr.bdr_apply_pause()');
+  // Its heartbeats would put everything on disk.
+  await one.host.killAgent();
+  await one.sql(`UPDATE long_value SET v = 'of one' WHERE id = 12`);
+  await one.sql(
+    `SET synchronous_commit = off; UPDATE long_value SET big = repeat('b', 5000) WHERE id = 12`,
+  );
+  await two.sql('SELECT bdr.bdr_apply_resume()');
+  await until('the value to be read', async () => (await moved(two, 12))[0]?.[0] === 'of one');
+  await one.host.server.crash();
+  await one.host.server.start();
+  one.host.startAgent();
+  await cluster.equal('long_value');
+});
