@@ -63,19 +63,8 @@ async function tour(cluster: Cluster): Promise<void> {
     'later',
     'earlier',
   ]);
-  const shown = execFileSync(process.execPath, [
-    ...[
-      BDR,
-      'conflicts',
-      '--dsn',
-      two.dsn,
-      '--table',
-      'public.item',
-      '--since',
-      '1 hour',
-      '--json',
-    ],
-  ]);
+  const flags = ['--table', 'public.item', '--since', '1 hour', '--json'];
+  const shown = execFileSync(process.execPath, [BDR, 'conflicts', '--dsn', two.dsn, ...flags]);
   expect(JSON.parse(shown.toString())).toContainEqual(
     expect.objectContaining({ key: { id: 3 }, action: 'skip', certainlyConcurrent: true }),
   );
