@@ -10,14 +10,14 @@ import type { RunResult } from './run.ts';
 
 test('a short run on two servers finds nothing, and leaves nothing', async () => {
   const tmp = temporaryDir();
-  const args = ['--minutes', '0.4', '--nodes', '2', '--seed', '1', '--json'];
+  const args = ['--minutes', '0.5', '--nodes', '2', '--seed', '1', '--json'];
   const chaos = new RunningScript('chaos', args, tmp);
   expect(await chaos.exit(), chaos.errors).toBe(0);
   const result = JSON.parse(chaos.output) as RunResult & { seed: number; dir: string | null };
   expect(result).toMatchObject({ seed: 1, dir: null, findings: [] });
   expect(result.transactions).toBeGreaterThan(100);
   expect(result.conflicts).toBeGreaterThan(10);
-  expect(Object.keys(result.faults).length).toBeGreaterThan(4);
+  expect(Object.keys(result.faults).length).toBeGreaterThan(3);
   expect(readdirSync(tmp)).toEqual([]);
 });
 

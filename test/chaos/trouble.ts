@@ -5,6 +5,8 @@ import { FAULTS, type Fault } from './faults.ts';
 
 const LEAST_REST_MS = 300;
 const MOST_REST_MS = 2500;
+/** Half of the rests are so much longer: agents and links try again after up to ten seconds, and should be struck at work too. */
+const LONG_REST_TIMES = 6;
 const LEAST_FAULT_MS = 100;
 const MOST_FAULT_MS = 4000;
 /** Some last so many times as long: links begin to notice silence after half a minute, and much is left to catch up with. */
@@ -32,7 +34,8 @@ export class Trouble {
   async run(stop: AbortSignal): Promise<void> {
     const random = this.#random;
     for (;;) {
-      await pause(LEAST_REST_MS + random.below(MOST_REST_MS - LEAST_REST_MS), stop);
+      const restTimes = random.chance(0.5) ? LONG_REST_TIMES : 1;
+      await pause(restTimes * (LEAST_REST_MS + random.below(MOST_REST_MS - LEAST_REST_MS)), stop);
       if (stop.aborted) return;
       this.#node.watchAgent();
       const fault = this.#draw();
