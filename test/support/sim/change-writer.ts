@@ -208,6 +208,9 @@ export class ModelChangeWriter {
     yield undefined;
     switch (action) {
       case 'skip':
+        if (found && !this.#world.has('rows that win are not read again')) {
+          this.#statements.noteLoss(transaction, found);
+        }
         return;
       case 'as-insert':
         if (values) yield* this.#insert(transaction, values, context);

@@ -3,7 +3,7 @@ import { tupleOf } from '../../../src/pgoutput/tuple-value.ts';
 import { ITEM } from '../item-relation.ts';
 import { Checks } from './checks.ts';
 import { ModelLink } from './link.ts';
-import type { GapName, MutantName } from './mutants.ts';
+import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
 import { Process, type Processes, type Steps } from './process.ts';
 import { Random } from './random.ts';
@@ -41,7 +41,7 @@ export interface ScopeResult {
  * backlog, or the own stream, each without anything in between; what interleaves within them is for `simulate`. A state that was
  * met before is not gone on from. Ends with the first failure, and after `most` states.
  */
-export function exhaust(scope: Scope, most: number, mutant?: MutantName | GapName): ScopeResult {
+export function exhaust(scope: Scope, most: number, mutant?: MutantName): ScopeResult {
   const met = new Set<string>();
   const path: Choice[] = [];
   for (;;) {
@@ -112,7 +112,7 @@ class Scene implements Processes {
   readonly #beats: number[];
   #written = 0;
 
-  constructor(scope: Scope, mutant: MutantName | GapName | undefined) {
+  constructor(scope: Scope, mutant: MutantName | undefined) {
     this.#scope = scope;
     this.#done = scope.scripts.map(() => 0);
     this.#beats = scope.scripts.map(() => 0);

@@ -12,6 +12,7 @@ import { heartbeatIn } from './heartbeat.ts';
 import type { ModelNode } from './node.ts';
 import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
+import { ModelReadAgain } from './read-again.ts';
 import { ModelSetWriter } from './set-writer.ts';
 import { isSent } from './streams.ts';
 import { UNIQUE_VIOLATION } from './statements.ts';
@@ -159,9 +160,18 @@ export class ModelLink {
     const sets = new ModelSetWriter(world, statements, writer);
     const onCommit = (parts: readonly TransactionPart[]) => this.#committed(parts, ledger);
     const worker = new ModelApplyWorker({ world, statements, session, writer, sets, onCommit });
+    const again = new ModelReadAgain({
+      world,
+      statements,
+      session,
+      provider: this.provider,
+      readFromProvider: (key) => this.#readFromProvider(key),
+    });
     for (;;) {
-      yield { ready: () => this.#arrivals.length > 0 };
+      yield { ready: () => this.#arrivals.length > 0 || again.isDue };
       yield* dawdle(world, 0.3, this.#lag);
+      yield* again.run();
+      if (this.#arrivals.length === 0) continue;
       const size = groupSize(this.#arrivals, node.groupLimit(this));
       const lone = size === 1 ? loneRun(this.#arrivals) : [];
       if (lone.length > 0) {

@@ -1,7 +1,7 @@
 import { Checks } from './checks.ts';
 import { Faults } from './faults.ts';
 import { ModelLink } from './link.ts';
-import type { GapName, MutantName } from './mutants.ts';
+import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
 import { Scheduler } from './process.ts';
 import { Random } from './random.ts';
@@ -14,7 +14,7 @@ export interface RunOptions {
   readonly seed: number;
   /** Else chance decides, from 2 to 5. */
   readonly nodes?: number | undefined;
-  readonly mutant?: MutantName | GapName | undefined;
+  readonly mutant?: MutantName | undefined;
   /** Told of each step that changes something. */
   readonly note?: ((text: string) => void) | undefined;
 }
@@ -109,7 +109,6 @@ class Run {
       hasKeyChanges: random.chance(0.5),
       hasTruncates: random.chance(0.4),
       hasUnchangedToast: random.chance(0.6),
-      hasToastOfOthers: this.world.has('unchanged TOAST over a row of another node'),
       asynchronous: random.pick([0, 0.5]),
     };
   }
@@ -142,6 +141,7 @@ class Run {
       ({ server, links }) =>
         server.open.size === 0 &&
         server.flushed === server.wal.length &&
+        server.toReadAgain().length === 0 &&
         server.position(OWN_ORIGIN) >= lastSent(server, false) &&
         links.every(
           ({ provider }) => server.position(originOf(provider.index)) >= lastSent(provider, true),

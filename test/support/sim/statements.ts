@@ -199,6 +199,12 @@ export class Statements {
     for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
   }
 
+  /** The rows of the table as a statement of the transaction sees them. */
+  seenRows(transaction: Transaction): Row[] {
+    const { server } = this;
+    return [...server.keys()].flatMap((key) => server.visible(transaction, key, server.seen) ?? []);
+  }
+
   #remove(transaction: Transaction, key: string): void {
     if (!this.#now(transaction, key)) return;
     this.server.lock(transaction, key);
@@ -275,6 +281,15 @@ export class Statements {
       if (!greatest || compareVersions(one, greatest) > 0) greatest = one;
     }
     return greatest;
+  }
+
+  // What is read again -------------------------------------------------------------------------------------------------
+
+  /** Notes that something lost to this row, if another node wrote it: its long value is read again from there. */
+  noteLoss(transaction: Transaction, { key, origin }: Row): void {
+    if (origin === 0) return;
+    transaction.lost.push({ key, writer: origin });
+    this.server.xidOf(transaction);
   }
 
   /** purgeTombstones() */

@@ -22,6 +22,12 @@ export interface Tombstone {
   readonly writer: Writer;
 }
 
+/** A row of the list of what is to be read again: a change of another node lost to the row that `writer`, by its origin, wrote there. */
+export interface LostTo {
+  readonly key: string;
+  readonly writer: number;
+}
+
 /** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
 export interface OriginSetup {
   readonly position: Lsn;
@@ -62,6 +68,9 @@ export class Transaction {
   readonly tombstones: Tombstone[] = [];
   /** Tombstones that it has deleted. */
   forgotten: readonly Tombstone[] = [];
+  readonly lost: LostTo[] = [];
+  /** What it has taken off that list. */
+  readonly readAgain: LostTo[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -87,6 +96,8 @@ export interface WalRecord {
   readonly rows: ReadonlyMap<string, Row | undefined>;
   readonly tombstones: readonly Tombstone[];
   readonly forgotten: readonly Tombstone[];
+  readonly lost: readonly LostTo[];
+  readonly readAgain: readonly LostTo[];
   readonly truncates: boolean;
   /** Where it leaves its session's origin. */
   readonly position: Lsn | undefined;
