@@ -3,9 +3,11 @@ import type { Operation, Scope } from '../support/sim/exhaustive.ts';
 const OPERATIONS: readonly (readonly [string, Operation])[] = [
   ['insert a', { kind: 'insert', key: 'a' }],
   ['update a', { kind: 'update', key: 'a' }],
+  ['touch a', { kind: 'touch', key: 'a' }],
   ['delete a', { kind: 'delete', key: 'a' }],
   ['move a to b', { kind: 'move', key: 'a', to: 'b' }],
   ['insert b', { kind: 'insert', key: 'b' }],
+  ['truncate', { kind: 'truncate' }],
 ];
 
 /** Small scopes: two nodes with two transactions each, then three nodes. Each begins with a row that node 0 inserts. */

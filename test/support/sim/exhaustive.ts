@@ -1,5 +1,5 @@
-import type { RowChange } from '../../../src/pgoutput/transaction.ts';
-import { tupleOf } from '../../../src/pgoutput/tuple-value.ts';
+import type { Change } from '../../../src/pgoutput/transaction.ts';
+import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
 import { ITEM } from '../item-relation.ts';
 import { Checks } from './checks.ts';
 import { ModelLink } from './link.ts';
@@ -9,13 +9,14 @@ import { Process, type Processes, type Steps } from './process.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
-import type { Transaction } from './transaction.ts';
+import type { Row, Transaction } from './transaction.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
 
-/** What one transaction does. A statement that finds no row does nothing. */
+/** What one transaction does. A statement that finds no row does nothing. `touch` and `move` leave the long value alone. */
 export type Operation =
-  | { readonly kind: 'insert' | 'update' | 'delete'; readonly key: string }
-  | { readonly kind: 'move'; readonly key: string; readonly to: string };
+  | { readonly kind: 'insert' | 'update' | 'touch' | 'delete'; readonly key: string }
+  | { readonly kind: 'move'; readonly key: string; readonly to: string }
+  | { readonly kind: 'truncate' };
 
 /** What users do on each node, in this order; everything else may happen in any. */
 export interface Scope {
@@ -175,10 +176,11 @@ class Scene implements Processes {
   state(): string {
     const nodes = this.#nodes.map((node) => {
       const { server, links, own } = node;
-      const rows = [...server.rows()].map(([, row]) => [row.key, row.v, row.time, row.origin]);
+      const rows = [...server.rows()].map(([, row]) => Object.values(row));
       const tombstones = server
         .remembered()
         .map(({ key, time, writer }) => `${key} ${time} ${writer.sequence}`);
+      const lost = server.toReadAgain().map(({ key, writer }) => `${key} ${writer}`);
       const positions = [
         server.position(OWN_ORIGIN),
         ...links.map(({ provider }) => server.position(originOf(provider.index))),
@@ -188,7 +190,7 @@ class Scene implements Processes {
       const log = server.wal
         .filter(({ origin, changes }) => origin === 0 && changes.length > 0)
         .map(({ time }) => time);
-      return [rows, tombstones.sort((a, b) => (a < b ? -1 : 1)), positions, watermarks, log];
+      return [rows, tombstones.sort(), lost.sort(), positions, watermarks, log];
     });
     return JSON.stringify([this.#done, this.#beats, this.world.time, nodes]);
   }
@@ -247,8 +249,11 @@ class Scene implements Processes {
 
   #linkTurns({ server }: ModelNode, link: ModelLink): Turn[] {
     const { provider, name } = link;
-    const position = server.position(originOf(provider.index));
-    if (position >= lastSent(provider, true)) return [];
+    const origin = originOf(provider.index);
+    const position = server.position(origin);
+    const again: Turn = { name: `${name} again`, run: () => this.#go(`${name} apply`) };
+    const isDue = server.toReadAgain().some(({ writer }) => writer === origin);
+    if (position >= lastSent(provider, true)) return isDue ? [again] : [];
     const waiting = provider.wal
       .slice(position)
       .filter(({ origin, changes }) => origin === 0 && changes.length > 0).length;
@@ -266,7 +271,7 @@ class Scene implements Processes {
         this.#go(`${name} apply`);
       },
     };
-    return waiting > 1 ? [one, all] : [one];
+    return [one, ...(waiting > 1 ? [all] : []), ...(isDue ? [again] : [])];
   }
 
   #ownTurns({ server }: ModelNode): Turn[] {
@@ -341,12 +346,18 @@ class Scene implements Processes {
   }
 
   *#statement({ statements }: ModelNode, transaction: Transaction, operation: Operation): Steps {
-    const { kind, key } = operation;
-    const values = (to: string) => {
+    const values = (key: string, row?: Row) => {
       this.#written += 1;
-      return { key: to, v: `${statements.server.index}.${this.#written}`, big: '' };
+      const v = `${statements.server.index}.${this.#written}`;
+      return { key, v, big: row?.big ?? v };
     };
-    const log = (change: RowChange) => transaction.changes.push(change);
+    const log = (change: Change) => transaction.changes.push(change);
+    if (operation.kind === 'truncate') {
+      yield* statements.truncate(transaction);
+      log({ kind: 'truncate', relations: [ITEM], cascade: false, restartIdentity: false });
+      return;
+    }
+    const { kind, key } = operation;
     switch (kind) {
       case 'insert': {
         const row = values(key);
@@ -361,6 +372,13 @@ class Scene implements Processes {
         log({ kind, relation: ITEM, oldTuple: null, oldTupleIsKey: false, newTuple });
         return;
       }
+      case 'touch': {
+        const change = (row: Row) => values(key, row);
+        if (!(yield* statements.update(transaction, key, change))) return;
+        const newTuple = tupleOf([key, transaction.rows.get(key)?.v ?? null, UNCHANGED]);
+        log({ kind: 'update', relation: ITEM, oldTuple: null, oldTupleIsKey: false, newTuple });
+        return;
+      }
       case 'delete': {
         if (!(yield* statements.delete(transaction, key))) return;
         log({ kind, relation: ITEM, oldTuple: tupleOf([key, null, null]), oldTupleIsKey: true });
@@ -369,10 +387,11 @@ class Scene implements Processes {
       case 'move': {
         const { to } = operation;
         if (statements.server.latest(to)) return;
-        const row = values(to);
-        if (!(yield* statements.delete(transaction, key))) return;
+        const old = yield* statements.delete(transaction, key);
+        if (!old) return;
+        const row = values(to, old);
         yield* statements.insertOrFail(transaction, row);
-        const [oldTuple, newTuple] = [tupleOf([key, null, null]), tupleOf([to, row.v, row.big])];
+        const [oldTuple, newTuple] = [tupleOf([key, null, null]), tupleOf([to, row.v, UNCHANGED])];
         log({ kind: 'update', relation: ITEM, oldTuple, oldTupleIsKey: true, newTuple });
       }
     }
