@@ -95,6 +95,12 @@ export class ModelChangeWriter {
     }
     yield* this.#statements.removeTruncated(transaction, provider.index, context.commitTime);
     yield undefined;
+    if (!this.#world.has('TRUNCATEs that lose are passed over')) {
+      for (const row of this.#statements.seenRows(transaction)) {
+        this.#statements.noteLoss(transaction, row);
+      }
+    }
+    yield undefined;
     if (this.#world.has('TRUNCATE leaves no tombstone')) return;
     this.#statements.remember(transaction, undefined, context.commitTime, provider.writer);
     yield undefined;

@@ -45,6 +45,14 @@ export const MUTANTS = [
     name: 'own deletions that lose are passed over',
     rule: 'so is that of a row that a local deletion lost to',
   },
+  {
+    name: 'TRUNCATEs that lose are passed over',
+    rule: 'and of those that a provider’s TRUNCATE lost to',
+  },
+  {
+    name: 'read again before commits are seen',
+    rule: 'it is read when that node shows all of its commits that are applied here',
+  },
   { name: 'read again as a new version', rule: 'it stays the same version of the row' },
   {
     name: 'change of key takes what is under the old key',

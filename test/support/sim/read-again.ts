@@ -13,6 +13,7 @@ export class ModelReadAgain {
   readonly #world: World;
   readonly #statements: Statements;
   readonly #session: ModelSession;
+  readonly #provider: ModelServer;
   readonly #origin: number;
   readonly #readFromProvider: (key: string) => Steps<Row | undefined>;
 
@@ -26,15 +27,18 @@ export class ModelReadAgain {
     this.#world = options.world;
     this.#statements = options.statements;
     this.#session = options.session;
+    this.#provider = options.provider;
     this.#origin = originOf(options.provider.index);
     this.#readFromProvider = options.readFromProvider;
   }
 
+  /** What the provider does not show yet could be read as it was before: the link goes on meanwhile. */
   get isDue(): boolean {
-    return this.#noted().length > 0;
+    return this.#noted().length > 0 && this.#isShown();
   }
 
   *run(): Steps {
+    if (!this.#isShown()) return;
     for (const one of this.#noted()) {
       yield* this.#untilDone(one);
       yield undefined;
@@ -44,6 +48,12 @@ export class ModelReadAgain {
   #noted(): LostTo[] {
     const { server } = this.#statements;
     return server.toReadAgain().filter(({ writer }) => writer === this.#origin);
+  }
+
+  /** Whether the provider shows all of its transactions that are applied here: isSeen() in src/postgres/snapshot-shows.ts. */
+  #isShown(): boolean {
+    if (this.#world.has('read again before commits are seen')) return true;
+    return this.#provider.showsUpTo(this.#statements.server.position(this.#origin));
   }
 
   *#untilDone(one: LostTo): Steps {

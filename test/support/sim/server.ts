@@ -138,6 +138,12 @@ export class ModelServer {
     return true;
   }
 
+  /** Whether all are seen that are on the log before a position. */
+  showsUpTo(position: Lsn): boolean {
+    for (const { record } of this.open) if (record !== undefined && record < position) return false;
+    return true;
+  }
+
   rollback(session: ModelSession): void {
     const { transaction } = session;
     if (!transaction) return;
