@@ -21,14 +21,14 @@ export function* scopes(): Generator<{ readonly name: string; readonly scope: Sc
             [second[0], third[0]],
           ],
           1,
-          true,
+          'stamped',
         );
       }
     }
   }
   for (const second of OPERATIONS) {
     for (const third of OPERATIONS) {
-      yield named([['insert a'], [second[0]], [third[0]]], 1, false);
+      yield named([['insert a'], [second[0]], [third[0]]], 1, undefined);
     }
   }
 }
@@ -37,7 +37,7 @@ export function* scopes(): Generator<{ readonly name: string; readonly scope: Sc
 export function named(
   lists: readonly (readonly string[])[],
   heartbeats: number,
-  hasHeldCommits: boolean,
+  heldWhen: Scope['heldWhen'],
 ): { readonly name: string; readonly scope: Scope } {
   const operations = new Map(OPERATIONS);
   const scripts = lists.map((list) =>
@@ -47,5 +47,5 @@ export function named(
     }),
   );
   const name = lists.map((list) => list.join(', ')).join(' | ');
-  return { name, scope: { scripts, heartbeats, hasHeldCommits } };
+  return { name, scope: { scripts, heartbeats, heldWhen } };
 }

@@ -24,8 +24,8 @@ export interface Scope {
   readonly scripts: readonly (readonly Operation[])[];
   /** Heartbeats of each node. */
   readonly heartbeats: number;
-  /** Of the first node's transactions, the commits that may be held between time and record. */
-  readonly hasHeldCommits: boolean;
+  /** The first node's commits may be held when they have taken their time, or when they are on the log and not seen yet. */
+  readonly heldWhen: 'stamped' | 'written' | undefined;
 }
 
 export interface ScopeResult {
@@ -51,6 +51,27 @@ export function exhaust(scope: Scope, most: number, mutant?: MutantName): ScopeR
     if (met.size >= most) return { states: met.size, failure: undefined, isCut: true };
     if (!turnAside(path)) return { states: met.size, failure: undefined, isCut: false };
   }
+}
+
+/** Takes the turns of that name, one after the other, then lets all that is left happen; says what goes wrong. */
+export function tryOrder(
+  scope: Scope,
+  turns: readonly string[],
+  mutant?: MutantName,
+): string | undefined {
+  const scene = new Scene(scope, mutant);
+  try {
+    for (const name of turns) {
+      const choice = scene.turns().findIndex((turn) => turn.name === name);
+      if (choice < 0) throw new Error(`there is no turn "${name}"`);
+      scene.take(choice);
+    }
+    scene.drain();
+  } catch (error) {
+    if (!(error instanceof Violation)) throw error;
+    return error.check;
+  }
+  return undefined;
 }
 
 /** Which turn was taken, of how many. */
@@ -223,7 +244,7 @@ class Scene implements Processes {
     if (half % 2 === 1) return [turn(1, 'commits')];
     return [
       turn(2, 'writes'),
-      ...(this.#scope.hasHeldCommits && index === 0 ? [turn(1, 'takes its time')] : []),
+      ...(this.#scope.heldWhen && index === 0 ? [turn(1, 'takes its time')] : []),
     ];
   }
 
@@ -340,6 +361,7 @@ class Scene implements Processes {
       const isHeld = (this.#done[index] ?? 0) === number * 2 + 1;
       const committing = server.commit(session);
       committing.next();
+      if (isHeld && this.#scope.heldWhen === 'written') committing.next();
       if (isHeld) yield { ready: () => (this.#done[index] ?? 0) > number * 2 + 1 };
       yield* committing;
     }

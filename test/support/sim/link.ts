@@ -182,10 +182,13 @@ export class ModelLink {
     }
   }
 
+  /** What the provider has now, once it is on its disk: a crash of the provider must not leave it here alone. */
   *#readFromProvider(key: string): Steps<Row | undefined> {
     yield undefined;
     if (this.isCut) throw CONNECTION_LOST;
     const row = this.provider.latest(key);
+    yield undefined;
+    if (!this.#world.has('read values may be lost by a crash')) this.provider.flush();
     yield undefined;
     return row;
   }

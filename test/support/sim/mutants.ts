@@ -53,6 +53,10 @@ export const MUTANTS = [
     name: 'read again before commits are seen',
     rule: 'it is read when that node shows all of its commits that are applied here',
   },
+  {
+    name: 'read values may be lost by a crash',
+    rule: 'what is read from a provider is on its disk before it counts',
+  },
   { name: 'read again as a new version', rule: 'it stays the same version of the row' },
   {
     name: 'change of key takes what is under the old key',
