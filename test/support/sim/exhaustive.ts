@@ -197,7 +197,7 @@ class Scene implements Processes {
   state(): string {
     const nodes = this.#nodes.map((node) => {
       const { server, links, own } = node;
-      const rows = [...server.rows()].map(([, row]) => Object.values(row));
+      const rows = [...server.rows().values()].map((row) => ({ ...row, chain: 0 }));
       const tombstones = server
         .remembered()
         .map(({ key, time, writer }) => `${key} ${time} ${writer.sequence}`);
