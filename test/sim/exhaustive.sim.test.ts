@@ -31,7 +31,7 @@ describe('an order that needs a rule goes wrong without it:', () => {
   const touch = { kind: 'touch', key: 'a' } as const;
   const orders: readonly (readonly [MutantName, Scope['scripts'], string])[] = [
     [
-      'rows that win are not read again',
+      'lost values are not read again',
       [[row], [row, touch], []],
       '1 writes, 0 writes, 0->1, 1 writes, 1->2, 1->2, 0->2',
     ],
@@ -55,7 +55,7 @@ describe('an order that needs a rule goes wrong without it:', () => {
     ],
     // Node 1's row loses to the update of node 0, which node 0 does not show yet.
     [
-      'read again before commits are seen',
+      'lost values read before their commits are seen',
       [[row, { kind: 'update', key: 'a' }], [row], []],
       '1 writes, 0 writes, 0->2, 0 takes its time, 0->2, 1->2, 0->2 again, 0 commits',
     ],

@@ -97,7 +97,7 @@ export class ModelChangeWriter {
     yield undefined;
     if (!this.#world.has('TRUNCATEs that lose are passed over')) {
       for (const row of this.#statements.seenRows(transaction)) {
-        this.#statements.noteLoss(transaction, row);
+        this.#statements.noteLostValue(transaction, row);
       }
     }
     yield undefined;
@@ -214,8 +214,8 @@ export class ModelChangeWriter {
     yield undefined;
     switch (action) {
       case 'skip':
-        if (found && !this.#world.has('rows that win are not read again')) {
-          this.#statements.noteLoss(transaction, found);
+        if (found && !this.#world.has('lost values are not read again')) {
+          this.#statements.noteLostValue(transaction, found);
         }
         return;
       case 'as-insert':

@@ -201,7 +201,7 @@ class Scene implements Processes {
       const tombstones = server
         .remembered()
         .map(({ key, time, writer }) => `${key} ${time} ${writer.sequence}`);
-      const lost = server.toReadAgain().map(({ key, writer }) => `${key} ${writer}`);
+      const lost = server.lostValues().map(({ key, writer }) => `${key} ${writer}`);
       const positions = [
         server.position(OWN_ORIGIN),
         ...links.map(({ provider }) => server.position(originOf(provider.index))),
@@ -219,6 +219,9 @@ class Scene implements Processes {
   /** Lets all that is left happen, and compares. */
   drain(): void {
     for (let round = 0; round < 100; round++) {
+      // Lost values wait for heartbeats.
+      const isNoted = this.#nodes.some(({ server }) => server.lostValues().length > 0);
+      for (const node of isNoted ? this.#nodes : []) this.#beat(node);
       const turns = this.#nodes.flatMap((node) => [
         ...node.links.flatMap((link) => this.#linkTurns(node, link)),
         ...this.#ownTurns(node),
@@ -257,15 +260,20 @@ class Scene implements Processes {
         name: `${index} beats`,
         run: () => {
           this.#beats[index] = beats + 1;
-          this.world.time += 1;
-          node.isQuiet = false;
-          this.#resume(`${index} heartbeat`);
-          node.isQuiet = true;
-          this.#go(`${index} heartbeat`);
-          node.server.flush();
+          this.#beat(node);
         },
       },
     ];
+  }
+
+  #beat(node: ModelNode): void {
+    const { index } = node.server;
+    this.world.time += 1;
+    node.isQuiet = false;
+    this.#resume(`${index} heartbeat`);
+    node.isQuiet = true;
+    this.#go(`${index} heartbeat`);
+    node.server.flush();
   }
 
   #linkTurns({ server }: ModelNode, link: ModelLink): Turn[] {
@@ -273,8 +281,8 @@ class Scene implements Processes {
     const origin = originOf(provider.index);
     const position = server.position(origin);
     const again: Turn = { name: `${name} again`, run: () => this.#go(`${name} apply`) };
-    const isDue = server.toReadAgain().some(({ writer }) => writer === origin);
-    if (position >= lastSent(provider, true)) return isDue ? [again] : [];
+    const isNoted = server.lostValues().some(({ writer }) => writer === origin);
+    if (position >= lastSent(provider, true)) return isNoted ? [again] : [];
     const waiting = provider.wal
       .slice(position)
       .filter(({ origin, changes }) => origin === 0 && changes.length > 0).length;
@@ -292,7 +300,7 @@ class Scene implements Processes {
         this.#go(`${name} apply`);
       },
     };
-    return [one, ...(waiting > 1 ? [all] : []), ...(isDue ? [again] : [])];
+    return [one, ...(waiting > 1 ? [all] : []), ...(isNoted ? [again] : [])];
   }
 
   #ownTurns({ server }: ModelNode): Turn[] {

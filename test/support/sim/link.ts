@@ -12,7 +12,7 @@ import { heartbeatIn } from './heartbeat.ts';
 import type { ModelNode } from './node.ts';
 import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
-import { ModelReadAgain } from './read-again.ts';
+import { ModelLostValues } from './lost-values.ts';
 import { ModelSetWriter } from './set-writer.ts';
 import { isSent } from './streams.ts';
 import { UNIQUE_VIOLATION } from './statements.ts';
@@ -160,17 +160,18 @@ export class ModelLink {
     const sets = new ModelSetWriter(world, statements, writer);
     const onCommit = (parts: readonly TransactionPart[]) => this.#committed(parts, ledger);
     const worker = new ModelApplyWorker({ world, statements, session, writer, sets, onCommit });
-    const again = new ModelReadAgain({
+    const lostValues = new ModelLostValues({
       world,
       statements,
       session,
       provider: this.provider,
+      watermark: () => this.watermark.time,
       readFromProvider: (key) => this.#readFromProvider(key),
     });
     for (;;) {
-      yield { ready: () => this.#arrivals.length > 0 || again.isDue };
+      yield { ready: () => this.#arrivals.length > 0 || lostValues.isDue };
       yield* dawdle(world, 0.3, this.#lag);
-      yield* again.run();
+      if (lostValues.isDue) yield* lostValues.settle();
       if (this.#arrivals.length === 0) continue;
       const size = groupSize(this.#arrivals, node.groupLimit(this));
       const lone = size === 1 ? loneRun(this.#arrivals) : [];

@@ -38,7 +38,7 @@ export const MUTANTS = [
     rule: 'a value that was not sent is kept only in a row that the provider wrote',
   },
   {
-    name: 'rows that win are not read again',
+    name: 'lost values are not read again',
     rule: 'the long value of a row that a change lost to is read again from the node that wrote the row',
   },
   {
@@ -50,14 +50,14 @@ export const MUTANTS = [
     rule: 'and of those that a provider’s TRUNCATE lost to',
   },
   {
-    name: 'read again before commits are seen',
+    name: 'lost values read before their commits are seen',
     rule: 'it is read when that node shows all of its commits that are applied here',
   },
   {
     name: 'read values may be lost by a crash',
     rule: 'what is read from a provider is on its disk before it counts',
   },
-  { name: 'read again as a new version', rule: 'it stays the same version of the row' },
+  { name: 'lost values are a new version', rule: 'it stays the same version of the row' },
   {
     name: 'change of key takes what is under the old key',
     rule: 'nor is it taken along to another key',

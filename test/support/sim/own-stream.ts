@@ -240,7 +240,7 @@ export class ModelOwnStream {
     if (work.truncatedAt !== undefined) {
       yield* statements.removeTruncatedRest(transaction, work.truncatedAt);
       yield undefined;
-      for (const row of statements.seenRows(transaction)) this.#noteLoss(transaction, row);
+      for (const row of statements.seenRows(transaction)) this.#noteLostValue(transaction, row);
       yield undefined;
     }
     session.setup = { position: end, time: server.clock() };
@@ -260,13 +260,13 @@ export class ModelOwnStream {
     for (const { key, time } of found) {
       const tombstone = { time, writer: server.writer };
       const left = yield* this.#removeBelow(transaction, key, tombstone);
-      if (left) this.#noteLoss(transaction, left);
+      if (left) this.#noteLostValue(transaction, left);
     }
   }
 
-  #noteLoss(transaction: Transaction, row: Row): void {
+  #noteLostValue(transaction: Transaction, row: Row): void {
     if (this.#world.has('own deletions that lose are passed over')) return;
-    this.#statements.noteLoss(transaction, row);
+    this.#statements.noteLostValue(transaction, row);
   }
 
   /** removeBelow(); returns the row where it is greater and stays. */

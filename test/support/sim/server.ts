@@ -6,7 +6,7 @@ import { describeRecord } from './describe-record.ts';
 import type { Process, Steps } from './process.ts';
 import {
   Transaction,
-  type LostTo,
+  type LostValue,
   type ModelSession,
   type Row,
   type Tombstone,
@@ -22,7 +22,7 @@ interface Slot {
 }
 
 /** What a transaction leaves in tables of the agent's own. */
-type Listed = Pick<WalRecord, 'tombstones' | 'forgotten' | 'lost' | 'readAgain'>;
+type Listed = Pick<WalRecord, 'tombstones' | 'forgotten' | 'lost' | 'settled'>;
 
 /** So many states of a key are kept: more than a statement can be old. */
 const MOST_HISTORY = 64;
@@ -42,7 +42,7 @@ export class ModelServer {
   flushed = 0;
   #slots = new Map<string, Slot>();
   #tombstones: Tombstone[] = [];
-  #lost: LostTo[] = [];
+  #lost: LostValue[] = [];
   /** Transactions that hold locks or have ids. */
   readonly open = new Set<Transaction>();
   readonly sessions = new Set<ModelSession>();
@@ -138,12 +138,6 @@ export class ModelServer {
     return true;
   }
 
-  /** Whether all are seen that are on the log before a position. */
-  showsUpTo(position: Lsn): boolean {
-    for (const { record } of this.open) if (record !== undefined && record < position) return false;
-    return true;
-  }
-
   rollback(session: ModelSession): void {
     const { transaction } = session;
     if (!transaction) return;
@@ -189,8 +183,7 @@ export class ModelServer {
   }
 
   #write(transaction: Transaction): void {
-    const { session, rows, changes, tombstones, forgotten, lost, readAgain, truncates } =
-      transaction;
+    const { session, rows, changes, tombstones, forgotten, lost, settled, truncates } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
@@ -207,7 +200,7 @@ export class ModelServer {
       tombstones,
       forgotten,
       lost,
-      readAgain,
+      settled,
       truncates,
       position,
     };
@@ -231,13 +224,13 @@ export class ModelServer {
     transaction.phase = 'ended';
   }
 
-  #remember({ tombstones, forgotten, lost, readAgain }: Listed): void {
+  #remember({ tombstones, forgotten, lost, settled }: Listed): void {
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
       this.#tombstones = this.#tombstones.filter((one) => !forgotten.includes(one));
     }
     if (lost.length > 0) this.#lost.push(...lost);
-    if (readAgain.length > 0) this.#lost = this.#lost.filter((one) => !readAgain.includes(one));
+    if (settled.length > 0) this.#lost = this.#lost.filter((one) => !settled.includes(one));
   }
 
   #release(transaction: Transaction): void {
@@ -305,8 +298,8 @@ export class ModelServer {
     return this.#tombstones;
   }
 
-  /** What is to be read again, as everybody sees it. */
-  toReadAgain(): readonly LostTo[] {
+  /** bdr.lost_value as everybody sees it. */
+  lostValues(): readonly LostValue[] {
     return this.#lost;
   }
 

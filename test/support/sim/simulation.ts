@@ -95,6 +95,9 @@ class Run {
     scheduler.heal();
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
     this.#until('watermarks rise', () => this.nodes.every((node) => hasPassed(node, last)));
+    this.#until('lost values are settled', () =>
+      this.nodes.every(({ server }) => server.lostValues().length === 0),
+    );
     for (const node of this.nodes) node.isQuiet = true;
     this.#until('streams are drained', () => this.#isDrained());
     this.world.checks.converged();
@@ -141,7 +144,6 @@ class Run {
       ({ server, links }) =>
         server.open.size === 0 &&
         server.flushed === server.wal.length &&
-        server.toReadAgain().length === 0 &&
         server.position(OWN_ORIGIN) >= lastSent(server, false) &&
         links.every(
           ({ provider }) => server.position(originOf(provider.index)) >= lastSent(provider, true),

@@ -283,19 +283,19 @@ export class Statements {
     return greatest;
   }
 
-  // What is read again -------------------------------------------------------------------------------------------------
-
-  /** Notes that something lost to this row, if another node wrote it: its long value is read again from there. */
-  noteLoss(transaction: Transaction, { key, origin }: Row): void {
-    if (origin === 0) return;
-    transaction.lost.push({ key, writer: origin });
-    this.server.xidOf(transaction);
-  }
-
   /** purgeTombstones() */
   forget(transaction: Transaction, upTo: PgTime): void {
     transaction.forgotten = this.server.tombstones(transaction).filter(({ time }) => time <= upTo);
     if (transaction.forgotten.length > 0) this.server.xidOf(transaction);
+  }
+
+  /** noteLostValueSql: something lost to this row; if another node wrote it, its long value is read again from there. */
+  noteLostValue(transaction: Transaction, { key, origin }: Row): void {
+    if (origin === 0) return;
+    const noted = [...this.server.lostValues(), ...transaction.lost];
+    if (noted.some((one) => one.key === key && one.writer === origin)) return;
+    transaction.lost.push({ key, writer: origin });
+    this.server.xidOf(transaction);
   }
 }
 

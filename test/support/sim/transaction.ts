@@ -22,8 +22,8 @@ export interface Tombstone {
   readonly writer: Writer;
 }
 
-/** A row of the list of what is to be read again: a change of another node lost to the row that `writer`, by its origin, wrote there. */
-export interface LostTo {
+/** A row of bdr.lost_value: something lost to the row that `writer`, by its origin here, wrote under the key. */
+export interface LostValue {
   readonly key: string;
   readonly writer: number;
 }
@@ -68,9 +68,9 @@ export class Transaction {
   readonly tombstones: Tombstone[] = [];
   /** Tombstones that it has deleted. */
   forgotten: readonly Tombstone[] = [];
-  readonly lost: LostTo[] = [];
-  /** What it has taken off that list. */
-  readonly readAgain: LostTo[] = [];
+  readonly lost: LostValue[] = [];
+  /** Lost values that it has deleted. */
+  readonly settled: LostValue[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -96,8 +96,8 @@ export interface WalRecord {
   readonly rows: ReadonlyMap<string, Row | undefined>;
   readonly tombstones: readonly Tombstone[];
   readonly forgotten: readonly Tombstone[];
-  readonly lost: readonly LostTo[];
-  readonly readAgain: readonly LostTo[];
+  readonly lost: readonly LostValue[];
+  readonly settled: readonly LostValue[];
   readonly truncates: boolean;
   /** Where it leaves its session's origin. */
   readonly position: Lsn | undefined;
