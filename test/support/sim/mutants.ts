@@ -51,7 +51,7 @@ export const MUTANTS = [
   },
   {
     name: 'lost values read before their commits are seen',
-    rule: 'it is read when that node shows all of its commits that are applied here',
+    rule: 'it is read once the link’s watermark has passed the row: then that node shows it',
   },
   {
     name: 'read values may be lost by a crash',
