@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { exhaust } from '../support/sim/exhaustive.ts';
-import { mutantNamed, MUTANTS, type GapName, type MutantName } from '../support/sim/mutants.ts';
+import { mutantNamed, MUTANTS, type MutantName } from '../support/sim/mutants.ts';
 import { simulate, type RunResult } from '../support/sim/simulation.ts';
 import { findSeeds, type KnownSeed } from './known-seeds.ts';
 import { mutantTable } from './mutant-table.ts';
@@ -84,7 +84,7 @@ function printSeeds(mostSeeds: number): number {
   return tell(JSON.stringify(found, null, 2));
 }
 
-function manyRuns(mutant: MutantName | GapName | undefined, isOne: boolean): Summary {
+function manyRuns(mutant: MutantName | undefined, isOne: boolean): Summary {
   const first = Number(flags.seed ?? Date.now() % 1_000_000_000);
   const most = isOne ? 1 : Number(flags.runs ?? Infinity);
   const clock = new Clock();
@@ -117,7 +117,7 @@ function failureOf(result: RunResult, mutant: string | undefined): Summary['fail
 }
 
 /** Every order of the scopes, while there is time. */
-function allScopes(mutant: MutantName | GapName | undefined): Summary {
+function allScopes(mutant: MutantName | undefined): Summary {
   const clock = new Clock();
   let runs = 0;
   let steps = 0;

@@ -3,9 +3,11 @@ import type { Operation, Scope } from '../support/sim/exhaustive.ts';
 const OPERATIONS: readonly (readonly [string, Operation])[] = [
   ['insert a', { kind: 'insert', key: 'a' }],
   ['update a', { kind: 'update', key: 'a' }],
+  ['touch a', { kind: 'touch', key: 'a' }],
   ['delete a', { kind: 'delete', key: 'a' }],
   ['move a to b', { kind: 'move', key: 'a', to: 'b' }],
   ['insert b', { kind: 'insert', key: 'b' }],
+  ['truncate', { kind: 'truncate' }],
 ];
 
 /** Small scopes: two nodes with two transactions each, then three nodes. Each begins with a row that node 0 inserts. */
@@ -19,14 +21,14 @@ export function* scopes(): Generator<{ readonly name: string; readonly scope: Sc
             [second[0], third[0]],
           ],
           1,
-          true,
+          'stamped',
         );
       }
     }
   }
   for (const second of OPERATIONS) {
     for (const third of OPERATIONS) {
-      yield named([['insert a'], [second[0]], [third[0]]], 1, false);
+      yield named([['insert a'], [second[0]], [third[0]]], 1, undefined);
     }
   }
 }
@@ -35,7 +37,7 @@ export function* scopes(): Generator<{ readonly name: string; readonly scope: Sc
 export function named(
   lists: readonly (readonly string[])[],
   heartbeats: number,
-  hasHeldCommits: boolean,
+  heldWhen: Scope['heldWhen'],
 ): { readonly name: string; readonly scope: Scope } {
   const operations = new Map(OPERATIONS);
   const scripts = lists.map((list) =>
@@ -45,5 +47,5 @@ export function named(
     }),
   );
   const name = lists.map((list) => list.join(', ')).join(' | ');
-  return { name, scope: { scripts, heartbeats, hasHeldCommits } };
+  return { name, scope: { scripts, heartbeats, heldWhen } };
 }

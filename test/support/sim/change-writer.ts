@@ -96,6 +96,12 @@ export class ModelChangeWriter {
     }
     yield* this.#statements.removeTruncated(transaction, provider.index, context.commitTime);
     yield undefined;
+    if (!this.#world.has('TRUNCATEs that lose are passed over')) {
+      for (const row of this.#statements.seenRows(transaction)) {
+        this.#statements.noteLostValue(transaction, row);
+      }
+    }
+    yield undefined;
     if (this.#world.has('TRUNCATE leaves no tombstone')) return;
     this.#statements.remember(transaction, undefined, context.commitTime, provider.writer);
     yield undefined;
@@ -213,6 +219,9 @@ export class ModelChangeWriter {
     yield undefined;
     switch (action) {
       case 'skip':
+        if (found && !this.#world.has('lost values are not read again')) {
+          this.#statements.noteLostValue(transaction, found);
+        }
         return;
       case 'as-insert':
         if (values) yield* this.#insert(transaction, values, context);

@@ -1,10 +1,10 @@
 import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
-import type { Row, Tombstone, WalRecord } from './transaction.ts';
+import type { LostValue, Row, Tombstone, WalRecord } from './transaction.ts';
 
 /** A commit in one line, for who looks into a failing run. */
 export function describeRecord(record: WalRecord): string {
-  const { time, position, changes, rows, tombstones, forgotten } = record;
+  const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
   const parts = [
     `at ${time}`,
     ...(position === undefined ? [] : [`position ${position}`]),
@@ -12,12 +12,18 @@ export function describeRecord(record: WalRecord): string {
     ...[...rows].map(([key, row]) => `${key} := ${describeRow(row)}`),
     ...tombstones.map((one) => `tombstone ${describeTombstone(one)}`),
     ...forgotten.map((one) => `forgets ${describeTombstone(one)}`),
+    ...lost.map((one) => `notes ${describeNote(one)}`),
+    ...settled.map((one) => `settles ${describeNote(one)}`),
   ];
   return parts.join('; ');
 }
 
 export function describeRow(row: Pick<Row, 'v' | 'big'> | undefined): string {
   return row ? `(${row.v}, ${row.big})` : 'nothing';
+}
+
+function describeNote({ key, writer }: LostValue): string {
+  return `${key} of ${writer - 1}`;
 }
 
 function describeTombstone({ key, time, writer }: Tombstone): string {

@@ -1,21 +1,22 @@
-import type { RowChange } from '../../../src/pgoutput/transaction.ts';
-import { tupleOf } from '../../../src/pgoutput/tuple-value.ts';
+import type { Change } from '../../../src/pgoutput/transaction.ts';
+import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
 import { ITEM } from '../item-relation.ts';
 import { Checks } from './checks.ts';
 import { ModelLink } from './link.ts';
-import type { GapName, MutantName } from './mutants.ts';
+import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
 import { Process, type Processes, type Steps } from './process.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
-import type { Transaction } from './transaction.ts';
+import type { Row, Transaction } from './transaction.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
 
-/** What one transaction does. A statement that finds no row does nothing. */
+/** What one transaction does. A statement that finds no row does nothing. `touch` and `move` leave the long value alone. */
 export type Operation =
-  | { readonly kind: 'insert' | 'update' | 'delete'; readonly key: string }
-  | { readonly kind: 'move'; readonly key: string; readonly to: string };
+  | { readonly kind: 'insert' | 'update' | 'touch' | 'delete'; readonly key: string }
+  | { readonly kind: 'move'; readonly key: string; readonly to: string }
+  | { readonly kind: 'truncate' };
 
 /** What users do on each node, in this order; everything else may happen in any. */
 export interface Scope {
@@ -23,8 +24,8 @@ export interface Scope {
   readonly scripts: readonly (readonly Operation[])[];
   /** Heartbeats of each node. */
   readonly heartbeats: number;
-  /** Of the first node's transactions, the commits that may be held between time and record. */
-  readonly hasHeldCommits: boolean;
+  /** The first node's commits may be held when they have taken their time, or when they are on the log and not seen yet. */
+  readonly heldWhen: 'stamped' | 'written' | undefined;
 }
 
 export interface ScopeResult {
@@ -41,7 +42,7 @@ export interface ScopeResult {
  * backlog, or the own stream, each without anything in between; what interleaves within them is for `simulate`. A state that was
  * met before is not gone on from. Ends with the first failure, and after `most` states.
  */
-export function exhaust(scope: Scope, most: number, mutant?: MutantName | GapName): ScopeResult {
+export function exhaust(scope: Scope, most: number, mutant?: MutantName): ScopeResult {
   const met = new Set<string>();
   const path: Choice[] = [];
   for (;;) {
@@ -50,6 +51,27 @@ export function exhaust(scope: Scope, most: number, mutant?: MutantName | GapNam
     if (met.size >= most) return { states: met.size, failure: undefined, isCut: true };
     if (!turnAside(path)) return { states: met.size, failure: undefined, isCut: false };
   }
+}
+
+/** Takes the turns of that name, one after the other, then lets all that is left happen; says what goes wrong. */
+export function tryOrder(
+  scope: Scope,
+  turns: readonly string[],
+  mutant?: MutantName,
+): string | undefined {
+  const scene = new Scene(scope, mutant);
+  try {
+    for (const name of turns) {
+      const choice = scene.turns().findIndex((turn) => turn.name === name);
+      if (choice < 0) throw new Error(`there is no turn "${name}"`);
+      scene.take(choice);
+    }
+    scene.drain();
+  } catch (error) {
+    if (!(error instanceof Violation)) throw error;
+    return error.check;
+  }
+  return undefined;
 }
 
 /** Which turn was taken, of how many. */
@@ -112,7 +134,7 @@ class Scene implements Processes {
   readonly #beats: number[];
   #written = 0;
 
-  constructor(scope: Scope, mutant: MutantName | GapName | undefined) {
+  constructor(scope: Scope, mutant: MutantName | undefined) {
     this.#scope = scope;
     this.#done = scope.scripts.map(() => 0);
     this.#beats = scope.scripts.map(() => 0);
@@ -175,10 +197,11 @@ class Scene implements Processes {
   state(): string {
     const nodes = this.#nodes.map((node) => {
       const { server, links, own } = node;
-      const rows = [...server.rows()].map(([, row]) => [row.key, row.v, row.time, row.origin]);
+      const rows = [...server.rows().values()].map((row) => ({ ...row, chain: 0 }));
       const tombstones = server
         .remembered()
         .map(({ key, time, writer }) => `${key} ${time} ${writer.sequence}`);
+      const lost = server.lostValues().map(({ key, writer }) => `${key} ${writer}`);
       const positions = [
         server.position(OWN_ORIGIN),
         ...links.map(({ provider }) => server.position(originOf(provider.index))),
@@ -188,7 +211,7 @@ class Scene implements Processes {
       const log = server.wal
         .filter(({ origin, changes }) => origin === 0 && changes.length > 0)
         .map(({ time }) => time);
-      return [rows, tombstones.sort((a, b) => (a < b ? -1 : 1)), positions, watermarks, log];
+      return [rows, tombstones.sort(), lost.sort(), positions, watermarks, log];
     });
     return JSON.stringify([this.#done, this.#beats, this.world.time, nodes]);
   }
@@ -196,6 +219,9 @@ class Scene implements Processes {
   /** Lets all that is left happen, and compares. */
   drain(): void {
     for (let round = 0; round < 100; round++) {
+      // Lost values wait for heartbeats.
+      const isNoted = this.#nodes.some(({ server }) => server.lostValues().length > 0);
+      for (const node of isNoted ? this.#nodes : []) this.#beat(node);
       const turns = this.#nodes.flatMap((node) => [
         ...node.links.flatMap((link) => this.#linkTurns(node, link)),
         ...this.#ownTurns(node),
@@ -221,7 +247,7 @@ class Scene implements Processes {
     if (half % 2 === 1) return [turn(1, 'commits')];
     return [
       turn(2, 'writes'),
-      ...(this.#scope.hasHeldCommits && index === 0 ? [turn(1, 'takes its time')] : []),
+      ...(this.#scope.heldWhen && index === 0 ? [turn(1, 'takes its time')] : []),
     ];
   }
 
@@ -234,21 +260,29 @@ class Scene implements Processes {
         name: `${index} beats`,
         run: () => {
           this.#beats[index] = beats + 1;
-          this.world.time += 1;
-          node.isQuiet = false;
-          this.#resume(`${index} heartbeat`);
-          node.isQuiet = true;
-          this.#go(`${index} heartbeat`);
-          node.server.flush();
+          this.#beat(node);
         },
       },
     ];
   }
 
+  #beat(node: ModelNode): void {
+    const { index } = node.server;
+    this.world.time += 1;
+    node.isQuiet = false;
+    this.#resume(`${index} heartbeat`);
+    node.isQuiet = true;
+    this.#go(`${index} heartbeat`);
+    node.server.flush();
+  }
+
   #linkTurns({ server }: ModelNode, link: ModelLink): Turn[] {
     const { provider, name } = link;
-    const position = server.position(originOf(provider.index));
-    if (position >= lastSent(provider, true)) return [];
+    const origin = originOf(provider.index);
+    const position = server.position(origin);
+    const again: Turn = { name: `${name} again`, run: () => this.#go(`${name} apply`) };
+    const isNoted = server.lostValues().some(({ writer }) => writer === origin);
+    if (position >= lastSent(provider, true)) return isNoted ? [again] : [];
     const waiting = provider.wal
       .slice(position)
       .filter(({ origin, changes }) => origin === 0 && changes.length > 0).length;
@@ -266,7 +300,7 @@ class Scene implements Processes {
         this.#go(`${name} apply`);
       },
     };
-    return waiting > 1 ? [one, all] : [one];
+    return [one, ...(waiting > 1 ? [all] : []), ...(isNoted ? [again] : [])];
   }
 
   #ownTurns({ server }: ModelNode): Turn[] {
@@ -335,18 +369,25 @@ class Scene implements Processes {
       const isHeld = (this.#done[index] ?? 0) === number * 2 + 1;
       const committing = server.commit(session);
       committing.next();
+      if (isHeld && this.#scope.heldWhen === 'written') committing.next();
       if (isHeld) yield { ready: () => (this.#done[index] ?? 0) > number * 2 + 1 };
       yield* committing;
     }
   }
 
   *#statement({ statements }: ModelNode, transaction: Transaction, operation: Operation): Steps {
-    const { kind, key } = operation;
-    const values = (to: string) => {
+    const values = (key: string, row?: Row) => {
       this.#written += 1;
-      return { key: to, v: `${statements.server.index}.${this.#written}`, big: '' };
+      const v = `${statements.server.index}.${this.#written}`;
+      return { key, v, big: row?.big ?? v };
     };
-    const log = (change: RowChange) => transaction.changes.push(change);
+    const log = (change: Change) => transaction.changes.push(change);
+    if (operation.kind === 'truncate') {
+      yield* statements.truncate(transaction);
+      log({ kind: 'truncate', relations: [ITEM], cascade: false, restartIdentity: false });
+      return;
+    }
+    const { kind, key } = operation;
     switch (kind) {
       case 'insert': {
         const row = values(key);
@@ -361,6 +402,13 @@ class Scene implements Processes {
         log({ kind, relation: ITEM, oldTuple: null, oldTupleIsKey: false, newTuple });
         return;
       }
+      case 'touch': {
+        const change = (row: Row) => values(key, row);
+        if (!(yield* statements.update(transaction, key, change))) return;
+        const newTuple = tupleOf([key, transaction.rows.get(key)?.v ?? null, UNCHANGED]);
+        log({ kind: 'update', relation: ITEM, oldTuple: null, oldTupleIsKey: false, newTuple });
+        return;
+      }
       case 'delete': {
         if (!(yield* statements.delete(transaction, key))) return;
         log({ kind, relation: ITEM, oldTuple: tupleOf([key, null, null]), oldTupleIsKey: true });
@@ -369,10 +417,11 @@ class Scene implements Processes {
       case 'move': {
         const { to } = operation;
         if (statements.server.latest(to)) return;
-        const row = values(to);
-        if (!(yield* statements.delete(transaction, key))) return;
+        const old = yield* statements.delete(transaction, key);
+        if (!old) return;
+        const row = values(to, old);
         yield* statements.insertOrFail(transaction, row);
-        const [oldTuple, newTuple] = [tupleOf([key, null, null]), tupleOf([to, row.v, row.big])];
+        const [oldTuple, newTuple] = [tupleOf([key, null, null]), tupleOf([to, row.v, UNCHANGED])];
         log({ kind: 'update', relation: ITEM, oldTuple, oldTupleIsKey: true, newTuple });
       }
     }

@@ -12,6 +12,7 @@ import { heartbeatIn } from './heartbeat.ts';
 import type { ModelNode } from './node.ts';
 import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
+import { ModelLostValues } from './lost-values.ts';
 import { ModelSetWriter } from './set-writer.ts';
 import { isSent } from './streams.ts';
 import { UNIQUE_VIOLATION } from './statements.ts';
@@ -159,9 +160,19 @@ export class ModelLink {
     const sets = new ModelSetWriter(world, statements, writer);
     const onCommit = (parts: readonly TransactionPart[]) => this.#committed(parts, ledger);
     const worker = new ModelApplyWorker({ world, statements, session, writer, sets, onCommit });
+    const lostValues = new ModelLostValues({
+      world,
+      statements,
+      session,
+      provider: this.provider,
+      watermark: () => this.watermark.time,
+      readFromProvider: (key) => this.#readFromProvider(key),
+    });
     for (;;) {
-      yield { ready: () => this.#arrivals.length > 0 };
+      yield { ready: () => this.#arrivals.length > 0 || lostValues.isDue };
       yield* dawdle(world, 0.3, this.#lag);
+      if (lostValues.isDue) yield* lostValues.settle();
+      if (this.#arrivals.length === 0) continue;
       const size = groupSize(this.#arrivals, node.groupLimit(this));
       const lone = size === 1 ? loneRun(this.#arrivals) : [];
       if (lone.length > 0) {
@@ -172,10 +183,13 @@ export class ModelLink {
     }
   }
 
+  /** What the provider has now, once it is on its disk: a crash of the provider must not leave it here alone. */
   *#readFromProvider(key: string): Steps<Row | undefined> {
     yield undefined;
     if (this.isCut) throw CONNECTION_LOST;
     const row = this.provider.latest(key);
+    yield undefined;
+    if (!this.#world.has('read values may be lost by a crash')) this.provider.flush();
     yield undefined;
     return row;
   }

@@ -6,6 +6,7 @@ import { describeRecord } from './describe-record.ts';
 import type { Process, Steps } from './process.ts';
 import {
   Transaction,
+  type LostValue,
   type ModelSession,
   type Row,
   type Tombstone,
@@ -19,6 +20,9 @@ interface Slot {
   /** The transaction that has locked or written the row. */
   holder: Transaction | undefined;
 }
+
+/** What a transaction leaves in tables of the agent's own. */
+type Listed = Pick<WalRecord, 'tombstones' | 'forgotten' | 'lost' | 'settled'>;
 
 /** So many states of a key are kept: more than a statement can be old. */
 const MOST_HISTORY = 64;
@@ -38,6 +42,7 @@ export class ModelServer {
   flushed = 0;
   #slots = new Map<string, Slot>();
   #tombstones: Tombstone[] = [];
+  #lost: LostValue[] = [];
   /** Transactions that hold locks or have ids. */
   readonly open = new Set<Transaction>();
   readonly sessions = new Set<ModelSession>();
@@ -181,7 +186,8 @@ export class ModelServer {
   }
 
   #write(transaction: Transaction): void {
-    const { session, rows, changes, tombstones, forgotten, truncates, hadApplied } = transaction;
+    const { session, rows, changes, tombstones, forgotten, lost, settled, truncates, hadApplied } =
+      transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
@@ -197,6 +203,8 @@ export class ModelServer {
       rows,
       tombstones,
       forgotten,
+      lost,
+      settled,
       truncates,
       hadApplied,
       position,
@@ -221,11 +229,13 @@ export class ModelServer {
     transaction.phase = 'ended';
   }
 
-  #remember({ tombstones, forgotten }: Pick<WalRecord, 'tombstones' | 'forgotten'>): void {
+  #remember({ tombstones, forgotten, lost, settled }: Listed): void {
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
       this.#tombstones = this.#tombstones.filter((one) => !forgotten.includes(one));
     }
+    if (lost.length > 0) this.#lost.push(...lost);
+    if (settled.length > 0) this.#lost = this.#lost.filter((one) => !settled.includes(one));
   }
 
   #release(transaction: Transaction): void {
@@ -293,6 +303,11 @@ export class ModelServer {
     return this.#tombstones;
   }
 
+  /** bdr.lost_value as everybody sees it. */
+  lostValues(): readonly LostValue[] {
+    return this.#lost;
+  }
+
   /** The rows of the table as everybody sees them. */
   rows(): Map<string, Row> {
     const rows = new Map<string, Row>();
@@ -343,6 +358,7 @@ export class ModelServer {
     this.wal.length = this.flushed;
     this.#slots = new Map();
     this.#tombstones = [];
+    this.#lost = [];
     this.#positions.clear();
     for (const [origin, position] of this.#durable) this.#positions.set(origin, position);
     for (const record of this.wal) {

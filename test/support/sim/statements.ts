@@ -199,6 +199,12 @@ export class Statements {
     for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
   }
 
+  /** The rows of the table as a statement of the transaction sees them. */
+  seenRows(transaction: Transaction): Row[] {
+    const { server } = this;
+    return [...server.keys()].flatMap((key) => server.visible(transaction, key, server.seen) ?? []);
+  }
+
   #remove(transaction: Transaction, key: string): void {
     if (!this.#now(transaction, key)) return;
     this.server.lock(transaction, key);
@@ -281,6 +287,15 @@ export class Statements {
   forget(transaction: Transaction, upTo: PgTime): void {
     transaction.forgotten = this.server.tombstones(transaction).filter(({ time }) => time <= upTo);
     if (transaction.forgotten.length > 0) this.server.xidOf(transaction);
+  }
+
+  /** noteLostValueSql: something lost to this row; if another node wrote it, its long value is read again from there. */
+  noteLostValue(transaction: Transaction, { key, origin }: Row): void {
+    if (origin === 0) return;
+    const noted = [...this.server.lostValues(), ...transaction.lost];
+    if (noted.some((one) => one.key === key && one.writer === origin)) return;
+    transaction.lost.push({ key, writer: origin });
+    this.server.xidOf(transaction);
   }
 }
 

@@ -22,6 +22,12 @@ export interface Tombstone {
   readonly writer: Writer;
 }
 
+/** A row of bdr.lost_value: something lost to the row that `writer`, by its origin here, wrote under the key. */
+export interface LostValue {
+  readonly key: string;
+  readonly writer: number;
+}
+
 /** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
 export interface OriginSetup {
   readonly position: Lsn;
@@ -62,6 +68,9 @@ export class Transaction {
   readonly tombstones: Tombstone[] = [];
   /** Tombstones that it has deleted. */
   forgotten: readonly Tombstone[] = [];
+  readonly lost: LostValue[] = [];
+  /** Lost values that it has deleted. */
+  readonly settled: LostValue[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -89,6 +98,8 @@ export interface WalRecord {
   readonly rows: ReadonlyMap<string, Row | undefined>;
   readonly tombstones: readonly Tombstone[];
   readonly forgotten: readonly Tombstone[];
+  readonly lost: readonly LostValue[];
+  readonly settled: readonly LostValue[];
   readonly truncates: boolean;
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */

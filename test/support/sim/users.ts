@@ -16,8 +16,6 @@ export interface Workload {
   readonly hasKeyChanges: boolean;
   readonly hasTruncates: boolean;
   readonly hasUnchangedToast: boolean;
-  /** Updates leave the long value alone in rows of other nodes, too: a gap. */
-  readonly hasToastOfOthers: boolean;
   /** Commits do not wait for the disk. */
   readonly asynchronous: number;
 }
@@ -122,7 +120,7 @@ export class User {
     const v = this.#value();
     let isUnchanged = false;
     const change = (row: Row) => {
-      isUnchanged = this.#leavesLongValue(transaction, row);
+      isUnchanged = this.#workload.hasUnchangedToast && !this.#world.random.chance(0.5);
       return { key: to, v, big: isUnchanged ? row.big : this.#value() };
     };
     let row: Row | undefined;
@@ -146,12 +144,6 @@ export class User {
     yield* this.#node.statements.truncate(transaction);
     const relations = [ITEM];
     this.#log(transaction, { kind: 'truncate', relations, cascade: false, restartIdentity: false });
-  }
-
-  #leavesLongValue(transaction: Transaction, row: Row): boolean {
-    const { hasUnchangedToast, hasToastOfOthers } = this.#workload;
-    if (!hasUnchangedToast || this.#world.random.chance(0.5)) return false;
-    return hasToastOfOthers || row.origin === 0 || this.#node.statements.isOwn(transaction, row);
   }
 
   #log(transaction: Transaction, change: RowChange | TruncateChange): void {

@@ -2,7 +2,7 @@ import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { OriginMap } from '../../../src/apply/writers.ts';
 import { ITEM_TABLE } from '../item-relation.ts';
 import type { Checks } from './checks.ts';
-import type { GapName, MutantName } from './mutants.ts';
+import type { MutantName } from './mutants.ts';
 import type { Random } from './random.ts';
 import type { Processes, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
@@ -17,8 +17,8 @@ export interface World {
   readonly checks: Checks;
   /** Told of each commit, where somebody listens. */
   readonly note: ((text: string) => void) | undefined;
-  /** Whether a rule is switched off, or a gap is asked for. */
-  has(mutant: MutantName | GapName): boolean;
+  /** Whether a rule is switched off. */
+  has(mutant: MutantName): boolean;
 }
 
 /** Now and then a pause of up to `most`. */
