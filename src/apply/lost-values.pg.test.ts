@@ -8,6 +8,7 @@ import {
   providersWriter,
 } from '../../test/support/apply-writers.ts';
 import { startServer } from '../../test/support/servers.ts';
+import { BdrError } from '../base/errors.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { copyLostValues } from '../catalog/lost-values.ts';
@@ -42,6 +43,8 @@ let item: Relation;
 /** What PROVIDER has by now under each key, and how often it was asked. */
 let provider: Map<string, string>;
 let asked: number;
+/** It has no such table any more. */
+let isGone: boolean;
 
 beforeAll(async () => {
   server = await startServer();
@@ -74,6 +77,7 @@ beforeAll(async () => {
     origins: () => origins,
     read: async (_table, sql, params) => {
       asked += 1;
+      if (isGone) throw new BdrError('apply_failed', { message: 'no table', sqlstate: '42P01' });
       // There the table holds what the map says.
       await user.script('TRUNCATE pg_temp.item');
       for (const [key, big] of provider) {
@@ -92,6 +96,7 @@ afterAll(async () => {
 beforeEach(async () => {
   provider = new Map();
   asked = 0;
+  isGone = false;
   await user.script('TRUNCATE public.item, public.short, bdr.lost_value, bdr.tombstone');
 });
 
@@ -263,6 +268,21 @@ describe('a row that is noted', () => {
       { b: 'x', big: 'kept' },
       { b: 'y', big: 'kept' },
     ]);
+  });
+
+  test('is forgotten where its writer has no such table or column any more', async () => {
+    await as('provider', at(100), row('x'));
+    await note('x');
+    isGone = true;
+    await lost.settle(at(1000));
+    expect(await noted()).toEqual([]);
+    await note('x');
+    isGone = false;
+    await user.script('ALTER TABLE pg_temp.item RENAME big TO other');
+    await lost.settle(at(1000));
+    await user.script('ALTER TABLE pg_temp.item RENAME other TO big');
+    expect(await noted()).toEqual([]);
+    expect(await rows()).toMatchObject([{ big: 'kept' }]);
   });
 
   test('is tried again where a user holds it, and forgotten with its table', async () => {

@@ -1,3 +1,4 @@
+import { BdrError } from '../base/errors.ts';
 import { textArray } from '../base/text-array.ts';
 import { ZERO_LSN } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
@@ -13,7 +14,8 @@ import { readDefinitions } from '../catalog/restricted.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
-import type { Session } from '../postgres/session.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import { SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { isLockConflict } from './lock-conflict.ts';
 import { columnParams, keyColumns, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
 import type { PreparedStatements } from './prepared.ts';
@@ -29,6 +31,7 @@ import type { OriginMap } from './writers.ts';
 
 /** So many rows are asked for at once. */
 const MOST_ASKED = 200;
+const GONE: readonly string[] = [SQLSTATE.undefinedTable, SQLSTATE.undefinedColumn];
 
 /** Columns that an UPDATE of a peer may have left out, because it did not change their long values. */
 function longColumns(table: Table): TableColumn[] {
@@ -157,8 +160,7 @@ export class LostValues {
       // One that is none finds nothing.
       keys.map((key) => (key ? keyParams(table, key) : [])),
     );
-    const { schema, name } = table.relation;
-    const rows = await this.#read({ schema, name }, readAmongSql(table, columns), params);
+    const rows = await this.#readRows(table, readAmongSql(table, columns), params);
     const found: (RowValues | undefined)[] = keys.map(() => undefined);
     for (const row of rows) {
       const values: (string | null)[] = table.columns.map(() => null);
@@ -167,6 +169,21 @@ export class LostValues {
       found[Number(row['n']) - 1] = values;
     }
     return found;
+  }
+
+  /** None where the provider has no such table or column any more: what there was is gone. */
+  async #readRows(table: Table, sql: string, params: readonly Param[]) {
+    try {
+      return await this.#read(
+        { schema: table.relation.schema, name: table.relation.name },
+        sql,
+        params,
+      );
+    } catch (error) {
+      const state = error instanceof BdrError ? error.sqlstate : sqlstateOf(error);
+      if (state === undefined || !GONE.includes(state)) throw error;
+      return [];
+    }
   }
 
   /** False where the others have to wait for the next time, too. */
@@ -211,7 +228,10 @@ export class LostValues {
     await this.#onTable.run(table, lockedUpdateSql(table, columns), params);
   }
 
-  /** The time of the row's version, if it is the provider's. Undefined for a row of another node. One without a record was copied by a join, and is older than anything on its way. */
+  /**
+   * The time of the row's version, if it is the provider's. Undefined for a row of another node. One without a record was copied by a
+   * join, and is older than anything on its way.
+   */
   #timeOf({ row }: FoundRow): PgTime | undefined {
     if (row.kind === 'unrecorded') return LONG_AGO;
     if (row.kind === 'own' || !sameNode(row.version.writer.id, this.#provider)) return undefined;

@@ -36,7 +36,7 @@ export function noteParams(relation: string, key: string, writer: NodeId): Param
   return [relation, key, writer.sysid, writer.timeline, writer.dboid];
 }
 
-/** Some of the rows of one table that were noted, whose writer is `node`: each once, and in any order. */
+/** Some of the rows of one table that were noted, whose writer is `node`: each once, by chance, so that none is always behind others. */
 export async function readLostValues(
   session: Session,
   node: NodeId,
@@ -49,10 +49,12 @@ export async function readLostValues(
       FROM bdr.lost_value AS x
       WHERE (x.node_sysid, x.node_timeline, x.node_dboid) = ($1, $2::oid, $3::oid)
         AND x.relation = (
-            SELECT min(y.relation) FROM bdr.lost_value AS y
+            SELECT y.relation FROM bdr.lost_value AS y
             WHERE (y.node_sysid, y.node_timeline, y.node_dboid) = ($1, $2::oid, $3::oid)
+            ORDER BY random() LIMIT 1
         )
       GROUP BY x.relation, x.row_key
+      ORDER BY random()
       LIMIT $4
     `,
     [node.sysid, node.timeline, node.dboid, most],

@@ -68,6 +68,8 @@ type Arrival =
 const MOST_WAITING_BYTES = 8 * 1024 * 1024;
 /** Until something is applied: what is decoded before then keeps the first tables from being looked up, and pays nothing. */
 const FIRST_WAITING_BYTES = 512 * 1024;
+/** Rows are read again no more often. */
+const LOST_VALUES_MS = 1000;
 /** So many arrivals make a backlog, for which waiting for other links may pay. */
 const LEAST_BACKLOG = 20;
 const PATIENCE_MS = 100;
@@ -86,8 +88,9 @@ export class LinkStream {
   readonly #state: LinkState;
   readonly #worker: ApplyWorker;
   readonly #lostValues: LostValues;
-  /** A heartbeat has come since they were looked after. */
+  /** A heartbeat has come since they were looked after, at that time. */
   #lostValuesDue = false;
+  #lostValuesAt = -Infinity;
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
@@ -261,15 +264,21 @@ export class LinkStream {
         await this.#applyParts(signal);
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
       } else await this.#handle(this.#arrivals.take(1)[0]);
-      if (this.#lostValuesDue && !this.#open) {
-        this.#lostValuesDue = false;
-        await this.#lostValues.settle(state.watermark);
-      }
+      await this.#settleLostValues();
       signal.throwIfAborted();
       state.isApplying = false;
       // Silence counts from here: until now nothing was asked for.
       if (state.waitingSince !== undefined) state.waitingSince = performance.now();
     }
+  }
+
+  /** Between two transactions, where a heartbeat has told how far the provider shows what it has sent. */
+  async #settleLostValues(): Promise<void> {
+    const now = performance.now();
+    if (!this.#lostValuesDue || this.#open || now - this.#lostValuesAt < LOST_VALUES_MS) return;
+    this.#lostValuesDue = false;
+    this.#lostValuesAt = now;
+    await this.#lostValues.settle(this.#state.watermark);
   }
 
   async #applyParts(signal: AbortSignal): Promise<void> {

@@ -13,6 +13,7 @@ export const SQLSTATE = {
   invalidAuthorization: '28000',
   insufficientPrivilege: '42501',
   undefinedTable: '42P01',
+  undefinedColumn: '42703',
   undefinedFunction: '42883',
   undefinedObject: '42704',
   duplicateObject: '42710',
