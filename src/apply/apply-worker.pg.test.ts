@@ -34,6 +34,9 @@ let writer: ChangeWriter;
 let sets: SetWriter;
 let worker: ApplyWorker;
 let commits: number;
+let rollbacks: number;
+/** Told while it waits. */
+let onProgress: () => void;
 let lsn = 1000;
 
 beforeAll(async () => {
@@ -60,8 +63,10 @@ beforeAll(async () => {
     onCommit: () => {
       commits += 1;
     },
-    onProgress: () => undefined,
-    onRollback: () => undefined,
+    onProgress: () => onProgress(),
+    onRollback: () => {
+      rollbacks += 1;
+    },
     difficult: new Set<Lsn>(),
   };
   const ahead = new AheadSender(
@@ -79,6 +84,8 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   commits = 0;
+  rollbacks = 0;
+  onProgress = () => undefined;
   await session.script('TRUNCATE public.item, bdr.tombstone, bdr.bdr_conflict_history');
 });
 
@@ -171,6 +178,25 @@ test('a row that a later transaction of the group writes over stays, though the 
 });
 
 // Each description of a table had a batch of its own, and what the sets of both had not taken was written last: the delete too.
+// With several links one of them wants to be alone again and again.
+test('a gate that is closed is waited for, and nothing is taken back or looked at anew for it', async () => {
+  await using other = await openSession(server);
+  await worker.apply([transaction(at(100), filler('a'))]);
+  const known = await tables.seek(ITEM);
+  await other.script('BEGIN; LOCK TABLE bdr.bdr_local_node IN EXCLUSIVE MODE');
+  let tries = 0;
+  onProgress = () => {
+    tries += 1;
+    if (tries === 3) other.script('COMMIT').catch(() => undefined);
+  };
+  await session.script(`SET lock_timeout = '10ms'`);
+  await worker.apply([transaction(at(200), filler('b'))]);
+  await session.script('RESET lock_timeout');
+  expect([tries, commits, rollbacks]).toEqual([expect.any(Number), 2, 0]);
+  expect(tries).toBeGreaterThanOrEqual(3);
+  expect(await tables.seek(ITEM)).toBe(known);
+});
+
 test('a table that is described anew within a group keeps the order of its changes', async () => {
   const described: Relation = { ...ITEM };
   await tables.find(ITEM);

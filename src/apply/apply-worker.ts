@@ -2,8 +2,9 @@ import { assert } from '../base/assert.ts';
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import type { Lsn } from '../base/lsn.ts';
+import type { PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
-import { enterApplyGate } from '../catalog/apply-gate.ts';
+import { enterApplyGate, type GateAnswer } from '../catalog/apply-gate.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
@@ -62,6 +63,8 @@ const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 const LEAST_FOR_SETS = 20;
 /** From so many statements on a batch is sent. */
 const ENOUGH_FOR_BATCH = 128;
+/** Between two tries at a gate that is closed, and up to twice as long. */
+const GATE_CLOSED_MS = 5;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
 export const ENOUGH_FOR_SET = 5000;
@@ -387,11 +390,16 @@ export class ApplyWorker {
    * commit time, so that a local write that follows gets a greater version than what it overwrites (DESIGN 4.7).
    */
   async #enter(current: Current): Promise<void> {
-    const { applyDelayMs, maxClockSkewMs, onProgress, signal } = this.#options;
+    const { applyDelayMs, maxClockSkewMs, onProgress, random, signal } = this.#options;
     const due = dueTime(current.parts ?? [], applyDelayMs);
     for (;;) {
       signal.throwIfAborted();
-      const gate = await enterApplyGate(this.#session, due, this.#writer.mustBeAlone);
+      const gate = await this.#tryGate(due);
+      if (gate === 'closed') {
+        onProgress();
+        await pause(GATE_CLOSED_MS * (1 + random()), signal);
+        continue;
+      }
       if (!gate) {
         throw new BdrError('invalid_membership', { message: 'BDR was removed from this node' });
       }
@@ -410,6 +418,20 @@ export class ApplyWorker {
       }
       onProgress();
       await pause(Math.min(earlyMs, 1000), signal);
+    }
+  }
+
+  /**
+   * The gate is closed while another link waits to be alone, and is. That says nothing about tables, and there is nothing to take back:
+   * it is tried again soon.
+   */
+  async #tryGate(due: PgTime): Promise<GateAnswer | undefined | 'closed'> {
+    try {
+      return await enterApplyGate(this.#session, due, this.#writer.mustBeAlone);
+    } catch (error) {
+      if (this.#session.lost.aborted || !isLockConflict(error)) throw error;
+      await this.#session.script('ROLLBACK');
+      return 'closed';
     }
   }
 

@@ -197,8 +197,10 @@ export class SetWriter {
       // Before the rows are looked for: in a long transaction it has moved on since the beginning.
       const limit = this.#writer.groupLimit();
       const left = await send();
-      const taken = left.length > 0 ? changes.filter((change) => !left.includes(change)) : changes;
-      const open = taken.filter(({ context }) => context.commitTime > limit);
+      const isLeft = new Set(left);
+      const open = changes.filter(
+        (change) => !isLeft.has(change) && change.context.commitTime > limit,
+      );
       if (open.length > 0) {
         await this.#writer.tombstones.add(table, keysOf(table, open), this.#provider);
       }
