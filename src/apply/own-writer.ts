@@ -6,11 +6,11 @@ import { pause } from '../base/wait.ts';
 import { enterApplyGate, openApplyTransactions, type GateAnswer } from '../catalog/apply-gate.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
-import type { Session } from '../postgres/session.ts';
+import type { Param, Session } from '../postgres/session.ts';
 import { BelowTombstones } from './below-tombstones.ts';
 import { DeletedElsewhere } from './deleted-elsewhere.ts';
 import { withReplicaIdentity } from './identity.ts';
-import { LocalRows } from './local-rows.ts';
+import { keyColumns, keyParams, LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import { noteRowsOfOthers } from './lost-values.ts';
 import type { OwnBatch, OwnChanges, Removed } from './own-batch.ts';
@@ -214,7 +214,7 @@ export class OwnWriter {
   async #removeSlippedIn(table: Table, deleted: readonly Removed[]): Promise<void> {
     const writer = this.#origins().local;
     const keys = {
-      columns: keysOf(table, deleted).columns,
+      columns: soughtColumns(table, deleted),
       at: (index: number) => deleted[index] && readValues(deleted[index].old),
     };
     await this.#below.removeAmong(table, keys, 'others', (index) => {
@@ -251,6 +251,15 @@ export class OwnWriter {
     }
     if (!isLockConflict(error)) throw error;
   }
+}
+
+/** As values of a statement: what is read with the rights of the table's owner has them as text. */
+function soughtColumns(table: Table, removed: readonly Removed[]): readonly Param[] {
+  if (table.role === undefined) return keysOf(table, removed).columns;
+  return keyColumns(
+    table,
+    removed.map(({ old }) => keyParams(table, readValues(old))),
+  );
 }
 
 function keysOf(table: Table, removed: readonly Removed[]): KeyArrays {

@@ -148,10 +148,10 @@ export class LinkService {
     });
     await this.#waitWhilePaused(bookkeeping, signal);
     const origin = originName(this.#link);
-    await using apply = await this.#openApplySession('apply', signal, (session) =>
-      setUpOrigin(session, origin),
-    );
-    this.#context.onApplySession();
+    await using apply = await this.#openApplySession('apply', signal, async (session) => {
+      this.#context.onApplySession();
+      await setUpOrigin(session, origin);
+    });
     const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
     this.#state.applyPid = apply.pid;
     // While the provider is asked.
