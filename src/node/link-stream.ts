@@ -1,60 +1,30 @@
-import { Ahead } from '../apply/ahead.ts';
-import { AheadSender } from '../apply/ahead-sender.ts';
-import type { ApplyOptions } from '../apply/apply-options.ts';
-import { ApplyWorker } from '../apply/apply-worker.ts';
-import { EarlyApply, type EarlySession } from '../apply/early-apply.ts';
+import type { ApplyWorker } from '../apply/apply-worker.ts';
+import type { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
-import { LentOrigin } from '../apply/lent-origin.ts';
-import { LostValues } from '../apply/lost-values.ts';
-import { readFromProvider, untilSeen } from '../apply/provider-values.ts';
-import { SetWriter } from '../apply/set-writer.ts';
+import type { LostValues } from '../apply/lost-values.ts';
 import { isOwn } from '../apply/table.ts';
-import { TableMap } from '../apply/table-map.ts';
 import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
-import { ChangeWriter } from '../apply/writer.ts';
 import { Seen } from '../apply/writers.ts';
 import { assert } from '../base/assert.ts';
 import { BoundedQueue } from '../base/bounded-queue.ts';
 import { formatLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
-import { pause, type Wakeup } from '../base/wait.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
+import { pause } from '../base/wait.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
 import { temporaryDir } from '../config/paths.ts';
-import { sameNode } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
-import type { ReplicationSession } from '../postgres/replication-session.ts';
-import type { Session } from '../postgres/session.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
-import type { AckLedger } from '../receive/ack-ledger.ts';
-import type { MessageGuard } from '../receive/message-guard.ts';
 import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
+import type { LinkConnections } from './link-connections.ts';
 import type { LinkContext } from './link-context.ts';
 import { linkLog } from './link-log.ts';
 import type { LinkState } from './link-state.ts';
-
-/** One life of a link's connections, once they are open. */
-export interface LinkConnections {
-  readonly stream: ReplicationSession;
-  /** Applies; has the link's origin. */
-  readonly apply: Session;
-  /** The name of that. */
-  readonly origin: string;
-  /** Opens another session as `apply`, with an origin of its own, for what is applied early. */
-  readonly openEarly: () => Promise<Pick<EarlySession, 'session' | 'origin'>>;
-  /** Reads from the provider what its stream leaves out. */
-  readonly peer: Session;
-  readonly ledger: AckLedger;
-  /** Knows the provider's own messages. */
-  readonly guard: MessageGuard;
-  readonly maxClockSkewMs: number;
-  /** Raised when there is something new to acknowledge. */
-  readonly feedback: Wakeup;
-  readonly signal: AbortSignal;
-}
+import { createLinkWorkers } from './link-workers.ts';
 
 /** What has arrived and waits to be applied, in the order of the stream. */
 type Arrival =
@@ -88,8 +58,7 @@ export class LinkStream {
   readonly #state: LinkState;
   readonly #worker: ApplyWorker;
   readonly #lostValues: LostValues;
-  /** A heartbeat has come since they were looked after, at that time. */
-  #lostValuesDue = false;
+  /** They were looked after then. */
   #lostValuesAt = -Infinity;
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
@@ -113,18 +82,17 @@ export class LinkStream {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
-    const { apply, peer } = connections;
-    const { tables, writer } = this.#createWriter(apply);
-    this.#worker = this.#createWorker(tables, writer);
-    this.#lostValues = new LostValues({
-      session: apply,
-      tables,
-      statements: writer.statements,
-      provider: context.provider.id,
-      origins: context.origins,
-      read: (table, sql, params) => readFromProvider(peer, table, sql, params),
+    const { worker, early, lostValues } = createLinkWorkers(context, connections, state, {
+      onCommit: (parts) => this.#countCommit(parts),
+      onRollback: () => {
+        state.rollbacks += 1;
+        // What is applied early may be in the way, and waits for nobody. A failure is seen by who uses its session next.
+        this.#early.giveUp('another transaction could not be applied').catch(() => undefined);
+      },
     });
-    this.#earlyApply = this.#createEarlyApply();
+    this.#worker = worker;
+    this.#lostValues = lostValues;
+    this.#earlyApply = early;
     const { skip, skipRequest } = context.record;
     this.#skips = new SkipFilter(skipRequest?.upto);
     this.#early = new EarlyStream(
@@ -272,13 +240,13 @@ export class LinkStream {
     }
   }
 
-  /** Between two transactions, where a heartbeat has told how far the provider shows what it has sent. */
+  /** Between two transactions. To be called often. */
   async #settleLostValues(): Promise<void> {
     const now = performance.now();
-    if (!this.#lostValuesDue || this.#open || now - this.#lostValuesAt < LOST_VALUES_MS) return;
-    this.#lostValuesDue = false;
+    const { watermark } = this.#state;
+    if (this.#open || watermark === LONG_AGO || now - this.#lostValuesAt < LOST_VALUES_MS) return;
     this.#lostValuesAt = now;
-    await this.#lostValues.settle(this.#state.watermark);
+    await this.#lostValues.settle(watermark);
   }
 
   async #applyParts(signal: AbortSignal): Promise<void> {
@@ -417,83 +385,8 @@ export class LinkStream {
   #hearAll(changes: readonly Change[]): void {
     for (const change of changes) {
       const heartbeat = isHeartbeat(change) && parseHeartbeat(change.content);
-      if (!heartbeat) continue;
-      this.#state.handled(heartbeat);
-      this.#lostValuesDue = true;
+      if (heartbeat) this.#state.handled(heartbeat);
     }
-  }
-
-  #createWorker(tables: TableMap, writer: ChangeWriter): ApplyWorker {
-    const { apply, maxClockSkewMs, signal } = this.#connections;
-    const { provider, random, applyDelayMs } = this.#context;
-    const providerOrigin = this.#providerOrigin();
-    const sets = new SetWriter({ session: apply, writer, provider: provider.id, providerOrigin });
-    const statements = new Ahead({ tables, writer, provider: provider.id, providerOrigin });
-    const options: ApplyOptions = {
-      signal,
-      random,
-      applyDelayMs,
-      maxClockSkewMs,
-      difficult: this.#state.difficult,
-      onBegin: ({ xid, commitLsn, commitTime }) => {
-        this.#state.applying = { xid, commitLsn, commitTime };
-      },
-      onCommit: (parts) => this.#countCommit(parts),
-      onProgress: () => {
-        this.#state.progressAt = performance.now();
-      },
-      onRollback: () => {
-        this.#state.rollbacks += 1;
-        // What is applied early may be in the way, and waits for nobody. A failure is seen by who uses its session next.
-        this.#early.giveUp('another transaction could not be applied').catch(() => undefined);
-      },
-    };
-    const ahead = new AheadSender(apply, tables, writer, statements, options);
-    return new ApplyWorker(apply, tables, writer, sets, ahead, options);
-  }
-
-  #createEarlyApply(): EarlyApply {
-    const { apply, origin, openEarly, signal } = this.#connections;
-    return new EarlyApply({
-      open: async () => {
-        const early = await openEarly();
-        return { ...early, ...this.#createWriter(early.session) };
-      },
-      linkOrigin: new LentOrigin(apply, origin),
-      provider: this.#context.provider.id,
-      providerOrigin: this.#providerOrigin(),
-      signal,
-    });
-  }
-
-  #providerOrigin(): number {
-    const { origins, provider } = this.#context;
-    const known = [...origins().providers].find(([, { id }]) => sameNode(id, provider.id));
-    assert(known !== undefined, 'a link that runs has an origin');
-    return known[0];
-  }
-
-  #createWriter(session: Session): { tables: TableMap; writer: ChangeWriter } {
-    const { peer, signal } = this.#connections;
-    const { provider, origins, nodes, groupLimit, history } = this.#context;
-    const tables = new TableMap(session);
-    const writer = new ChangeWriter({
-      session,
-      tables,
-      provider: { id: provider.id, sequence: provider.sequence },
-      providerOrigin: this.#providerOrigin(),
-      origins,
-      otherNodes: () =>
-        nodes()
-          .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
-          .map(({ id }) => id),
-      readFromProvider: (table, sql, key) => readFromProvider(peer, table, sql, key),
-      untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
-      groupLimit,
-      counts: this.#state.applyCounts,
-      history,
-    });
-    return { tables, writer };
   }
 }
 
