@@ -1,5 +1,6 @@
-import { copyBytes, viewOf } from '../base/copy-bytes.ts';
-import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { ByteWriter } from '../base/bytes.ts';
+import { copyBytes, viewOf, Views } from '../base/copy-bytes.ts';
+import type { PgTime } from '../base/pg-time.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 
 const SMALLINT_OID = 21;
@@ -7,9 +8,6 @@ const TEXT_OID = 25;
 const TIMESTAMPTZ_OID = 1184;
 /** Dimensions, flags, element type; then of the one dimension: length, lower bound. Four bytes each. */
 const HEADER_BYTES = 20;
-/** The high half of the least int64, which is how the server keeps `-infinity`. */
-const MINUS_INFINITY_HIGH = -0x8000_0000;
-const HIGH = 0x1_0000_0000;
 
 /**
  * One column of many rows as a binary `text[]`, the parameter of a set statement. On the wire a value has its length before it,
@@ -26,19 +24,17 @@ export function columnArray(rows: readonly Tuple[], column: number): Buffer {
   }
   const array = arrayOf(TEXT_OID, rows.length, hasNull, bytes);
   const target = viewOf(array);
-  let buffer: Buffer | undefined;
-  let source = target;
+  const views = new Views();
   let at = HEADER_BYTES;
   for (const row of rows) {
-    if (row.buffer !== buffer) {
-      buffer = row.buffer;
-      source = viewOf(buffer);
-    }
     const from = row.offset(column);
     if (from < 0) {
       target.setInt32(at, -1);
       at += 4;
-    } else at = copyBytes(source, from - 4, from + row.length(column), target, at);
+    } else {
+      const end = from + row.length(column);
+      at = copyBytes(views.of(row.buffer), from - 4, end, target, at);
+    }
   }
   return array;
 }
@@ -73,17 +69,10 @@ export function smallintArray(numbers: readonly number[]): Buffer {
 
 /** Moments as a binary `timestamptz[]`. */
 export function timeArray(times: readonly PgTime[]): Buffer {
-  const array = arrayOf(TIMESTAMPTZ_OID, times.length, 0, HEADER_BYTES + times.length * 12);
-  const target = viewOf(array);
-  let at = HEADER_BYTES;
-  for (const time of times) {
-    const high = time === LONG_AGO ? MINUS_INFINITY_HIGH : Math.floor(time / HIGH);
-    target.setInt32(at, 8);
-    target.setInt32(at + 4, high);
-    target.setUint32(at + 8, time === LONG_AGO ? 0 : time - high * HIGH);
-    at += 12;
-  }
-  return array;
+  const array = new ByteWriter(HEADER_BYTES + times.length * 12);
+  array.bytes(arrayOf(TIMESTAMPTZ_OID, times.length, 0, HEADER_BYTES));
+  for (const time of times) array.int32(8).pgTime(time);
+  return array.toBuffer();
 }
 
 function arrayOf(type: number, length: number, hasNull: number, bytes: number): Buffer {

@@ -77,18 +77,14 @@ export class BelowTombstones {
       const { version } = row;
       if (sameNode(version.writer.id, tombstone.writer.id)) continue;
       if (compareVersions(version, tombstone) > 0) {
-        await this.#noteLost(table, key, version);
+        // It came before the deletion was known here, and what was deleted may be what it left long values of.
+        const { id } = version.writer;
+        await noteLostValue(this.#statements, table, key, id, this.#origins());
         continue;
       }
       if (this.#history.isKept) await this.#record(table, key, found, version, tombstone);
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
-  }
-
-  /** The row came before the deletion was known here, and what was deleted may be what it left long values of. */
-  async #noteLost(table: Table, key: RowValues, { writer }: Version): Promise<void> {
-    if (sameNode(writer.id, this.#origins().local.id)) return;
-    await noteLostValue(this.#statements, table, key, writer.id);
   }
 
   async #record(

@@ -1,4 +1,4 @@
-import { viewOf } from '../base/copy-bytes.ts';
+import { viewOf, Views } from '../base/copy-bytes.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 
 const TAB = 0x09;
@@ -23,14 +23,10 @@ export function copyText(rows: readonly Tuple[], columns: readonly number[]): Bu
   for (const { start, end } of rows) most += 2 * (end - start) + 2 * columns.length + 1;
   const text = Buffer.allocUnsafe(most);
   const target = viewOf(text);
-  let buffer: Buffer | undefined;
-  let source = target;
+  const views = new Views();
   let at = 0;
   for (const row of rows) {
-    if (row.buffer !== buffer) {
-      buffer = row.buffer;
-      source = viewOf(buffer);
-    }
+    const source = views.of(row.buffer);
     for (const column of columns) {
       const from = row.offset(column);
       if (from < 0) {

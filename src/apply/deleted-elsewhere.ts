@@ -91,7 +91,7 @@ export class DeletedElsewhere {
 
   async #lookInto(table: Table, remembered: readonly RememberedKey[]): Promise<void> {
     const keys = remembered
-      .map(({ key }) => valuesOfStored(table, JSON.parse(key) as (string | null)[]))
+      .map(({ key }) => valuesOfStored(table, key))
       .filter((key) => key !== undefined);
     const sought = {
       columns: keyColumns(

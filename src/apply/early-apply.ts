@@ -40,8 +40,8 @@ interface Workers extends EarlySession {
 
 /**
  * Applies a large transaction while it arrives, before it has committed on the provider (DESIGN 3.3), on a session of its own, beside
- * other transactions of the link; it is committed in its turn, under the link's origin. That only saves time: what arrives is kept as well, and giving up, at any moment and for
- * any reason, is to roll back and to apply it from there once it has committed.
+ * other transactions of the link; it is committed in its turn, under the link's origin. That only saves time: what arrives is kept as
+ * well, and giving up, at any moment and for any reason, is to roll back and to apply it from there once it has committed.
  *
  * Its commit time is not known yet, so what depends on the exact time gives up. Each part brings a time that the commit's will be
  * greater than: a row that is older than that is certainly older than the change. Whether it was so is looked at at the commit.

@@ -1,7 +1,7 @@
 import { BdrError } from '../base/errors.ts';
-import { textArray } from '../base/text-array.ts';
 import { ZERO_LSN } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { textArray } from '../base/text-array.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
 import {
   forgetLostValue,
@@ -23,7 +23,7 @@ import type { ReadFromProvider } from './provider-values.ts';
 import type { RowValues } from './row-values.ts';
 import { keysOfOthersSql, lockedUpdateSql, readAmongSql } from './statements.ts';
 import { storedKey, valuesOfStored } from './stored-keys.ts';
-import type { Table, TableColumn } from './table.ts';
+import { rowWith, type Table, type TableColumn } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
@@ -48,17 +48,18 @@ function mayLoseValues(table: Table): boolean {
 }
 
 /**
- * Notes that a change has lost to a row of `writer`, a node other than this one, inside the transaction in which it was met: an
- * update that left out a long value may have made that row, over the very change that lost. Where it came first, the value was kept
- * from what was here then (DESIGN 4.2, rule 9).
+ * Notes that a change has lost to a row of `writer`, inside the transaction in which it was met: an update that left out a long value
+ * may have made that row, over the very change that lost. Where it came first, the value was kept from what was here then (DESIGN
+ * 4.2, rule 9). Not of this node itself: what its own users write is whole.
  */
 export async function noteLostValue(
   statements: PreparedStatements,
   table: Table,
   values: RowValues,
   writer: NodeId,
+  { local }: OriginMap,
 ): Promise<void> {
-  if (!mayLoseValues(table)) return;
+  if (sameNode(writer, local.id) || !mayLoseValues(table)) return;
   const key = textArray(storedKey(table, values));
   await statements.run(noteLostValueSql, noteParams(table.local.oid, key, writer));
 }
@@ -83,11 +84,8 @@ export async function noteRowsOfOthers(
   for (const row of rows) {
     const writer = origins.providers.get(Number(row['origin']))?.id;
     if (!writer || (except && sameNode(writer, except))) continue;
-    const key: (string | null)[] = table.columns.map(() => null);
-    for (const [index, { position }] of table.key.columns.entries()) {
-      key[position] = row[`c${index}`] ?? null;
-    }
-    await noteLostValue(statements, table, key, writer);
+    const key = rowWith(table, table.key.columns, (index) => row[`c${index}`]);
+    await noteLostValue(statements, table, key, writer, origins);
   }
 }
 
@@ -132,9 +130,7 @@ export class LostValues {
     if (!first) return;
     this.#tables.defined(await readDefinitions(this.#session));
     const table = await this.#table(first.relation);
-    const keys = noted.map(
-      ({ key }) => table && valuesOfStored(table, JSON.parse(key) as (string | null)[]),
-    );
+    const keys = noted.map(({ key }) => table && valuesOfStored(table, key));
     const asked = table ? await this.#ask(table, keys) : [];
     for (const [index, note] of noted.entries()) {
       const row = asked[index];
@@ -163,10 +159,7 @@ export class LostValues {
     const rows = await this.#readRows(table, readAmongSql(table, columns), params);
     const found: (RowValues | undefined)[] = keys.map(() => undefined);
     for (const row of rows) {
-      const values: (string | null)[] = table.columns.map(() => null);
-      for (const [index, { position }] of columns.entries())
-        values[position] = row[`c${index}`] ?? null;
-      found[Number(row['n']) - 1] = values;
+      found[Number(row['n']) - 1] = rowWith(table, columns, (index) => row[`c${index}`]);
     }
     return found;
   }

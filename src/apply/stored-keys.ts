@@ -1,6 +1,6 @@
 import { keyParams } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
-import type { Table, TableColumn } from './table.ts';
+import { rowWith, type Table, type TableColumn } from './table.ts';
 
 /**
  * Keys as the tables of bdr keep them (bdr.tombstone, bdr.lost_value): the values as text, in the order of the columns' names, which
@@ -18,14 +18,13 @@ export function storedKey(table: Table, values: RowValues): (string | null)[] {
   );
 }
 
-/** A row of which only the key has values. Undefined where the table had another key then: there is nothing to compare with. */
-export function valuesOfStored(
-  table: Table,
-  key: readonly (string | null)[],
-): RowValues | undefined {
+/**
+ * A row of which only the key has values, from such a key as a JSON array. Undefined where the table had another key then: there is
+ * nothing to compare with.
+ */
+export function valuesOfStored(table: Table, key: string): RowValues | undefined {
   const columns = storedOrder(table);
-  if (key.length !== columns.length) return undefined;
-  const values: (string | null)[] = table.columns.map(() => null);
-  for (const [index, { position }] of columns.entries()) values[position] = key[index] ?? null;
-  return values;
+  const stored = JSON.parse(key) as (string | null)[];
+  if (stored.length !== columns.length) return undefined;
+  return rowWith(table, columns, (index) => stored[index]);
 }

@@ -130,6 +130,17 @@ export function sameKey(table: Table, old: RowValues, row: RowValues): boolean {
   return table.key.columns.every(({ position }) => sameValue(old[position], row[position]));
 }
 
+/** A row of which only some columns have values; `valueOf` is asked by their places in `columns`. */
+export function rowWith(
+  table: Table,
+  columns: readonly TableColumn[],
+  valueOf: (index: number) => string | null | undefined,
+): RowValues {
+  const values: (string | null)[] = table.columns.map(() => null);
+  for (const [index, { position }] of columns.entries()) values[position] = valueOf(index) ?? null;
+  return values;
+}
+
 /** A row of which only the key is kept. */
 export function keyOnly({ key }: Table, values: RowValues): RowValues {
   return values.map((value, position) =>

@@ -22,9 +22,9 @@ import { fastDelete, fastInsert, fastUpdate, sentIn } from './fast-statements.ts
 import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
+import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
-import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
@@ -380,7 +380,10 @@ export class ChangeWriter {
   ): Promise<ConflictAction> {
     switch (action) {
       case 'skip':
-        if (found) await this.#noteLost(table, old, found);
+        if (found?.row.kind === 'versioned') {
+          const { id } = found.row.version.writer;
+          await noteLostValue(this.statements, table, old, id, this.#origins());
+        }
         return 'skip';
       case 'as-insert':
         return values ? this.#insert(table, values, context) : 'skip';
@@ -389,15 +392,6 @@ export class ChangeWriter {
         if (values) return this.#overwrite(table, old, values, found, context);
         await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
         return 'delete';
-    }
-  }
-
-  /** A change of the provider has lost to a row. What this node's own users write is whole. */
-  async #noteLost(table: Table, key: RowValues, { row }: FoundRow): Promise<void> {
-    if (row.kind !== 'versioned') return;
-    const { id } = row.version.writer;
-    if (!sameNode(id, this.#origins().local.id)) {
-      await noteLostValue(this.statements, table, key, id);
     }
   }
 

@@ -6,6 +6,20 @@ export function viewOf(buffer: Uint8Array): DataView {
   return new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
 }
 
+/** Views of buffers of which many are asked for in a row, as of rows that arrived together: one is made for each change of buffer. */
+export class Views {
+  #buffer: Uint8Array = new Uint8Array(0);
+  #view = viewOf(this.#buffer);
+
+  of(buffer: Uint8Array): DataView {
+    if (buffer !== this.#buffer) {
+      this.#buffer = buffer;
+      this.#view = viewOf(buffer);
+    }
+    return this.#view;
+  }
+}
+
 /**
  * Copies the bytes of `source` from `from` to `to` into `target` at `at`; returns where they end there. For values of rows, which
  * are mostly short: word by word that takes a third of the time that `Buffer.copy` takes for a hundred bytes.

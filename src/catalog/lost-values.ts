@@ -1,15 +1,12 @@
-import type { Param, Session } from '../postgres/session.ts';
 import type { NodeId } from '../model/node.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import type { RememberedKey } from './tombstones.ts';
 
 /**
  * SQL on bdr.lost_value: rows whose long values may be those of another row, to be read again from the node that wrote them (DESIGN
  * 4.2, rule 9). Keys stand there as in bdr.tombstone.
  */
-export interface LostValue {
-  /** OID of the local table. */
-  readonly relation: string;
-  /** A JSON array of the key's values as text, in the order of the columns' names. */
-  readonly key: string;
+export interface LostValue extends RememberedKey {
   /** Where the notes of this row stand. */
   readonly notes: string;
 }

@@ -111,7 +111,7 @@ export function ownership({ oid }: TombstoneTable, writer: NodeId): Param[] {
   return [oid, writer.sysid, writer.timeline, writer.dboid];
 }
 
-/** A key that a deletion is remembered of. */
+/** A key that something is remembered of. */
 export interface RememberedKey {
   /** OID of the local table. */
   readonly relation: string;

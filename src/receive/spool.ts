@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { open, unlink, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
-import { copyBytes, viewOf } from '../base/copy-bytes.ts';
+import { copyBytes, viewOf, Views } from '../base/copy-bytes.ts';
 import { BdrError, messageOf } from '../base/errors.ts';
 
 /** Written at once: also what a spool keeps in memory at most that is never written, because it stays small. */
@@ -32,9 +32,7 @@ export class Spool implements AsyncDisposable {
   /** What has not been handed to the disk yet. */
   #block = Buffer.allocUnsafe(BLOCK_BYTES);
   #view = viewOf(this.#block);
-  /** Of the record that was added last: the next one mostly lies in the same buffer. */
-  #source: Buffer = this.#block;
-  #sourceView = this.#view;
+  readonly #sources = new Views();
   #filled = 0;
   /** How much was handed to the disk. */
   #sent = 0;
@@ -55,12 +53,9 @@ export class Spool implements AsyncDisposable {
   append(buffer: Buffer, start: number, end: number): void {
     const bytes = LENGTH_BYTES + end - start;
     if (this.#filled + bytes > this.#block.length) this.#send(Math.max(bytes, BLOCK_BYTES));
-    if (buffer !== this.#source) {
-      this.#source = buffer;
-      this.#sourceView = viewOf(buffer);
-    }
     this.#view.setUint32(this.#filled, end - start);
-    copyBytes(this.#sourceView, start, end, this.#view, this.#filled + LENGTH_BYTES);
+    const source = this.#sources.of(buffer);
+    copyBytes(source, start, end, this.#view, this.#filled + LENGTH_BYTES);
     this.#filled += bytes;
   }
 
