@@ -1,5 +1,5 @@
 import { until } from '../../src/demo/until.ts';
-import { HAS_LOOKED_BELOW, HAS_READ_OWN_LOG } from '../support/settled.ts';
+import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG } from '../support/settled.ts';
 import type { ChaosNode } from './chaos-node.ts';
 
 export interface SettleOptions {
@@ -43,6 +43,10 @@ export async function settle(
       () => isDone(HAS_LOOKED_BELOW),
       { deadlineMs: left(), signal },
     );
+    await until(`${node.name} reads lost values again`, () => isDone(HAS_READ_AGAIN), {
+      deadlineMs: left(),
+      signal,
+    });
   }
 }
 

@@ -5,7 +5,7 @@ import pg from 'pg';
 import { expect } from 'vitest';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
 import { startServer } from './servers.ts';
-import { HAS_LOOKED_BELOW, HAS_READ_OWN_LOG } from './settled.ts';
+import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG } from './settled.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -176,6 +176,14 @@ export class TestNode {
     });
   }
 
+  /** Returns when the node has read again all long values that it may have lost. */
+  async readAgain(): Promise<void> {
+    await until(`${this.name} to have read lost values again`, async () => {
+      const [row] = await this.sql(HAS_READ_AGAIN);
+      return row?.[0] === true;
+    });
+  }
+
   /** Returns when all that was committed here is applied everywhere. */
   async applied(timeout = '180s'): Promise<void> {
     await this.sql(`SELECT bdr.bdr_wait_for_apply('${timeout}')`);
@@ -274,6 +282,7 @@ export class Cluster implements AsyncDisposable {
     for (const [index, node] of nodes.entries()) {
       await node.ownLogRead(ends[index] ?? '0/0');
       await node.lookedBelow();
+      await node.readAgain();
     }
   }
 

@@ -15,3 +15,8 @@ export const HAS_LOOKED_BELOW = /* sql */ `
           WHERE (t.node_sysid, t.node_timeline, t.node_dboid) <> (l.node_sysid, l.node_timeline, l.node_dboid)
       ), true) AS done
 `;
+
+/** Whether no row is left whose long values are to be read again. Asked last: what the other two ask for may find some. */
+export const HAS_READ_AGAIN = /* sql */ `
+  SELECT NOT EXISTS (SELECT FROM bdr.lost_value) AS done
+`;
