@@ -67,7 +67,7 @@ async function listTables(session: Session): Promise<QualifiedName[]> {
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence = 'p'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr')
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
     ORDER BY 1, 2
   `);
 }
