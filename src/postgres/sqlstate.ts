@@ -6,6 +6,7 @@ export const SQLSTATE = {
   connectionFailure: '08006',
   featureNotSupported: '0A000',
   invalidParameterValue: '22023',
+  foreignKeyViolation: '23503',
   uniqueViolation: '23505',
   serializationFailure: '40001',
   deadlockDetected: '40P01',

@@ -64,3 +64,32 @@ test('a function that a dump makes behind the rows runs for no definition after 
     { prosrc: BODY },
   ]);
 });
+
+test('a foreign key that rows of the source break says how they are found', async () => {
+  const restore = new SchemaRestore(
+    [
+      entry(
+        'pre-data',
+        'TABLE',
+        'CREATE TABLE app.p (id integer PRIMARY KEY); CREATE TABLE app.c (p integer)',
+      ),
+    ],
+    [
+      entry(
+        'post-data',
+        'FK CONSTRAINT',
+        'ALTER TABLE app.c ADD CONSTRAINT of_p FOREIGN KEY (p) REFERENCES app.p',
+      ),
+    ],
+  );
+  await using first = await openSession(server);
+  await restore.beforeRows(first, new Set());
+  await session.script('INSERT INTO app.c VALUES (5)');
+  await using second = await openSession(server);
+  await expect(restore.afterRows(second, options)).rejects.toMatchObject({
+    code: 'schema_copy_failed',
+    sqlstate: '23503',
+    detail: 'Key (p)=(5) is not present in table "p".',
+    hint: expect.stringContaining('SELECT * FROM bdr.bdr_orphans() on the source') as string,
+  });
+});

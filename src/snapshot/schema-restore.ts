@@ -3,7 +3,7 @@ import { displayName } from '../base/names.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import type { Session } from '../postgres/session.ts';
 import { mayBeCode, ShelvedCode } from '../postgres/shelved-code.ts';
-import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { readUserCode } from '../postgres/user-code.ts';
 import type { ListedTable } from './copy-table.ts';
 import type { DumpEntry } from './dump-archive.ts';
@@ -94,6 +94,13 @@ async function restoreAll(
   }
 }
 
+const AVAILABLE_HINT =
+  'Extensions, collations and the like must be available on this server as on the source. The agent tries again.';
+
+/** The source holds such rows since apply does not check foreign keys; here the constraint is made anew, and looks at all rows. */
+const ORPHANS_HINT =
+  'SELECT * FROM bdr.bdr_orphans() on the source lists such rows, which conflicts may leave. Delete them there, or insert what they refer to. The agent tries again.';
+
 async function restore(target: Session, entry: DumpEntry, code?: ShelvedCode): Promise<void> {
   await code?.beforeMaking(entry.type);
   try {
@@ -103,7 +110,7 @@ async function restore(target: Session, entry: DumpEntry, code?: ShelvedCode): P
     throw new BdrError('schema_copy_failed', {
       message: `could not restore ${entry.type} ${entry.schema ? `${entry.schema}.` : ''}${entry.name}: ${messageOf(error)}`,
       detail: detailOf(error),
-      hint: 'Extensions, collations and the like must be available on this server as on the source. The agent tries again.',
+      hint: hasSqlstate(error, SQLSTATE.foreignKeyViolation) ? ORPHANS_HINT : AVAILABLE_HINT,
       sqlstate: sqlstateOf(error),
       cause: error,
     });
