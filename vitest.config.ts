@@ -1,10 +1,21 @@
 import { defineConfig } from 'vitest/config';
 
+interface Group {
+  readonly maxWorkers: number;
+  readonly sequence: { readonly groupOrder: number };
+}
+
+/** Files that start no more than a server run two at a time, before the others. */
+const SMALL: Group = { maxWorkers: 2, sequence: { groupOrder: 0 } };
+/** One file at a time: each starts servers and agents enough for two cores, and deadlines would measure the neighbours. */
+const LARGE: Group = { maxWorkers: 1, sequence: { groupOrder: 1 } };
+
 // What a test needs is in its name: nobody starts a server by accident (docs/style.md).
-const project = (name: string, include: string[], timeoutMs: number) => ({
+const project = (name: string, include: string[], timeoutMs: number, group: Group) => ({
   test: {
     name,
     include,
+    ...group,
     exclude:
       name === 'unit'
         ? ['**/*.pg.test.ts', '**/*.chaos.test.ts', 'node_modules/**', 'dist/**']
@@ -16,18 +27,21 @@ const project = (name: string, include: string[], timeoutMs: number) => ({
 
 export default defineConfig({
   test: {
-    // One file at a time: each starts servers and agents enough for two cores, and deadlines would measure the neighbours.
-    maxWorkers: 1,
     reporters: ['./test/support/reporter.ts'],
     projects: [
-      project('tidy', ['test/tidy.test.ts'], 120_000),
-      project('unit', ['src/**/*.test.ts', 'bench/**/*.test.ts', 'test/chaos/*.test.ts'], 30_000),
-      project('sim', ['test/sim/**/*.sim.test.ts'], 120_000),
-      project('pg', ['src/**/*.pg.test.ts', 'bench/**/*.pg.test.ts'], 120_000),
-      project('cluster', ['test/cluster/**/*.cluster.test.ts'], 600_000),
-      project('chaos', ['test/chaos/*.chaos.test.ts'], 600_000),
-      project('matrix', ['test/matrix/**/*.matrix.test.ts'], 600_000),
-      project('e2e', ['test/e2e/**/*.e2e.test.ts'], 600_000),
+      project('tidy', ['test/tidy.test.ts'], 120_000, SMALL),
+      project(
+        'unit',
+        ['src/**/*.test.ts', 'bench/**/*.test.ts', 'test/chaos/*.test.ts'],
+        30_000,
+        SMALL,
+      ),
+      project('sim', ['test/sim/**/*.sim.test.ts'], 120_000, SMALL),
+      project('pg', ['src/**/*.pg.test.ts', 'bench/**/*.pg.test.ts'], 120_000, SMALL),
+      project('cluster', ['test/cluster/**/*.cluster.test.ts'], 600_000, LARGE),
+      project('chaos', ['test/chaos/*.chaos.test.ts'], 600_000, LARGE),
+      project('matrix', ['test/matrix/**/*.matrix.test.ts'], 600_000, LARGE),
+      project('e2e', ['test/e2e/**/*.e2e.test.ts'], 600_000, LARGE),
     ],
   },
 });
