@@ -127,6 +127,8 @@ CREATE TABLE bdr.bdr_links (
     applied_commit_at  timestamptz,
     applied_at         timestamptz,
     caught_up_at       timestamptz,
+    -- All that the provider committed up to then is applied here.
+    watermark_at       timestamptz,
     nr_commit          bigint      NOT NULL DEFAULT 0,
     nr_rollback        bigint      NOT NULL DEFAULT 0,
     nr_insert          bigint      NOT NULL DEFAULT 0,

@@ -78,14 +78,28 @@ $$;
 COMMENT ON FUNCTION bdr.bdr_wait_for_apply(interval) IS
     'Returns when every ready peer has applied, durably, all that was committed on this node before the call; raises after timeout (NULL: never)';
 
+-- Sessions whose transactions can bring this node's stream no commit time at or below a clock that was read before: what is seen to
+-- write elsewhere, in another database, or in a session of the agent that applies what other nodes wrote, because such a commit
+-- carries an origin and is not sent. And who is seen idle in his transaction: a client's session says that it works before it begins
+-- to commit, and the time is taken after that (docs/decisions/0023-idle-transactions-hold-nothing.md). Names of sessions are
+-- anybody's choice, so a session is the agent's only if it has the agent's mark and a superuser's rights.
+CREATE OR REPLACE VIEW bdr.internal_harmless_writers AS
+SELECT a.backend_xid
+FROM pg_stat_activity AS a
+WHERE a.backend_xid IS NOT NULL
+  AND (a.datid <> (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+       OR a.backend_type = 'client backend' AND a.state IN ('idle in transaction', 'idle in transaction (aborted)')
+       OR (a.application_name LIKE '%:apply' OR a.application_name = 'bdr:own:write')
+          AND (SELECT s.rolsuper FROM pg_roles AS s WHERE s.oid = a.usesysid)
+          AND EXISTS (SELECT FROM pg_locks AS l
+                      WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted
+                        AND l.classid = 1650749952 AND l.objid = 2 AND l.objsubid = 2));
+REVOKE ALL ON bdr.internal_harmless_writers FROM PUBLIC;
+
 -- The oldest transaction id of a snapshot, taken in the transaction `own`, that may still bring this node's stream a commit time at
--- or below a clock that was read before. Left out is what is seen to write elsewhere: in another database, or in a session of the
--- agent that applies what other nodes wrote, because such a commit carries an origin and is not sent. And who is seen idle in his
--- transaction: a client's session says that it works before it begins to commit, and the time is taken after that
--- (docs/decisions/0023-idle-transactions-hold-nothing.md). An id that a session is seen with after the snapshot is that session's
--- since before. What is not seen counts: prepared transactions do. Names of sessions are anybody's choice, so a session is the
--- agent's only if it has the agent's mark and a superuser's rights. Sessions must not have been looked at before in `own`: they
--- would be seen as they were then.
+-- or below a clock that was read before. An id that a session is seen with after the snapshot is that session's since before. What
+-- is not seen counts: prepared transactions do. Sessions must not have been looked at before in `own`: they would be seen as they
+-- were then.
 CREATE OR REPLACE FUNCTION bdr.internal_oldest_writer(snapshot pg_snapshot, own xid8)
 RETURNS xid8
 LANGUAGE sql
@@ -98,17 +112,7 @@ AS $$
         UNION ALL SELECT own
         UNION ALL SELECT r.id
         FROM pg_snapshot_xip(snapshot) AS r (id)
-        WHERE NOT EXISTS (
-            SELECT FROM pg_stat_activity AS a
-            WHERE a.backend_xid = r.id::xid
-              AND (a.datid <> (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-                   OR a.backend_type = 'client backend' AND a.state IN ('idle in transaction', 'idle in transaction (aborted)')
-                   OR (a.application_name LIKE '%:apply' OR a.application_name = 'bdr:own:write')
-                      AND (SELECT s.rolsuper FROM pg_roles AS s WHERE s.oid = a.usesysid)
-                      AND EXISTS (SELECT FROM pg_locks AS l
-                                  WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.granted
-                                    AND l.classid = 1650749952 AND l.objid = 2 AND l.objsubid = 2))
-        )
+        WHERE NOT EXISTS (SELECT FROM bdr.internal_harmless_writers AS a WHERE a.backend_xid = r.id::xid)
     ) AS x (id)
     ORDER BY x.id
     LIMIT 1

@@ -1,5 +1,5 @@
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.ts';
-import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
@@ -142,7 +142,7 @@ export async function createLink(
         ON CONFLICT (provider_sysid, provider_timeline, provider_dboid) DO UPDATE
         SET provider_joined_at = EXCLUDED.provider_joined_at, start_lsn = EXCLUDED.start_lsn,
             skip_snapshot = EXCLUDED.skip_snapshot, skip_until = EXCLUDED.skip_until,
-            received_lsn = NULL, applied_lsn = NULL,
+            received_lsn = NULL, applied_lsn = NULL, watermark_at = NULL,
             failed_xid = NULL, failed_commit_lsn = NULL, failed_commit_at = NULL,
             skip_upto_lsn = NULL, skip_requested_by = NULL, skip_requested_at = NULL
       `,
@@ -210,13 +210,17 @@ export async function deleteLink(session: Session, provider: NodeId): Promise<vo
   );
 }
 
-/** Writes what a link reports; counts are added to those kept. */
+/**
+ * Writes what a link reports, and its watermark: all that the provider committed up to then is applied here. Counts are added to those
+ * kept.
+ */
 export async function reportLink(
   session: Session,
   provider: NodeId,
   report: LinkReport,
+  watermark: PgTime,
 ): Promise<void> {
-  const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 14}`);
+  const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 15}`);
   // A request is done with once the link is past it. This commits after what the link has committed, so no crash of the server
   // can bring the link back and leave the request forgotten.
   const keepRequest = (column: string) =>
@@ -231,6 +235,7 @@ export async function reportLink(
                             THEN clock_timestamp() ELSE applied_at END,
           applied_commit_at = coalesce($9::timestamptz, applied_commit_at),
           caught_up_at = CASE WHEN $10::boolean THEN clock_timestamp() ELSE caught_up_at END,
+          watermark_at = coalesce($14::timestamptz, watermark_at),
           failed_xid = $11::xid, failed_commit_lsn = $12::pg_lsn, failed_commit_at = $13::timestamptz,
           ${['skip_upto_lsn', 'skip_requested_by', 'skip_requested_at'].map(keepRequest).join(', ')},
           ${counts.join(', ')}
@@ -250,6 +255,7 @@ export async function reportLink(
       report.failed && String(report.failed.xid),
       report.failed && formatLsn(report.failed.commitLsn),
       report.failed && formatPgTime(report.failed.commitTime),
+      watermark === LONG_AGO ? null : formatPgTime(watermark),
       ...COUNT_COLUMNS.map((column) => report.counts[column]),
     ],
   );

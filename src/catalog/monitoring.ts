@@ -27,6 +27,8 @@ export interface LinkState {
   /** When the last transaction applied here was committed, by the provider's clock. */
   readonly appliedCommitAt: Moment | null;
   readonly caughtUpAt: Moment | null;
+  /** All that the provider committed up to then is applied here, by the provider's clock. */
+  readonly watermarkAt: Moment | null;
   /** At most so far behind: everything that was committed on the provider before is applied here. Null while nothing was. */
   readonly lagMs: number | null;
   /** Received and not yet applied. */
@@ -107,6 +109,7 @@ export async function readLinkStates(session: Session): Promise<LinkState[]> {
       applied: string | null;
       commit_at: string | null;
       caught_up_at: string | null;
+      watermark_at: string | null;
       lag: string | null;
       unapplied: string | null;
     }
@@ -118,6 +121,7 @@ export async function readLinkStates(session: Session): Promise<LinkState[]> {
            received_lsn AS received, applied_lsn AS applied,
            ${momentSql('applied_commit_at')} AS commit_at,
            ${momentSql('caught_up_at')} AS caught_up_at,
+           ${momentSql('watermark_at')} AS watermark_at,
            extract(epoch FROM clock_timestamp() - greatest(applied_commit_at, caught_up_at)) * 1000 AS lag,
            received_lsn - applied_lsn AS unapplied
     FROM bdr.bdr_links
@@ -137,6 +141,7 @@ export async function readLinkStates(session: Session): Promise<LinkState[]> {
     appliedLsn: row.applied,
     appliedCommitAt: row.commit_at,
     caughtUpAt: row.caught_up_at,
+    watermarkAt: row.watermark_at,
     // The provider's clock may be a little ahead of this server's.
     lagMs: atLeastZero(row.lag),
     unappliedBytes: atLeastZero(row.unapplied),

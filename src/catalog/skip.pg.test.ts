@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openNewDatabase } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { parseLsn } from '../base/lsn.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { createLink, readLinks, reportLink, type LinkReport, type LinkStatus } from './links.ts';
@@ -62,7 +63,7 @@ describe('bdr.skip_changes_upto()', () => {
   });
 
   const reports = (status: LinkStatus, more: Partial<LinkReport> = {}) =>
-    reportLink(session, PEER, { ...IDLE, status, ...more });
+    reportLink(session, PEER, { ...IDLE, status, ...more }, LONG_AGO);
   const skip = (
     sysid: string | null = '7000',
     timeline: number | null = 1,

@@ -28,6 +28,7 @@ const LINK: LinkState & { from: string } = {
   appliedLsn: '0/2',
   appliedCommitAt: null,
   caughtUpAt: null,
+  watermarkAt: null,
   lagMs: 10,
   unappliedBytes: 0,
 };
@@ -81,6 +82,8 @@ const STATUS: ActiveStatus = {
   join: null,
   nodes: [member('a', 1), member('b', 2)],
   links: [LINK],
+  heldDeletions: null,
+  openWriters: [],
   ownStream: OWN,
   slots: [SLOT],
   conflicts: { total: 0, lastHour: 0 },
@@ -120,6 +123,44 @@ describe('the node itself', () => {
         fix: 'join again',
       },
     ]);
+  });
+
+  test('many deletions that are held for long are told of, with who holds them', () => {
+    const ownStream = { ...OWN, tombstones: 100_000 };
+    const held = { by: 'b', isLocal: false, upTo: '2029-12-31T23:00:00.000Z', ms: 3_600_000 };
+    expect(check({ ownStream, heldDeletions: held })).toMatchObject([
+      {
+        level: 'warning',
+        check: 'deletions',
+        message:
+          '100000 deletions are remembered, because the changes of b are here only up to 2029-12-31T23:00:00.000Z',
+        fix: expect.stringContaining("bdr_part_by_node_names(ARRAY['b'])") as string,
+      },
+    ]);
+    expect(check({ ownStream, heldDeletions: { ...held, ms: 59_999 } })).toEqual([]);
+    expect(check({ ownStream: { ...OWN, tombstones: 99_999 }, heldDeletions: held })).toEqual([]);
+    const own = { ...held, by: 'a', isLocal: true };
+    expect(check({ ownStream, heldDeletions: own })).toMatchObject([
+      { check: 'deletions', fix: null },
+    ]);
+  });
+
+  test('a transaction that has been writing for minutes is told of, with how it ends', () => {
+    const writer = {
+      pid: 7,
+      gid: null,
+      role: 'app',
+      application: 'psql',
+      since: '2029-12-31T23:55:00.000Z',
+      ms: 300_000,
+    };
+    expect(check({ openWriters: [writer] })).toMatchObject([
+      { check: 'open_writer', fix: expect.stringContaining('pg_terminate_backend(7)') as string },
+    ]);
+    expect(check({ openWriters: [{ ...writer, pid: null, gid: "it's" }] })).toMatchObject([
+      { check: 'open_writer', fix: expect.stringContaining("COMMIT PREPARED 'it''s'") as string },
+    ]);
+    expect(check({ openWriters: [{ ...writer, ms: 299_999 }] })).toEqual([]);
   });
 
   test('a node that was parted is told so, and nothing else', () => {

@@ -1,5 +1,6 @@
 import { quoteIdent, quoteLiteral } from '../base/names.ts';
 import { sameNode } from '../model/node.ts';
+import { describeWriter } from './held-deletions.ts';
 import { findings, someOf, type Finding, type Say } from './finding.ts';
 import type { HistorySettings } from './history-settings.ts';
 import type { PeerAnswer, PeerCheck } from './peer-check.ts';
@@ -18,6 +19,9 @@ export interface NodeToCheck {
 
 const LAG_MS = 60_000;
 const BEHIND_BYTES = 256 * 1024 * 1024;
+/** They take room, and each insert looks there. */
+const MANY_DELETIONS = 100_000;
+const OPEN_LONG_MS = 5 * 60_000;
 const CLOCK_SKEW_MS = 1000;
 /** Default of bdr.max_clock_skew. */
 const MOST_CLOCK_SKEW_MS = 30_000;
@@ -45,6 +49,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
       checkLinks(status, say);
       checkOwnStream(status, say);
     }
+    checkDeletions(status, say);
     checkSlots(status, say);
     for (const peer of node.peers) checkReach(peer, node, say);
   });
@@ -110,6 +115,31 @@ function checkOwnStream({ ownStream }: ActiveStatus, say: Say): void {
   const reason = ownStream.error?.message ?? 'no reason is known';
   const message = `this node cannot read its own log since ${ownStream.since}: ${reason}`;
   say('error', 'own_stream', message, ownStream.error?.hint ?? null);
+}
+
+function checkDeletions({ ownStream, heldDeletions, openWriters }: ActiveStatus, say: Say): void {
+  for (const writer of openWriters) {
+    if (writer.ms < OPEN_LONG_MS) continue;
+    const who = describeWriter(writer);
+    const message = `${who} writes since ${writer.since}: meanwhile no node forgets deletions or groups what it applies`;
+    const end =
+      writer.pid === null
+        ? `COMMIT PREPARED ${quoteLiteral(writer.gid ?? '')};  -- or ROLLBACK PREPARED`
+        : `SELECT pg_terminate_backend(${writer.pid});  -- if it may be rolled back`;
+    say('warning', 'open_writer', message, end);
+  }
+  const count = ownStream?.tombstones ?? 0;
+  if (!heldDeletions || count < MANY_DELETIONS || (heldDeletions.ms ?? Infinity) < LAG_MS) return;
+  const { by, isLocal, upTo } = heldDeletions;
+  const whose = isLocal ? 'its own log is read' : `the changes of ${by} are here`;
+  say(
+    'warning',
+    'deletions',
+    `${count} deletions are remembered, because ${whose} only up to ${upTo ?? 'an unknown time'}`,
+    isLocal
+      ? null
+      : `bring ${by} back, or end what writes there for long ("bdr status" on ${by} names it); if it will not come back:\nSELECT bdr.bdr_part_by_node_names(ARRAY[${quoteLiteral(by)}]);`,
+  );
 }
 
 function checkSlots({ slots, nodes, status }: ActiveStatus, say: Say): void {

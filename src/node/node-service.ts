@@ -34,6 +34,7 @@ import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
+import { DeletionsLimit } from './deletions-limit.ts';
 import { HistoryKeeper } from './history-keeper.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
@@ -65,6 +66,7 @@ export class NodeService {
   readonly #edition = new Edition();
   readonly #ownWatermark = new SharedTime();
   readonly #history: HistoryKeeper;
+  readonly #deletionsLimit: DeletionsLimit;
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   #purgedAt = -Infinity;
@@ -78,6 +80,7 @@ export class NodeService {
     this.#log = log;
     this.#random = random;
     this.#history = new HistoryKeeper(endpoints.local, log);
+    this.#deletionsLimit = new DeletionsLimit(endpoints.local, log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -206,6 +209,7 @@ export class NodeService {
     const ofAll = Math.min(ofPeers, this.#ownWatermark.get()) as PgTime;
     await forgetLostValuesOfParted(session);
     if (ofAll > LONG_AGO) await vacuumTombstones(session, await purgeTombstones(session, ofAll));
+    if (me.status === 'r') await this.#deletionsLimit.look(session, this.#stop.signal);
   }
 
   // Links --------------------------------------------------------------------------------------------------------------
@@ -313,7 +317,7 @@ export class NodeService {
     if (!running) return;
     this.#links.delete(key);
     await running.service.stop();
-    if (session) await reportLink(session, running.provider.id, await running.service.takeReport());
+    if (session) await this.#reportLink(session, running);
   }
 
   async #stopLinks(): Promise<void> {
@@ -326,10 +330,13 @@ export class NodeService {
     session: Session,
     { own, links }: { own: OwnStream | undefined; links: Iterable<RunningLink> },
   ): Promise<void> {
-    for (const { service, provider } of links) {
-      await reportLink(session, provider.id, await service.takeReport());
-    }
+    for (const link of links) await this.#reportLink(session, link);
     if (own) await reportOwnStream(session, own.report);
+  }
+
+  async #reportLink(session: Session, { service, provider }: RunningLink): Promise<void> {
+    const report = await service.takeReport();
+    await reportLink(session, provider.id, report, this.#watermarkOf(provider.id).get());
   }
 
   // The own stream -----------------------------------------------------------------------------------------------------

@@ -20,11 +20,13 @@ import {
   type JoinProgress,
   type LocalNode,
 } from '../catalog/nodes.ts';
+import { readOpenWriters, type OpenWriter } from '../catalog/open-writers.ts';
 import { nodeKey, sameNode, type Node, type NodeId, type NodeStatus } from '../model/node.ts';
 import { redactConninfo } from '../postgres/conninfo.ts';
 import { readNodeDatabases } from '../postgres/databases.ts';
 import { readServerBasics } from '../postgres/server-basics.ts';
 import type { Session } from '../postgres/session.ts';
+import { whoHoldsDeletions, type HeldDeletions } from './held-deletions.ts';
 
 /** What people call the letters of bdr_nodes.node_status. */
 export const STATUS_WORDS: Readonly<Record<NodeStatus, string>> = {
@@ -89,6 +91,10 @@ export interface ActiveStatus {
   readonly links: readonly (LinkState & { readonly from: string })[];
   /** How it learns what its own users delete; null until its agent has begun. */
   readonly ownStream: OwnStreamState | null;
+  /** What keeps deletions from being forgotten; null while none is remembered. */
+  readonly heldDeletions: HeldDeletions | null;
+  /** Transactions here that keep all watermarks of this node where they are. */
+  readonly openWriters: readonly OpenWriter[];
   /** What the peers read from this node. */
   readonly slots: readonly (SlotState & { readonly to: string })[];
   readonly conflicts: ConflictCounts;
@@ -118,7 +124,9 @@ export async function readStatus(session: Session): Promise<NodeReport> {
   }
   const nameOf = (id: NodeId) => nodes.find((node) => sameNode(node.id, id))?.name ?? nodeKey(id);
   const links = await readLinkStates(session);
+  const linksFrom = links.map((link) => ({ from: nameOf(link.provider), ...link }));
   const slots = await readSlotStates(session);
+  const ownStream = (await readOwnStreamState(session)) ?? null;
   return {
     active: true,
     at,
@@ -132,8 +140,10 @@ export async function readStatus(session: Session): Promise<NodeReport> {
     applyPaused: local.applyPaused,
     join: await readJoin(session, me, local),
     nodes: nodes.map((node) => memberStatus(node, me)),
-    links: links.map((link) => ({ from: nameOf(link.provider), ...link })),
-    ownStream: (await readOwnStreamState(session)) ?? null,
+    links: linksFrom,
+    ownStream,
+    heldDeletions: whoHoldsDeletions({ at, name: me.name, links: linksFrom, ownStream }) ?? null,
+    openWriters: await readOpenWriters(session),
     slots: slots.map((slot) => ({ to: nameOf(slot.subscriber), ...slot })),
     conflicts: await readConflictCounts(session),
   };

@@ -35,6 +35,15 @@ export async function readSwitch(
   return row?.on === 't';
 }
 
+/** A setting that is a whole number; of anything else the server's error says that it is none. */
+export async function readCount(session: Session, name: string, fallback: number): Promise<number> {
+  const [row] = await session.query<{ count: string }>(
+    /* sql */ `SELECT coalesce(nullif(current_setting($1, true), '')::bigint, $2) AS count`,
+    [name, fallback],
+  );
+  return Number(row?.count);
+}
+
 /**
  * A text that is another one once the settings of new sessions may have changed: who sees that, opens one and reads them there, for
  * a session that is open keeps what its database had set when it began.

@@ -65,10 +65,13 @@ const ACTIVE: ActiveStatus = {
       appliedLsn: '0/2',
       appliedCommitAt: null,
       caughtUpAt: null,
+      watermarkAt: null,
       lagMs: 125_000,
       unappliedBytes: 2048,
     },
   ],
+  heldDeletions: null,
+  openWriters: [],
   ownStream: {
     status: 'streaming',
     since: '2030-01-01T00:00:00.000Z',
@@ -133,6 +136,37 @@ describe('a node', () => {
       '',
       'conflicts resolved here: 2 in the last hour, 7 in the history',
     ]);
+  });
+
+  test('says what keeps deletions from being forgotten, and who writes for long', () => {
+    const text = draw({
+      ...ACTIVE,
+      heldDeletions: {
+        by: 'twenty',
+        isLocal: false,
+        upTo: '2029-12-31T23:00:00.000Z',
+        ms: 3_600_000,
+      },
+      openWriters: [
+        {
+          pid: 7,
+          gid: null,
+          role: 'app',
+          application: 'psql',
+          since: '2029-12-31T23:59:00.000Z',
+          ms: 60_000,
+        },
+      ],
+    });
+    expect(text).toContain(
+      '    deletions are remembered because of what twenty writes: complete here up to 1 h ago\n' +
+        '    the transaction of pid 7 (role app, psql) has been writing for 1 min: meanwhile no node forgets deletions or groups what it applies',
+    );
+  });
+
+  test('a watermark that lags by some seconds is nothing to speak of', () => {
+    const held = { by: 'one', isLocal: true, upTo: '2029-12-31T23:59:55.000Z', ms: 5000 };
+    expect(draw({ ...ACTIVE, heldDeletions: held })).toBe(draw(ACTIVE));
   });
 
   test('without an agent its links are shown as doubtful', () => {

@@ -1,10 +1,13 @@
 import { colors } from './colors.ts';
 import type { ActiveStatus, InactiveStatus, NodeReport } from '../../node/status.ts';
+import { describeWriter } from '../../node/held-deletions.ts';
 import { formatBytes, formatDuration } from './quantities.ts';
 import { drawTable, oneLine } from './table.ts';
 
 /** Positions are written about once a second: below this nothing can be told apart from "at once". */
 const UP_TO_DATE_MS = 3000;
+/** Watermarks lag by some seconds at most where nothing holds them. */
+const HELD_LONG_MS = 10_000;
 
 /** The lines of `bdr status`. */
 export function drawStatus(report: NodeReport): string[] {
@@ -132,7 +135,12 @@ function drawLinks({ links, agentPid }: ActiveStatus): string[] {
   return lines;
 }
 
-function drawOwnStream({ ownStream, agentPid }: ActiveStatus): string[] {
+function drawOwnStream({
+  ownStream,
+  heldDeletions,
+  openWriters,
+  agentPid,
+}: ActiveStatus): string[] {
   if (!ownStream) return [];
   const { status, error, tombstones, bytesKept, watermarkAt } = ownStream;
   return [
@@ -148,7 +156,22 @@ function drawOwnStream({ ownStream, agentPid }: ActiveStatus): string[] {
     ]),
     ...(error ? [`    ${colors.red(oneLine(error.message))}`] : []),
     ...(error?.hint ? [`    ${oneLine(error.hint)}`] : []),
+    ...drawHolder(heldDeletions),
+    ...openWriters.map(
+      (writer) =>
+        `    ${oneLine(describeWriter(writer))} has been writing for ${formatDuration(writer.ms)}: meanwhile no node forgets deletions or groups what it applies`,
+    ),
   ];
+}
+
+function drawHolder(held: ActiveStatus['heldDeletions']): string[] {
+  if (!held || (held.ms !== null && held.ms < HELD_LONG_MS)) return [];
+  const since =
+    held.upTo === null
+      ? 'nothing is known of it yet'
+      : `complete here up to ${formatDuration(held.ms ?? 0)} ago`;
+  const whose = held.isLocal ? "this node's own log" : `what ${oneLine(held.by)} writes`;
+  return [`    deletions are remembered because of ${whose}: ${since}`];
 }
 
 function drawSlots({ slots }: ActiveStatus): string[] {
