@@ -219,6 +219,54 @@ CREATE INDEX lost_value_node ON bdr.lost_value (node_sysid, node_timeline, node_
 COMMENT ON TABLE bdr.lost_value IS
     'Rows whose long values are read again from the node that wrote them, because a change came later that these may be of (DESIGN 4.2, rule 9)';
 
+CREATE TABLE bdr.outbox (
+    message_id    bigint  GENERATED ALWAYS AS IDENTITY,
+    kind          text    NOT NULL,
+    relation      oid     NOT NULL,
+    -- As in bdr.tombstone.
+    row_key       text[]  NOT NULL,
+    -- The row's version: microseconds since 2000, and who wrote it.
+    commit_time   bigint  NOT NULL,
+    node_sysid    text    NOT NULL,
+    node_timeline oid     NOT NULL,
+    node_dboid    oid     NOT NULL,
+    -- A kill stays until this node's own row of that key, if there is one again, is looked after.
+    is_sent       boolean NOT NULL DEFAULT false,
+    CONSTRAINT outbox_pkey PRIMARY KEY (message_id),
+    CONSTRAINT outbox_kind_check CHECK (kind IN ('kill', 'ask'))
+);
+COMMENT ON TABLE bdr.outbox IS
+    'What apply has to tell the peers of rows that lost their value in a unique index (DESIGN 4.2, rule 10); sent by the agent through bdr.kill and bdr.ask';
+
+CREATE TABLE bdr.kill (
+    message_id    bigint NOT NULL,
+    schema_name   text   NOT NULL,
+    table_name    text   NOT NULL,
+    -- A JSON array of the key's values as text, in the order of their columns' names.
+    row_key       json   NOT NULL,
+    commit_time   bigint NOT NULL,
+    node_sysid    text   NOT NULL,
+    node_timeline oid    NOT NULL,
+    node_dboid    oid    NOT NULL,
+    CONSTRAINT kill_pkey PRIMARY KEY (message_id)
+);
+COMMENT ON TABLE bdr.kill IS
+    'Published: the node that inserts a row here says that a row which it wrote is gone, up to this version; emptied by the same transaction';
+
+CREATE TABLE bdr.ask (
+    message_id    bigint NOT NULL,
+    schema_name   text   NOT NULL,
+    table_name    text   NOT NULL,
+    row_key       json   NOT NULL,
+    commit_time   bigint NOT NULL,
+    node_sysid    text   NOT NULL,
+    node_timeline oid    NOT NULL,
+    node_dboid    oid    NOT NULL,
+    CONSTRAINT ask_pkey PRIMARY KEY (message_id)
+);
+COMMENT ON TABLE bdr.ask IS
+    'Published: asks the node that wrote a row of this version to remove it, and to say so in bdr.kill; emptied by the same transaction';
+
 CREATE TABLE bdr.own_stream (
     -- One row at most.
     singleton         boolean     NOT NULL DEFAULT true,

@@ -69,6 +69,7 @@ BEGIN
     DELETE FROM bdr.bdr_links;
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
+    DELETE FROM bdr.outbox;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.definition_change;
 
@@ -191,7 +192,7 @@ BEGIN
         RAISE WARNING 'Secondary unique constraint(s) exist on replicated table(s)'
             USING DETAIL = format('%s.', secondary),
                   HINT = 'If two nodes insert or update rows with the same value in such a constraint at the same time, '
-                      || 'replication stops until one of the rows is changed.';
+                      || 'the earlier row is removed on all nodes; bdr.bdr_restore_conflict_loser() brings it back.';
     END IF;
 
     FOR found IN
@@ -413,6 +414,7 @@ BEGIN
     DELETE FROM bdr.row_version;
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
+    DELETE FROM bdr.outbox;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;

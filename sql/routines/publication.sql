@@ -38,8 +38,9 @@ BEGIN
     FOREACH publication IN ARRAY ARRAY['bdr', 'bdr_own'] LOOP
         IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = publication) THEN
             EXECUTE format(
-                'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections WITH (publish = %L)',
+                'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections%s WITH (publish = %L)',
                 publication,
+                CASE publication WHEN 'bdr' THEN ', ONLY bdr.kill, ONLY bdr.ask' ELSE '' END,
                 CASE publication
                     WHEN 'bdr' THEN 'insert, update, delete, truncate'
                     ELSE 'update, delete, truncate'

@@ -8,7 +8,7 @@ import { enterApplyGate, type GateAnswer } from '../catalog/apply-gate.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
-import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import type { AheadSender } from './ahead-sender.ts';
 import type { ApplyOptions } from './apply-options.ts';
 import type { ChangeContext } from './change-context.ts';
@@ -27,8 +27,11 @@ export class ApplyPaused extends Error {
   }
 }
 
-/** How changes are written: as sets, or one by one in their order. */
-type Way = 'sets' | 'rows';
+/**
+ * How changes are written: as sets; one by one in their order; or so, each held against the unique indexes first, because one has found
+ * its value taken.
+ */
+type Way = 'sets' | 'rows' | 'careful';
 
 /** A local transaction and what of the provider's goes into it. */
 interface Current {
@@ -65,6 +68,8 @@ const LEAST_FOR_SETS = 20;
 const ENOUGH_FOR_BATCH = 128;
 /** Between two tries at a gate that is closed, and up to twice as long. */
 const GATE_CLOSED_MS = 5;
+/** So often is looked for who has a value before its being taken again and again is an error. */
+const MOST_COLLISIONS = 10;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
 export const ENOUGH_FOR_SET = 5000;
@@ -128,7 +133,7 @@ export class ApplyWorker {
   async applyEach(parts: readonly TransactionPart[]): Promise<number> {
     assert(this.#unfinished === undefined, 'a transaction begins when the one before has ended');
     const some = parts.slice(0, this.#ahead.most);
-    const large = some.findIndex((part) => this.#wayOf([part]) === 'sets');
+    const large = some.findIndex((part) => this.#wayOf([part]) !== 'rows');
     const small = large < 0 ? some : some.slice(0, large);
     const applied = await this.#ahead.sendEach(small);
     if (applied > 0 && applied === small.length) return applied;
@@ -140,10 +145,9 @@ export class ApplyWorker {
 
   #wayOf(parts: readonly TransactionPart[]): Way {
     const changes = parts.reduce((sum, part) => sum + part.changes.length, 0);
-    const inOrder = parts.some(
-      ({ isAlone, context }) => isAlone || this.#options.difficult.has(context.commitLsn),
-    );
-    return changes < LEAST_FOR_SETS || inOrder ? 'rows' : 'sets';
+    const { difficult } = this.#options;
+    if (parts.some(({ context }) => difficult.has(context.commitLsn))) return 'careful';
+    return changes < LEAST_FOR_SETS || parts.some(({ isAlone }) => isAlone) ? 'rows' : 'sets';
   }
 
   /**
@@ -165,9 +169,9 @@ export class ApplyWorker {
     parts: readonly TransactionPart[],
     next: () => readonly TransactionPart[] = () => [],
   ): Promise<void> {
-    if (way === 'rows' && parts.length > 1 && parts.every(isWhole)) {
+    if (way !== 'sets' && parts.length > 1 && parts.every(isWhole)) {
       // Row by row each change is judged by its own time, and what its transaction inserted by that one's: not a later one's.
-      for (const part of parts) await this.#applyBy('rows', [part]);
+      for (const part of parts) await this.#applyBy(way, [part]);
       return;
     }
     const current = begun(parts, way);
@@ -176,8 +180,9 @@ export class ApplyWorker {
     try {
       await this.#orStartOver(current, () => this.#begin(current, parts, next));
     } catch (error) {
-      if (!this.#canTryOtherwise(error) || way === 'rows') throw error;
-      if (parts.length === 1) return this.#applyBy('rows', parts);
+      const other = this.#otherWay(way, error);
+      if (!other) throw error;
+      if (way === 'rows' || parts.length === 1) return this.#applyBy(other, parts);
       const middle = Math.ceil(parts.length / 2);
       await this.apply(parts.slice(0, middle));
       await this.apply(parts.slice(middle));
@@ -192,8 +197,9 @@ export class ApplyWorker {
         current.again ? this.#begin(current, kept(current)) : this.#write(current, parts),
       );
     } catch (error) {
-      if (!this.#canTryOtherwise(error) || current.way === 'rows') throw error;
-      if (current.parts) return this.#applyBy('rows', current.parts);
+      const other = this.#otherWay(current.way, error);
+      if (!other) throw error;
+      if (current.parts) return this.#applyBy(other, current.parts);
       for (const { context } of parts) this.#options.difficult.add(context.commitLsn);
       throw error;
     }
@@ -303,7 +309,7 @@ export class ApplyWorker {
 
   /** Takes a change into the sets, where that needs nothing else. */
   #fold(change: Change, context: ChangeContext, way: Way): boolean {
-    if (way === 'rows' || !isRowChange(change)) return false;
+    if (way !== 'sets' || !isRowChange(change)) return false;
     const table = this.#tables.known(change.relation);
     return table !== undefined && this.#sets.add(table, change, context);
   }
@@ -380,7 +386,7 @@ export class ApplyWorker {
 
   async #open(current: Current): Promise<void> {
     await this.#enter(current);
-    this.#writer.begin();
+    this.#writer.begin(current.way === 'careful');
     this.#sets.begin();
     current.written = false;
   }
@@ -445,14 +451,14 @@ export class ApplyWorker {
       try {
         return await step(current);
       } catch (error) {
-        await this.#rollback(current, error);
+        await this.#rollback(current, error, failures);
         current.again = true;
       }
     }
   }
 
   /** Rolls back after an error, and throws it again unless doing the same again can help. */
-  async #rollback(current: Current, error: unknown): Promise<void> {
+  async #rollback(current: Current, error: unknown, failures: number): Promise<void> {
     current.sending = [];
     await this.#sets.abandon();
     this.#folded = undefined;
@@ -466,7 +472,16 @@ export class ApplyWorker {
       // The server ended the session with its last answer: that is what there is to tell.
       throw error;
     }
-    if (!isLockConflict(error) || !current.parts) throw error;
+    // Somebody has taken a value since it was looked for.
+    const isTaken = current.way === 'careful' && isCollision(error) && failures < MOST_COLLISIONS;
+    if (!(isLockConflict(error) || isTaken) || !current.parts) throw error;
+  }
+
+  /** Which way to try when one has failed; undefined when there is none. */
+  #otherWay(way: Way, error: unknown): Way | undefined {
+    if (!this.#canTryOtherwise(error)) return undefined;
+    if (way === 'sets') return 'rows';
+    return way === 'rows' && isCollision(error) ? 'careful' : undefined;
   }
 
   /** Whether a set, or a group, may have failed where its transactions one by one, row by row, do not. */
@@ -477,6 +492,11 @@ export class ApplyWorker {
       (error instanceof BdrError && error.code === 'apply_failed')
     );
   }
+}
+
+/** A row of a table with a key has found its value in a unique index taken. */
+function isCollision(error: unknown): boolean {
+  return hasSqlstate(error, SQLSTATE.uniqueViolation);
 }
 
 function begun(parts: readonly TransactionPart[], way: Way): Current {

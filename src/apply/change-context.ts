@@ -9,4 +9,6 @@ export interface ChangeContext {
   readonly commitLsn: Lsn;
   /** What the provider had seen of the other nodes' writes by its last heartbeat before this transaction. */
   readonly seen: Seen;
+  /** It is a kill of DESIGN 4.2, rule 10, of the version of the row that it kills: nothing that it meets is a conflict. */
+  readonly isKill?: true;
 }

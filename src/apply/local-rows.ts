@@ -5,7 +5,7 @@ import type { LocalRow } from '../conflict/decide.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
 import { fetchAllSql, fetchSql, lockedColumnsSql } from './statements.ts';
-import type { Table, TableColumn } from './table.ts';
+import { rowWith, type Table, type TableColumn } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { writerOf, writerWithId, type OriginMap } from './writers.ts';
 
@@ -54,6 +54,23 @@ export class LocalRows {
       keyParams(table, values),
     );
     for (const row of rows) found.push(await this.#found(table, row, remoteTime));
+    return found;
+  }
+
+  /** The rows, with their keys, that a statement finds whose select list is rowFacts(); of tables whose key is unique. */
+  async foundBy(
+    table: Table,
+    text: string,
+    params: readonly Param[],
+    remoteTime: PgTime,
+  ): Promise<(FoundRow & { readonly key: RowValues })[]> {
+    const found: (FoundRow & { readonly key: RowValues })[] = [];
+    for (const row of await this.#statements.rows<FetchedRow>(table, text, params)) {
+      const values = JSON.parse(row.key ?? '{}') as Record<string, string | null>;
+      const { columns } = table.key;
+      const key = rowWith(table, columns, (index) => values[columns[index]?.name ?? '']);
+      found.push({ ...(await this.#found(table, row, remoteTime)), key });
+    }
     return found;
   }
 

@@ -345,8 +345,8 @@ function keysOf(table: Table, changes: readonly FoldedChange[]): KeyArrays {
 
 /** Where the order of the rows matters, or a value could be read differently, rows are written one by one. */
 function suitsSets(table: Table): boolean {
-  const { kind, deferrable } = table.key;
-  if (kind === 'whole-row' || deferrable || isOwn(table.relation)) return false;
+  if (table.key.kind === 'whole-row' || table.local.deferrable) return false;
+  if (isOwn(table.relation)) return false;
   if (table.role !== undefined) return false;
   if (table.local.hasReplicaTriggers || hasFixedColumn(table)) return false;
   const columns = writable(table);

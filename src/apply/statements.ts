@@ -92,6 +92,14 @@ export function fetchSql(table: Table): string {
 /** As `fetchSql`, for every row under the key. */
 export function fetchAllSql(table: Table, choice = ''): string {
   const key = keyCondition(table, 1);
+  return (
+    `SELECT ${rowFacts(table)}` +
+    ` FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${key.sql} ${choice} FOR UPDATE`
+  );
+}
+
+/** What decides about a row `t`, as a select list: see src/apply/local-rows.ts. */
+export function rowFacts(table: Table): string {
   const keyJson =
     table.key.kind === 'unique'
       ? `jsonb_build_object(${table.key.columns
@@ -99,10 +107,9 @@ export function fetchAllSql(table: Table, choice = ''): string {
           .join(', ')})::text`
       : 'NULL';
   return (
-    `SELECT t.ctid::text AS ctid, t.xmin::text AS xmin, ${keyJson} AS key,` +
+    `t.ctid::text AS ctid, t.xmin::text AS xmin, ${keyJson} AS key,` +
     ` ${OWN} AS own, ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
-    ` ${ORIGIN} AS origin` +
-    ` FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${key.sql} ${choice} FOR UPDATE`
+    ` ${ORIGIN} AS origin`
   );
 }
 
@@ -131,6 +138,17 @@ export function readColumnsSql(table: Table, columns: readonly TableColumn[]): s
   );
   const name = quoteQualified({ schema: table.relation.schema, name: table.relation.name });
   return `SELECT ${list.join(', ')} FROM ONLY ${name} AS t WHERE ${keyCondition(table, 1).sql} LIMIT 1`;
+}
+
+/**
+ * Writes the row of a key again, unchanged, where a user of this node wrote it: as a new version of it. Undefined where no column can
+ * be set.
+ */
+export function ownRowAgainSql(table: Table): string | undefined {
+  const [column] = updatable(table, writable(table));
+  if (!column) return undefined;
+  const name = quoteIdent(column.name);
+  return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${name} = t.${name} WHERE ${keyCondition(table, 1).sql} AND ${ORIGIN} = 0`;
 }
 
 /**

@@ -1,17 +1,21 @@
 import { BdrError, messageOf } from '../base/errors.ts';
-import { displayName, quoteQualified } from '../base/names.ts';
+import { displayName, quoteQualified, type QualifiedName } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
+import { isAboutDeath, readDeathNotice } from '../catalog/outbox.ts';
 import { decide, type ChangeKind, type Decision } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import {
   isRowChange,
   type Change,
+  type Relation,
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import { readRelation } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
@@ -29,6 +33,7 @@ import { completed, type ReadFromProvider } from './provider-values.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
+import { valuesOfStored } from './stored-keys.ts';
 import {
   hasFixedColumn,
   isOwn,
@@ -40,7 +45,8 @@ import {
 import type { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
-import { originsBelow, type OriginMap, type Seen } from './writers.ts';
+import { UniqueLosers } from './unique-losers.ts';
+import { originsBelow, writerWithId, type OriginMap, type Seen } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
@@ -72,9 +78,14 @@ export class ChangeWriter {
   /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
   readonly groupLimit: () => PgTime;
   readonly #origins: () => OriginMap;
+  /** Of this transaction's kills and asks: the tables by name, undefined for one that is not here. */
+  readonly #toldOf = new Map<string, Relation | undefined>();
   /** Of tables whose rows have no key: the TRUNCATE that they must be newer than, in this transaction. */
   readonly #truncated = new Map<Table, Version | undefined>();
   #mustBeAlone = false;
+  readonly #losers: UniqueLosers;
+  /** Each row is held against the unique indexes before it is written. */
+  #isCareful = false;
   /** The group limit when the local transaction began. */
   #limit = LONG_AGO;
   /** What the provider had seen, and up to when of all other nodes, in this local transaction. */
@@ -120,6 +131,16 @@ export class ChangeWriter {
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
     this.groupLimit = options.groupLimit;
+    this.#losers = new UniqueLosers({
+      session,
+      onTable: this.#onTable,
+      rows: this.#rows,
+      tombstones: this.tombstones,
+      conflicts: this.#conflicts,
+      origins,
+      provider,
+      seenUpTo: () => this.#limit,
+    });
   }
 
   /** The transaction could not wait for the others while it held what it had written: it is to begin by waiting for them. */
@@ -132,8 +153,13 @@ export class ChangeWriter {
     return this.#journal.size > 0;
   }
 
-  /** Call it when a local transaction has begun, the second try of one too. */
-  begin(): void {
+  /**
+   * Call it when a local transaction has begun, the second try of one too. `isCareful`: its rows may have values of a unique index that
+   * others have; it must be one transaction of the provider, written row by row.
+   */
+  begin(isCareful = false): void {
+    this.#isCareful = isCareful;
+    this.#losers.begin();
     this.#limit = this.groupLimit();
     this.#seen = undefined;
     this.#tables.begin();
@@ -142,6 +168,7 @@ export class ChangeWriter {
     this.#journal.clear();
     this.#pendingConflicts.clear();
     this.#truncated.clear();
+    this.#toldOf.clear();
   }
 
   /** Takes note of a change that was sent ahead (src/apply/ahead.ts); `write` does so by itself. */
@@ -161,6 +188,7 @@ export class ChangeWriter {
 
   /** `wasNew`: a delete of a row that came and went together with others: that it is not here is no surprise. */
   async write(change: RowChange, context: ChangeContext, wasNew = false): Promise<void> {
+    if (isAboutDeath(change)) return this.#hear(change, context);
     const table = await this.#tables.find(change.relation);
     switch (change.kind) {
       case 'insert': {
@@ -220,6 +248,7 @@ export class ChangeWriter {
         await this.#collide(table, values, own, other, context);
       }
     }
+    await this.#losers.finish();
     await this.settleDeletions();
     await this.#pendingConflicts.write();
   }
@@ -234,7 +263,7 @@ export class ChangeWriter {
     if (!row) return 'skip';
     if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
     if (table.key.kind === 'unique' && !table.key.deferrable) {
-      if (await this.#fastInsert(table, row)) {
+      if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
         this.#noteInsert(table, row, context);
         return 'insert';
       }
@@ -244,6 +273,9 @@ export class ChangeWriter {
       // row that is deleted again already.
       if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return 'skip';
     }
+    const isRead = !isComplete(values);
+    const lost = await this.#makeRoom(table, row, undefined, context, isRead);
+    if (lost) return lost;
     const columns = sql.writable(table);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
     this.#noteInsert(table, row, context);
@@ -269,7 +301,8 @@ export class ChangeWriter {
     try {
       await this.#onTable.run(table, sql.insertSql(table, columns, false), params);
     } catch (error) {
-      if (!hasSqlstate(error, SQLSTATE.uniqueViolation)) throw error;
+      // With a key it is known which row has to go, see #makeRoom().
+      if (!hasSqlstate(error, SQLSTATE.uniqueViolation) || Tombstones.byKey(table)) throw error;
       throw new BdrError('apply_failed', {
         message: `a replicated row of ${displayName(table.local.name)} collides with another row: ${messageOf(error)}`,
         detail: (error as { detail?: string }).detail,
@@ -294,7 +327,7 @@ export class ChangeWriter {
         await this.#insert(table, row, context);
         return;
       }
-      if (await this.#fastUpdate(table, values, context)) return;
+      if (!this.#isCarefulWith(table) && (await this.#fastUpdate(table, values, context))) return;
     }
     const found = await this.#rows.find(table, old, context.commitTime);
     await this.#resolve('update', table, old, values, found, context);
@@ -365,7 +398,9 @@ export class ChangeWriter {
     const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
     const decision = this.#decide(kind, found, tombstone, context);
     const met = { kind, table, values: values ?? old, found, tombstone, context };
-    return this.#conflicts.during(met, decision, () =>
+    const { conflict, ...rest } = decision;
+    const recorded = conflict && !context.isKill ? { ...rest, conflict } : rest;
+    return this.#conflicts.during(met, recorded, () =>
       this.#carryOut(decision, table, old, values, found, context),
     );
   }
@@ -405,6 +440,50 @@ export class ChangeWriter {
     const local = found?.row ?? { kind: 'missing' as const, tombstone };
     const met = local.kind === 'versioned' ? local.version : tombstone;
     return decide(kind, remote, local, met ? seen.upTo(met.writer.id) : commitTime);
+  }
+
+  // Unique indexes -----------------------------------------------------------------------------------------------------
+
+  /** A constraint that is checked later is not checked at all in replica role: it is looked at with every row. */
+  #isCarefulWith({ local }: Table): boolean {
+    return this.#isCareful || local.deferrable;
+  }
+
+  /** What became of the row that is there if this one may not be written, as far as unique indexes besides its key go. */
+  async #makeRoom(
+    table: Table,
+    row: RowValues,
+    found: FoundRow | undefined,
+    context: ChangeContext,
+    isRead: boolean,
+  ): Promise<'skip' | 'delete' | undefined> {
+    if (!this.#isCarefulWith(table)) return undefined;
+    return this.#losers.makeRoom(table, row, found, context, isRead);
+  }
+
+  /** A kill, which is a deletion of the row's own version, or an ask (DESIGN 4.2, rule 10). */
+  async #hear(change: RowChange, context: ChangeContext): Promise<void> {
+    const notice = readDeathNotice(change);
+    const relation = notice && (await this.#relationOf(notice.table));
+    if (!relation) return;
+    const table = await this.#tables.find(relation);
+    const key = Tombstones.byKey(table) ? valuesOfStored(table, notice.key) : undefined;
+    if (!key) return;
+    const { kind, time } = notice;
+    if (kind === 'kill') {
+      return this.#delete(table, key, { ...context, commitTime: time, isKill: true });
+    }
+    const writer = writerWithId(this.#origins(), notice.writer);
+    return this.#losers.follow(table, key, { time, writer }, context);
+  }
+
+  async #relationOf(name: QualifiedName): Promise<Relation | undefined> {
+    const shown = displayName(name);
+    if (!this.#toldOf.has(shown)) {
+      const local = await readRelation(this.#session, name);
+      this.#toldOf.set(shown, local && (await describeTable(this.#session, local.oid)));
+    }
+    return this.#toldOf.get(shown);
   }
 
   // Deletions ----------------------------------------------------------------------------------------------------------
@@ -511,8 +590,9 @@ export class ChangeWriter {
     old: RowValues,
     values: RowValues,
     found: FoundRow,
-    { xid }: ChangeContext,
+    context: ChangeContext,
   ): Promise<ConflictAction> {
+    const { xid } = context;
     const isMoved = !isComplete(values) && !sameKey(table, old, values);
     // What was not sent may be kept only in a row that this provider wrote, and under its key: see #moved.
     const isRead =
@@ -521,6 +601,8 @@ export class ChangeWriter {
     if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return 'skip';
+    const lost = await this.#makeRoom(table, row, found, context, row !== values);
+    if (lost) return lost;
     const columns = sql.writable(table, sentIn(row));
     const settable = sql.settable(columns);
     const moves = table.key.deferrable && !sameKey(table, old, row);

@@ -22,7 +22,9 @@ export type Rule =
   | 'delete_existing'
   | 'delete_missing'
   /** A row that slipped in below a deletion; found by the own stream, not decided here. */
-  | 'below_tombstone';
+  | 'below_tombstone'
+  /** Two rows have one value in a unique index: src/conflict/unique.ts. */
+  | 'unique_index';
 
 export interface Conflict {
   readonly type: ConflictType;

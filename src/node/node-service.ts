@@ -1,3 +1,4 @@
+import { OutboxSender } from '../apply/outbox-sender.ts';
 import type { OriginMap } from '../apply/writers.ts';
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
@@ -120,6 +121,9 @@ export class NodeService {
     const onLost = () => this.#outdate();
     session.lost.addEventListener('abort', onLost, { once: true });
     await session.listen('bdr', () => this.#wakeup.raise());
+    const outbox = new OutboxSender(session, (message) =>
+      this.#log.warn({ message }, 'a row could not be written again after its kill was sent'),
+    );
     const heartbeats = new Heartbeats(this.#endpoints.local, this.#log, () => this.#appliedUpTo());
     try {
       while (!signal.aborted) {
@@ -128,6 +132,7 @@ export class NodeService {
         if (local?.call !== this.#call) await this.#beginLife(local, heartbeats);
         // Without one, BDR was removed: the agent ends this service, unless the database joins again before it has noticed.
         if (local) await this.#look(session, local, heartbeats);
+        if (local) await outbox.look();
         await this.#wakeup.wait(LOOK_INTERVAL_MS, signal);
       }
     } finally {

@@ -18,6 +18,14 @@ export function snapshotShows(snapshot: string, xid: number): boolean {
   return !inProgress.split(',').includes(String(full));
 }
 
+/** The first transaction id that may be running still, and the first that a new snapshot of the session knows nothing of. */
+export async function readSnapshot(session: Session): Promise<{ xmin: bigint; xmax: bigint }> {
+  const [row] = await session.query<{ xmin: string; xmax: string }>(/* sql */ `
+    SELECT pg_snapshot_xmin(s) AS xmin, pg_snapshot_xmax(s) AS xmax FROM pg_current_snapshot() AS s
+  `);
+  return { xmin: BigInt(row?.xmin ?? '0'), xmax: BigInt(row?.xmax ?? '0') };
+}
+
 /** Whether a session sees what a transaction did; its id as the stream carries it. It must have committed. */
 export async function isSeen(session: Session, xid: number): Promise<boolean> {
   const [row] = await session.query<{ snapshot: string }>(

@@ -23,7 +23,7 @@ const LEAST_FOR_SETS = 3;
 /** Raised where a statement that was sent ahead fails: bdr.internal_look_again(). */
 const LOOK_AGAIN = new Error('look again');
 
-type Way = 'sets' | 'rows';
+type Way = 'sets' | 'rows' | 'careful';
 
 /**
  * src/apply/apply-worker.ts and ahead-sender.ts: local transactions with one or many of the provider's, begun again after a lock
@@ -74,9 +74,10 @@ export class ModelApplyWorker {
       return;
     }
     try {
-      yield* this.#orStartOver(() => this.#transaction(way, parts));
+      yield* this.#orStartOver(() => this.#transaction(way, parts), way);
     } catch (error) {
-      if (error !== UNIQUE_VIOLATION || way === 'rows') throw error;
+      if (error !== UNIQUE_VIOLATION) throw error;
+      if (way === 'rows') return yield* this.#applyBy('careful', parts);
       if (parts.length === 1) return yield* this.#applyBy('rows', parts);
       const middle = Math.ceil(parts.length / 2);
       yield* this.apply(parts.slice(0, middle));
@@ -84,14 +85,16 @@ export class ModelApplyWorker {
     }
   }
 
-  *#orStartOver(step: () => Steps): Steps {
+  *#orStartOver(step: () => Steps, way: Way): Steps {
     for (;;) {
       try {
         return yield* step();
       } catch (error) {
         this.#sets.abandon();
         this.#statements.server.rollback(this.#session);
-        if (error !== LOCK_CONFLICT) throw error;
+        // Somebody has taken a value since it was looked for.
+        const isTaken = error === UNIQUE_VIOLATION && way === 'careful';
+        if (error !== LOCK_CONFLICT && !isTaken) throw error;
       }
       yield undefined;
     }
@@ -99,7 +102,7 @@ export class ModelApplyWorker {
 
   *#transaction(way: Way, parts: readonly TransactionPart[]): Steps {
     const transaction = yield* this.#enter(dueTime(parts, 0));
-    this.#writer.begin();
+    this.#writer.begin(way === 'careful');
     if (this.#world.has('origin position kept after rollback')) this.#setUpEarly(parts);
     const settles = !this.#world.has('group settles its key changes at the end');
     for (const { changes, context } of parts) {

@@ -13,7 +13,8 @@ import type { Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
 import type { Statements, Values } from './statements.ts';
 import type { Row, Transaction } from './transaction.ts';
-import { originOf, TABLE, type World } from './world.ts';
+import { ModelLosers } from './losers.ts';
+import { DEATHS, originOf, TABLE, type World } from './world.ts';
 
 /** src/apply/writer.ts on the model's statements: the same steps in the same order, and the same decisions by the real `decide`. */
 export class ModelChangeWriter {
@@ -27,6 +28,8 @@ export class ModelChangeWriter {
   readonly journal = new KeyJournal();
   mustBeAlone = false;
   #limit = LONG_AGO;
+  #isCareful = false;
+  readonly #losers: ModelLosers;
 
   constructor(options: {
     world: World;
@@ -42,9 +45,13 @@ export class ModelChangeWriter {
     this.groupLimit = options.groupLimit;
     this.#readFromProvider = options.readFromProvider;
     this.#untilSeen = options.untilSeen;
+    const { world, statements } = options;
+    this.#losers = new ModelLosers({ world, statements, seenUpTo: () => this.#limit });
   }
 
-  begin(): void {
+  begin(isCareful = false): void {
+    this.#isCareful = isCareful;
+    this.#losers.begin();
     this.#limit = this.groupLimit();
     this.journal.clear();
   }
@@ -75,6 +82,7 @@ export class ModelChangeWriter {
     context: ChangeContext,
     wasNew = false,
   ): Steps {
+    if (change.relation === DEATHS) return yield* this.#hear(transaction, change, context);
     switch (change.kind) {
       case 'insert':
         return yield* this.#insert(transaction, readValues(change.newTuple), context);
@@ -111,7 +119,7 @@ export class ModelChangeWriter {
     const row = yield* this.#completed(values);
     if (!row) return;
     const statements = this.#statements;
-    const inserted = yield* statements.insert(transaction, plain(row));
+    const inserted = !this.#isCareful && (yield* statements.insert(transaction, plain(row)));
     yield undefined;
     if (inserted) return this.journal.add('inserted', TABLE, row, context);
     const found = yield* statements.find(transaction, keyIn(row));
@@ -119,6 +127,7 @@ export class ModelChangeWriter {
     if (found) return yield* this.#resolve(transaction, 'insert', row, row, found, context);
     if (this.#isDeleted(statements.tombstoneOf(transaction, keyIn(row)), context)) return;
     yield undefined;
+    if (!(yield* this.#makeRoom(transaction, row, undefined, context))) return;
     yield* statements.insertOrFail(transaction, plain(row));
     yield undefined;
     this.journal.add('inserted', TABLE, row, context);
@@ -145,13 +154,14 @@ export class ModelChangeWriter {
       return yield* this.#insert(transaction, row, context);
     }
     const key = keyIn(values);
-    const complete = isComplete(values);
-    const test = complete
-      ? statements.versionTest(transaction, this.provider.index, this.fastLimit(context))
-      : statements.ownTest(transaction, this.provider.index);
-    const taken = yield* statements.update(transaction, key, (row) => over(row, values), test);
-    yield undefined;
-    if (taken) return;
+    if (!this.#isCareful) {
+      const test = isComplete(values)
+        ? statements.versionTest(transaction, this.provider.index, this.fastLimit(context))
+        : statements.ownTest(transaction, this.provider.index);
+      const taken = yield* statements.update(transaction, key, (row) => over(row, values), test);
+      yield undefined;
+      if (taken) return;
+    }
     const found = yield* statements.find(transaction, key);
     yield undefined;
     yield* this.#resolve(transaction, 'update', old, values, found, context);
@@ -213,7 +223,7 @@ export class ModelChangeWriter {
     const tombstone = found ? undefined : this.#statements.tombstoneOf(transaction, keyIn(old));
     const { action, conflict } = this.#decide(kind, transaction, found, tombstone, context);
     // Without that rule it is not so, and nodes differ: that is to be seen.
-    if (conflict && !this.#world.has('apply ahead of the clock')) {
+    if (conflict && !context.isKill && !this.#world.has('apply ahead of the clock')) {
       this.#check(transaction, found, tombstone, context);
     }
     yield undefined;
@@ -228,7 +238,7 @@ export class ModelChangeWriter {
         return;
       case 'apply':
         if (!found) return;
-        if (values) yield* this.#overwrite(transaction, values, found);
+        if (values) yield* this.#overwrite(transaction, values, found, context);
         else yield* this.#statements.delete(transaction, found.key);
         yield undefined;
     }
@@ -282,11 +292,57 @@ export class ModelChangeWriter {
   }
 
   /** overwrite() */
-  *#overwrite(transaction: Transaction, values: RowValues, found: Row): Steps {
+  *#overwrite(
+    transaction: Transaction,
+    values: RowValues,
+    found: Row,
+    context: ChangeContext,
+  ): Steps {
     const keeps =
       this.#isProviders(transaction, found) || this.#world.has('unchanged TOAST kept in any row');
     const row = keeps ? values : yield* this.#completed(values);
-    if (row) yield* this.#statements.update(transaction, found.key, (old) => over(old, row));
+    if (!row || !(yield* this.#makeRoom(transaction, row, found, context))) return;
+    yield* this.#statements.update(transaction, found.key, (old) => over(old, row));
+  }
+
+  // The unique index ---------------------------------------------------------------------------------------------------
+
+  /** makeRoom(): whether the row may be written. */
+  *#makeRoom(
+    transaction: Transaction,
+    row: RowValues,
+    found: Row | undefined,
+    context: ChangeContext,
+  ): Steps<boolean> {
+    if (!this.#isCareful) return true;
+    const values = { key: keyIn(row), v: String(row[1]), big: '' };
+    const remote: Version = { time: context.commitTime, writer: this.provider.writer };
+    return yield* this.#losers.makeRoom(transaction, values, found, remote);
+  }
+
+  /** hear(): a kill is a deletion of the row's own version; an ask is followed by who wrote the row. */
+  *#hear(transaction: Transaction, change: RowChange, context: ChangeContext): Steps {
+    if (change.kind !== 'insert') return;
+    const [kind, key, time, writer] = readValues(change.newTuple).map(String);
+    const commitTime = Number(time) as PgTime;
+    if (kind === 'kill') {
+      const old = [String(key), null, null];
+      const killing: ChangeContext = { ...context, commitTime, isKill: true };
+      if (this.#world.has('kill takes smaller rows only')) {
+        const row = yield* this.#statements.find(transaction, String(key));
+        yield undefined;
+        if (row && row.time > commitTime) return;
+      }
+      if (this.#world.has('kill is answered')) {
+        const row = yield* this.#statements.find(transaction, String(key));
+        yield undefined;
+        if (row) this.#losers.answerKill(transaction, row);
+      }
+      return yield* this.#delete(transaction, old, killing, false);
+    }
+    const { servers } = this.#world;
+    const asked = { time: commitTime, writer: (servers[Number(writer)] as ModelServer).writer };
+    yield* this.#losers.follow(transaction, String(key), asked);
   }
 
   /** completed(): the row with the long value that was not sent, as the provider has it by now. */

@@ -91,7 +91,18 @@ export class Checks {
     throw new Violation('acknowledged before durable', `${name}: ${detail}`);
   }
 
-  /** All is drained: nodes hold the same, and of each key the write that wins. */
+  /** Rows that somebody removed because another had their value in the unique index. */
+  readonly #lost = new Set<string>();
+
+  lost(row: Row): void {
+    this.#lost.add(`${row.key} ${row.v} ${row.big}`);
+  }
+
+  #hasLost(key: string, row: Row | undefined): boolean {
+    return row !== undefined && this.#lost.has(`${key} ${row.v} ${row.big}`);
+  }
+
+  /** All is drained: nodes hold the same, and of each key the write that wins, or nothing where that has lost its value. */
   converged(): void {
     const wanted = this.#winners();
     const [first, ...others] = this.#nodes().map(({ server }) => ({ server, rows: server.rows() }));
@@ -108,7 +119,7 @@ export class Checks {
     }
     for (const [key, { row, version }] of wanted) {
       const found = first.rows.get(key);
-      if (same(found, row)) continue;
+      if (same(found, row) || (!found && this.#hasLost(key, row))) continue;
       const write = `${describeRow(row)} of node ${version.writer.sequence} at ${version.time}`;
       throw new Violation(
         'a write is lost',

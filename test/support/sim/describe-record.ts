@@ -1,10 +1,12 @@
 import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
-import type { LostValue, Row, Tombstone, WalRecord } from './transaction.ts';
+import { DEATHS } from './world.ts';
+import type { LostValue, Outgoing, Row, Tombstone, WalRecord } from './transaction.ts';
 
 /** A commit in one line, for who looks into a failing run. */
 export function describeRecord(record: WalRecord): string {
   const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
+  const { outgoing, sent } = record;
   const parts = [
     `at ${time}`,
     ...(position === undefined ? [] : [`position ${position}`]),
@@ -14,6 +16,8 @@ export function describeRecord(record: WalRecord): string {
     ...forgotten.map((one) => `forgets ${describeTombstone(one)}`),
     ...lost.map((one) => `notes ${describeNote(one)}`),
     ...settled.map((one) => `settles ${describeNote(one)}`),
+    ...outgoing.map((one) => `will ${describeDeath(one)}`),
+    ...sent.map((one) => `has sent: ${describeDeath(one)}`),
   ];
   return parts.join('; ');
 }
@@ -24,6 +28,10 @@ export function describeRow(row: Pick<Row, 'v' | 'big'> | undefined): string {
 
 function describeNote({ key, writer }: LostValue): string {
   return `${key} of ${writer - 1}`;
+}
+
+function describeDeath({ kind, key, version: { time, writer } }: Outgoing): string {
+  return `${kind} ${key} by ${(writer.sequence ?? 0) - 1} at ${time}`;
 }
 
 function describeTombstone({ key, time, writer }: Tombstone): string {
@@ -37,6 +45,7 @@ function describeChange(change: Change): string {
     case 'truncate':
       return 'TRUNCATE';
     case 'insert':
+      if (change.relation === DEATHS) return `TELLS ${change.newTuple.text(0)}`;
       return `INSERT ${change.newTuple.text(0)}`;
     case 'delete':
       return `DELETE ${change.oldTuple.text(0)}`;

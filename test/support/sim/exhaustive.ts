@@ -148,6 +148,7 @@ class Scene implements Processes {
         () => this.world,
         () => this.#nodes,
       ),
+      isUnique: false,
       note: undefined,
       has: (name) => name === mutant,
     };

@@ -3,6 +3,8 @@ export interface Mutant {
   readonly name: string;
   /** The rule, by its place in the design, and what the code does. */
   readonly rule: string;
+  /** It is noticed in runs with a unique index besides the key. */
+  readonly unique?: true;
 }
 
 /** Names are what is done instead of the rule. */
@@ -148,6 +150,47 @@ export const MUTANTS = [
   {
     name: 'new agent does not wait for old sessions',
     rule: 'progress is read once no other session has the origin',
+  },
+  {
+    name: 'unique losers are removed here only',
+    rule: 'the death of a row that lost its value in a unique index is told to the others',
+    unique: true,
+  },
+  {
+    name: 'finder kills itself',
+    rule: 'the node that wrote the row spreads its death; who else finds it asks that node',
+    unique: true,
+  },
+  {
+    name: 'replicated delete instead of kill',
+    rule: 'a kill has the version of the row that it kills',
+    unique: true,
+  },
+  {
+    name: 'tombstone of a unique loser is of now',
+    rule: 'and so has the tombstone that it leaves where it was found',
+    unique: true,
+  },
+  {
+    name: 'older row under the key of a unique loser stays',
+    rule: 'under the key of a row that lost nothing is left, an older row neither',
+    unique: true,
+  },
+  {
+    name: 'asked rows are killed whatever their version',
+    rule: 'an ask takes no row that is newer than what the asker has seen',
+    unique: true,
+  },
+  {
+    name: 'kill takes smaller rows only',
+    rule: 'a kill takes a row of its own writer whatever the times say',
+    unique: true,
+  },
+  { name: 'kill is answered', rule: 'nothing answers a kill', unique: true },
+  {
+    name: 'rows written again before a kill is sent are forgotten',
+    rule: 'who has sent a kill writes its own row of that key again, if there is one by then',
+    unique: true,
   },
 ] as const satisfies readonly Mutant[];
 

@@ -2,6 +2,7 @@ import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import { nodeKey } from '../../../src/model/node.ts';
 import { heartbeatMessage } from './heartbeat.ts';
 import type { ModelLink } from './link.ts';
+import { ModelOutbox } from './outbox.ts';
 import { ModelOwnStream } from './own-stream.ts';
 import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
@@ -45,8 +46,17 @@ export class ModelNode {
       scheduler.spawn(`${index} heartbeat`, this.#heartbeats(beating)),
       scheduler.spawn(`${index} purge`, this.#purges(looking)),
     ];
+    if (this.#world.isUnique) this.#startOutbox();
     this.own.start();
     for (const link of this.links) link.start();
+  }
+
+  #startOutbox(): void {
+    const { index } = this.server;
+    const session = this.server.connect('outbox');
+    this.#sessions.push(session);
+    const outbox = new ModelOutbox(this.#world, this.statements, session);
+    this.#processes.push(this.#world.scheduler.spawn(`${index} outbox`, outbox.run()));
   }
 
   /** The agent is killed: its sessions live on for a while. */

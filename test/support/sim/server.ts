@@ -8,6 +8,7 @@ import {
   Transaction,
   type LostValue,
   type ModelSession,
+  type Outgoing,
   type Row,
   type Tombstone,
   type WalRecord,
@@ -22,7 +23,10 @@ interface Slot {
 }
 
 /** What a transaction leaves in tables of the agent's own. */
-type Listed = Pick<WalRecord, 'tombstones' | 'forgotten' | 'lost' | 'settled'>;
+type Listed = Pick<
+  WalRecord,
+  'tombstones' | 'forgotten' | 'lost' | 'settled' | 'outgoing' | 'sent'
+>;
 
 /** So many states of a key are kept: more than a statement can be old. */
 const MOST_HISTORY = 64;
@@ -43,6 +47,7 @@ export class ModelServer {
   #slots = new Map<string, Slot>();
   #tombstones: Tombstone[] = [];
   #lost: LostValue[] = [];
+  #outbox: Outgoing[] = [];
   /** Transactions that hold locks or have ids. */
   readonly open = new Set<Transaction>();
   readonly sessions = new Set<ModelSession>();
@@ -186,8 +191,8 @@ export class ModelServer {
   }
 
   #write(transaction: Transaction): void {
-    const { session, rows, changes, tombstones, forgotten, lost, settled, truncates, hadApplied } =
-      transaction;
+    const { session, rows, changes, tombstones, forgotten, lost, settled } = transaction;
+    const { outgoing, sent, truncates, hadApplied } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
@@ -205,6 +210,8 @@ export class ModelServer {
       forgotten,
       lost,
       settled,
+      outgoing,
+      sent,
       truncates,
       hadApplied,
       position,
@@ -229,13 +236,15 @@ export class ModelServer {
     transaction.phase = 'ended';
   }
 
-  #remember({ tombstones, forgotten, lost, settled }: Listed): void {
+  #remember({ tombstones, forgotten, lost, settled, outgoing, sent }: Listed): void {
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
       this.#tombstones = this.#tombstones.filter((one) => !forgotten.includes(one));
     }
     if (lost.length > 0) this.#lost.push(...lost);
     if (settled.length > 0) this.#lost = this.#lost.filter((one) => !settled.includes(one));
+    if (outgoing.length > 0) this.#outbox.push(...outgoing);
+    if (sent.length > 0) this.#outbox = this.#outbox.filter((one) => !sent.includes(one));
   }
 
   #release(transaction: Transaction): void {
@@ -308,6 +317,11 @@ export class ModelServer {
     return this.#lost;
   }
 
+  /** bdr.outbox as everybody sees it. */
+  outbox(): readonly Outgoing[] {
+    return this.#outbox;
+  }
+
   /** The rows of the table as everybody sees them. */
   rows(): Map<string, Row> {
     const rows = new Map<string, Row>();
@@ -359,6 +373,7 @@ export class ModelServer {
     this.#slots = new Map();
     this.#tombstones = [];
     this.#lost = [];
+    this.#outbox = [];
     this.#positions.clear();
     for (const [origin, position] of this.#durable) this.#positions.set(origin, position);
     for (const record of this.wal) {

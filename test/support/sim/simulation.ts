@@ -15,6 +15,8 @@ export interface RunOptions {
   /** Else chance decides, from 2 to 5. */
   readonly nodes?: number | undefined;
   readonly mutant?: MutantName | undefined;
+  /** With a unique index besides the key. */
+  readonly unique?: boolean | undefined;
   /** Told of each step that changes something. */
   readonly note?: ((text: string) => void) | undefined;
 }
@@ -50,7 +52,7 @@ class Run {
   readonly #faults: Faults;
   readonly #scheduler: Scheduler;
 
-  constructor({ seed, nodes: wanted, mutant, note }: RunOptions) {
+  constructor({ seed, nodes: wanted, mutant, unique, note }: RunOptions) {
     const random = new Random(seed);
     const count = wanted ?? random.pick([2, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
     const servers: ModelServer[] = [];
@@ -65,6 +67,7 @@ class Run {
         () => this.world,
         () => this.nodes,
       ),
+      isUnique: unique === true,
       note: note && ((text) => note(`[${scheduler.steps}] ${text}`)),
       has: (name) => name === mutant,
     };
@@ -95,24 +98,27 @@ class Run {
     scheduler.heal();
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
     this.#until('watermarks rise', () => this.nodes.every((node) => hasPassed(node, last)));
-    this.#until('lost values are settled', () =>
-      this.nodes.every(({ server }) => server.lostValues().length === 0),
-    );
-    for (const node of this.nodes) node.isQuiet = true;
-    this.#until('streams are drained', () => this.#isDrained());
+    // What is settled late may leave something to settle.
+    do {
+      for (const node of this.nodes) node.isQuiet = false;
+      this.#until('lost values are settled, outboxes empty', () => this.#isSettled());
+      for (const node of this.nodes) node.isQuiet = true;
+      this.#until('streams are drained', () => this.#isDrained());
+    } while (!this.#isSettled());
     this.world.checks.converged();
   }
 
   #workload(): Workload {
     const { random } = this.world;
     return {
-      keys: random.pick([1, 2, 2, 3, 4]),
+      keys: random.pick([1, 2, 2, 3, 4]) + (this.world.isUnique ? 1 : 0),
       transactions: random.pick([3, 8, 20]),
       mostStatements: random.pick([1, 2, 4]),
       hasKeyChanges: random.chance(0.5),
       hasTruncates: random.chance(0.4),
       hasUnchangedToast: random.chance(0.6),
       asynchronous: random.pick([0, 0.5]),
+      values: this.world.isUnique ? random.pick([2, 3, 5]) : 0,
     };
   }
 
@@ -136,6 +142,12 @@ class Run {
         throw new Violation('a wait does not end', `${what}: never; there wait ${waiting}`);
       }
     }
+  }
+
+  #isSettled(): boolean {
+    return this.nodes.every(
+      ({ server }) => server.lostValues().length === 0 && server.outbox().length === 0,
+    );
   }
 
   /** Nothing is open, and each log is read to its end by all. */

@@ -39,8 +39,14 @@ export class Statements {
     const { server } = this;
     const { key } = values;
     // It looks at what is there now, in no snapshot, and waits for whoever is writing there.
-    while (this.#isWrittenByOther(transaction, key)) yield this.#unheld(transaction, key);
-    if (this.#now(transaction, key)) return false;
+    for (;;) {
+      while (this.#isWrittenByOther(transaction, key)) yield this.#unheld(transaction, key);
+      if (this.#now(transaction, key)) return false;
+      const writer = this.#world.isUnique && this.#writerOf(transaction, values);
+      if (!writer) break;
+      yield { ready: () => writer.phase === 'ended', isLock: true };
+    }
+    if (this.#world.isUnique && this.#isTaken(transaction, values)) return false;
     server.lock(transaction, key);
     transaction.rows.set(key, this.#row(values, server.newChain()));
     server.xidOf(transaction);
@@ -64,7 +70,10 @@ export class Statements {
     snapshot = this.server.seen,
   ): Steps<Row | undefined> {
     const row = yield* this.#lockRow(transaction, key, test, snapshot);
-    if (row) transaction.rows.set(key, this.#row(change(row), row.chain));
+    if (!row) return undefined;
+    const values = change(row);
+    yield* this.#takeValue(transaction, values);
+    transaction.rows.set(key, this.#row(values, row.chain));
     return row;
   }
 
@@ -78,6 +87,49 @@ export class Statements {
     const row = yield* this.#lockRow(transaction, key, test, snapshot);
     if (row) transaction.rows.set(key, undefined);
     return row;
+  }
+
+  // The unique index ---------------------------------------------------------------------------------------------------
+
+  /** What the index does when a row gets a value: it waits for whoever is writing it, and refuses one that another row has. */
+  *#takeValue(transaction: Transaction, values: Values): Steps {
+    if (!this.#world.isUnique) return;
+    for (;;) {
+      const writer = this.#writerOf(transaction, values);
+      if (!writer) break;
+      yield { ready: () => writer.phase === 'ended', isLock: true };
+    }
+    if (this.#isTaken(transaction, values)) throw UNIQUE_VIOLATION;
+  }
+
+  /** Another transaction, open, that has given the value to a row or taken it from one. */
+  #writerOf(transaction: Transaction, { key, v }: Values): Transaction | undefined {
+    for (const other of this.server.open) {
+      if (other === transaction) continue;
+      for (const [at, row] of other.rows) {
+        if (at === key || transaction.rows.has(at)) continue;
+        if (row?.v === v || this.server.latest(at)?.v === v) return other;
+      }
+    }
+    return undefined;
+  }
+
+  #isTaken(transaction: Transaction, { key, v }: Values): boolean {
+    for (const at of this.server.keys()) {
+      if (at !== key && this.#now(transaction, at)?.v === v) return true;
+    }
+    return false;
+  }
+
+  /** rivalsSql(): the rows of other keys that have the value in the unique index, locked. */
+  *rivals(transaction: Transaction, { key, v }: Values): Steps<Row[]> {
+    const rows: Row[] = [];
+    for (const { key: other } of this.seenRows(transaction).filter((row) => row.v === v)) {
+      if (other === key) continue;
+      const row = yield* this.find(transaction, other);
+      if (row?.v === v) rows.push(row);
+    }
+    return rows;
   }
 
   /** SELECT … WHERE key FOR UPDATE: fetchSql(), fetchAllSql(). */

@@ -1,5 +1,6 @@
 import type { Lsn } from '../../../src/base/lsn.ts';
 import type { PgTime } from '../../../src/base/pg-time.ts';
+import type { Death } from '../../../src/conflict/unique.ts';
 import type { Writer } from '../../../src/conflict/version.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 
@@ -26,6 +27,11 @@ export interface Tombstone {
 export interface LostValue {
   readonly key: string;
   readonly writer: number;
+}
+
+/** A row of bdr.outbox: what is to be told of a row that has lost its place in a unique index. */
+export interface Outgoing extends Death {
+  readonly key: string;
 }
 
 /** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
@@ -71,6 +77,10 @@ export class Transaction {
   readonly lost: LostValue[] = [];
   /** Lost values that it has deleted. */
   readonly settled: LostValue[] = [];
+  /** What it has put into the outbox. */
+  readonly outgoing: Outgoing[] = [];
+  /** What it has taken out of there. */
+  readonly sent: Outgoing[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -100,6 +110,8 @@ export interface WalRecord {
   readonly forgotten: readonly Tombstone[];
   readonly lost: readonly LostValue[];
   readonly settled: readonly LostValue[];
+  readonly outgoing: readonly Outgoing[];
+  readonly sent: readonly Outgoing[];
   readonly truncates: boolean;
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */

@@ -16,6 +16,8 @@ export interface Workload {
   readonly hasKeyChanges: boolean;
   readonly hasTruncates: boolean;
   readonly hasUnchangedToast: boolean;
+  /** So many values of the unique index, where the world has one. */
+  readonly values: number;
   /** Commits do not wait for the disk. */
   readonly asynchronous: number;
 }
@@ -98,7 +100,7 @@ export class User {
   }
 
   *#insert(transaction: Transaction, key: string): Steps {
-    const values = { key, v: this.#value(), big: this.#value() };
+    const values = { key, v: this.#v(), big: this.#value() };
     if (!(yield* this.#node.statements.insert(transaction, values))) return;
     const newTuple = tupleOf([key, values.v, values.big]);
     this.#log(transaction, { kind: 'insert', relation: ITEM, newTuple });
@@ -117,7 +119,7 @@ export class User {
   /** UPDATE, with another key perhaps. */
   *#update(transaction: Transaction, key: string, to: string): Steps {
     const { statements } = this.#node;
-    const v = this.#value();
+    const v = this.#v();
     let isUnchanged = false;
     const change = (row: Row) => {
       isUnchanged = this.#workload.hasUnchangedToast && !this.#world.random.chance(0.5);
@@ -152,6 +154,12 @@ export class User {
 
   #key(): string {
     return `k${this.#world.random.below(this.#workload.keys)}`;
+  }
+
+  /** Mostly one that another row has had, where it must be unique. */
+  #v(): string {
+    if (!this.#world.isUnique) return this.#value();
+    return `v${this.#world.random.below(this.#workload.values)}`;
   }
 
   /** Each is written once. */

@@ -1,5 +1,6 @@
 import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { OriginMap } from '../../../src/apply/writers.ts';
+import type { Relation } from '../../../src/pgoutput/transaction.ts';
 import { ITEM_TABLE } from '../item-relation.ts';
 import type { Checks } from './checks.ts';
 import type { MutantName } from './mutants.ts';
@@ -15,6 +16,8 @@ export interface World {
   readonly scheduler: Processes;
   readonly servers: readonly ModelServer[];
   readonly checks: Checks;
+  /** Column `v` has a unique index, and few values. */
+  readonly isUnique: boolean;
   /** Told of each commit, where somebody listens. */
   readonly note: ((text: string) => void) | undefined;
   /** Whether a rule is switched off. */
@@ -69,6 +72,20 @@ export function originMap(servers: readonly ModelServer[], local: ModelServer): 
 
 /** The one table: a key, a value, and a long value that PostgreSQL may keep apart (TOAST). */
 export const TABLE = ITEM_TABLE;
+
+/** A published table of schema bdr: what is told of rows that lost. In the model one for both kinds: kind, key, time, writer. */
+export const DEATHS: Relation = {
+  id: 2,
+  schema: 'bdr',
+  name: 'death',
+  replicaIdentity: 'default',
+  columns: ['kind', 'key', 'time', 'writer'].map((name) => ({
+    name,
+    typeOid: 25,
+    typmod: -1,
+    isKey: true,
+  })),
+};
 
 /** In the rows of a transaction that has not committed. */
 export const NO_TIME = Number.NaN as PgTime;

@@ -1,0 +1,88 @@
+import { messageOf } from '../base/errors.ts';
+import {
+  forgetKill,
+  hasOutbox,
+  readSentKills,
+  sendOutbox,
+  type OutboxKill,
+} from '../catalog/outbox.ts';
+import { readDefinitions } from '../catalog/restricted.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import type { Session } from '../postgres/session.ts';
+import { readSnapshot } from '../postgres/snapshot-shows.ts';
+import { isLockConflict } from './lock-conflict.ts';
+import { keyParams } from './local-rows.ts';
+import { PreparedStatements } from './prepared.ts';
+import { ownRowAgainSql } from './statements.ts';
+import { valuesOfStored } from './stored-keys.ts';
+import { TableMap } from './table-map.ts';
+import { TableStatements } from './table-statements.ts';
+import { Tombstones } from './tombstones.ts';
+
+/** So that users' triggers do not fire, and no user waits long. */
+const BEGIN = `BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = '50ms'`;
+
+/**
+ * Sends what apply has put into the outbox (DESIGN 4.2, rule 10), in transactions of the node's own.
+ *
+ * A kill takes away, at the peers, whatever this node has written under the key before it was sent. That may be a new row: users could
+ * use the key again as soon as the loser was gone here. So when a kill is sent, and all that may lie before it in the log is
+ * seen, this node's own row of that key is written again, unchanged: it comes to the peers behind the kill.
+ */
+export class OutboxSender {
+  readonly #session: Session;
+  readonly #onTrouble: (what: string) => void;
+  readonly #tables: TableMap;
+  readonly #onTable: TableStatements;
+  /** By the kill's id: whatever lies before it in the log has a transaction id below this. */
+  readonly #before = new Map<string, bigint>();
+
+  /** `session` has no origin. */
+  constructor(session: Session, onTrouble: (what: string) => void) {
+    this.#session = session;
+    this.#onTrouble = onTrouble;
+    this.#tables = new TableMap(session);
+    this.#onTable = new TableStatements(session, new PreparedStatements(session));
+  }
+
+  /** Does what there is to do, as far as it can be done now. */
+  async look(): Promise<void> {
+    if (!(await hasOutbox(this.#session))) return;
+    await sendOutbox(this.#session);
+    const kills = await readSentKills(this.#session);
+    const { xmin, xmax } = await readSnapshot(this.#session);
+    for (const kill of kills) {
+      const before = this.#before.get(kill.id) ?? xmax;
+      this.#before.set(kill.id, before);
+      if (xmin >= before && (await this.#lookAfter(kill))) this.#before.delete(kill.id);
+    }
+  }
+
+  /** False when it has to be tried again. */
+  async #lookAfter(kill: OutboxKill): Promise<boolean> {
+    const session = this.#session;
+    this.#tables.defined(await readDefinitions(session));
+    await session.script(BEGIN);
+    try {
+      await this.#writeAgain(kill);
+      await forgetKill(session, kill);
+      await session.script('COMMIT');
+      return true;
+    } catch (error) {
+      if (session.lost.aborted) throw error;
+      this.#tables.forget();
+      await session.script('ROLLBACK');
+      if (!isLockConflict(error)) this.#onTrouble(messageOf(error));
+      return false;
+    }
+  }
+
+  async #writeAgain({ relation: oid, key }: OutboxKill): Promise<void> {
+    const relation = await describeTable(this.#session, oid);
+    const table = relation && (await this.#tables.find(relation));
+    if (!table || !Tombstones.byKey(table)) return;
+    const values = valuesOfStored(table, key);
+    const text = ownRowAgainSql(table);
+    if (values && text) await this.#onTable.runOnce(table, text, keyParams(table, values));
+  }
+}
