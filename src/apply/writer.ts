@@ -23,6 +23,7 @@ import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
+import { LostWriteNotes } from './lost-write-notes.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
@@ -65,6 +66,7 @@ export class ChangeWriter {
   readonly #counts: TransactionCounts;
   readonly #conflicts: ConflictLog;
   readonly #pendingConflicts: PendingConflicts;
+  readonly #lostWrites: LostWriteNotes;
   readonly #deferred = new DeferredKeys();
   /** What is remembered of deletions. */
   readonly tombstones: Tombstones;
@@ -95,6 +97,8 @@ export class ChangeWriter {
     groupLimit: () => PgTime;
     counts: ApplyCounts;
     history: HistoryOptions;
+    /** Something of this node's users was noted for their tables' conflict policies, if the transaction commits. */
+    onLostWrite: () => void;
   }) {
     const { session, provider, origins } = options;
     this.#session = session;
@@ -116,6 +120,13 @@ export class ChangeWriter {
       counts: this.#counts,
       pending: this.#pendingConflicts,
       history: options.history,
+    });
+    this.#lostWrites = new LostWriteNotes({
+      statements: this.statements,
+      onTable: this.#onTable,
+      provider: provider.id,
+      origins,
+      onNoted: options.onLostWrite,
     });
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
@@ -229,7 +240,13 @@ export class ChangeWriter {
     this.#counts.commit();
   }
 
-  async #insert(table: Table, values: RowValues, context: ChangeContext): Promise<ConflictAction> {
+  /** `brought`: the old row, where an update that finds none becomes an insert. */
+  async #insert(
+    table: Table,
+    values: RowValues,
+    context: ChangeContext,
+    brought?: RowValues,
+  ): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
     if (!row) return 'skip';
     if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
@@ -239,7 +256,7 @@ export class ChangeWriter {
         return 'insert';
       }
       const found = await this.#rows.find(table, row, context.commitTime);
-      if (found) return this.#resolve('insert', table, row, row, found, context);
+      if (found) return this.#resolve('insert', table, row, row, found, context, brought);
       // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
       // row that is deleted again already.
       if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return 'skip';
@@ -297,7 +314,7 @@ export class ChangeWriter {
       if (await this.#fastUpdate(table, values, context)) return;
     }
     const found = await this.#rows.find(table, old, context.commitTime);
-    await this.#resolve('update', table, old, values, found, context);
+    await this.#resolve('update', table, old, values, found, context, old);
   }
 
   /**
@@ -349,11 +366,14 @@ export class ChangeWriter {
       this.#journal.add(found ? 'deleted' : wasNew ? 'gone' : 'missed', table, old, context);
     }
     if (found || !isRemembered) {
-      await this.#resolve('delete', table, old, undefined, found, context);
+      await this.#resolve('delete', table, old, undefined, found, context, old);
     }
   }
 
-  /** The slow way. `values` is the new row, absent for a delete; `old` is what the row was found by. */
+  /**
+   * The slow way. `values` is the new row, absent for a delete; `old` is what the row was found by; `brought` the old row that came
+   * with the change, if one did.
+   */
   async #resolve(
     kind: ChangeKind,
     table: Table,
@@ -361,13 +381,18 @@ export class ChangeWriter {
     values: RowValues | undefined,
     found: FoundRow | undefined,
     context: ChangeContext,
+    brought?: RowValues,
   ): Promise<ConflictAction> {
     const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
-    const decision = this.#decide(kind, found, tombstone, context);
     const met = { kind, table, values: values ?? old, found, tombstone, context };
-    return this.#conflicts.during(met, decision, () =>
-      this.#carryOut(decision, table, old, values, found, context),
-    );
+    const decided = this.#decide(kind, found, tombstone, context);
+    const decision = await this.#lostWrites.judged(decided, met, brought);
+    return this.#conflicts.during(met, decision, async () => {
+      await this.#lostWrites.noteRow(decision, met);
+      const action = await this.#carryOut(decision, table, old, values, found, context);
+      await this.#lostWrites.noteDeletion(decision, met, action);
+      return action;
+    });
   }
 
   async #carryOut(
@@ -386,7 +411,7 @@ export class ChangeWriter {
         }
         return 'skip';
       case 'as-insert':
-        return values ? this.#insert(table, values, context) : 'skip';
+        return values ? this.#insert(table, values, context, old) : 'skip';
       case 'apply':
         if (!found) return 'skip';
         if (values) return this.#overwrite(table, old, values, found, context);
@@ -450,7 +475,8 @@ export class ChangeWriter {
   }
 
   async #remember(table: Table, keys: readonly NotedKey[]): Promise<void> {
-    const open = keys.filter(({ context }) => !this.isLast(context));
+    // With a conflict policy it counts later whether a row is still gone by this very deletion.
+    const open = table.policy ? keys : keys.filter(({ context }) => !this.isLast(context));
     if (open.length > 0) {
       await this.tombstones.add(table, keysOf(table, open), this.#provider.id);
     }

@@ -1,10 +1,11 @@
 import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
-import type { LostValue, Row, Tombstone, WalRecord } from './transaction.ts';
+import type { LostValue, LostWrite, Row, Tombstone, WalRecord } from './transaction.ts';
 
 /** A commit in one line, for who looks into a failing run. */
 export function describeRecord(record: WalRecord): string {
   const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
+  const { lostWrites, settledWrites } = record;
   const parts = [
     `at ${time}`,
     ...(position === undefined ? [] : [`position ${position}`]),
@@ -14,6 +15,8 @@ export function describeRecord(record: WalRecord): string {
     ...forgotten.map((one) => `forgets ${describeTombstone(one)}`),
     ...lost.map((one) => `notes ${describeNote(one)}`),
     ...settled.map((one) => `settles ${describeNote(one)}`),
+    ...lostWrites.map((one) => `notes ${describeLostWrite(one)}`),
+    ...settledWrites.map((one) => `settles ${describeLostWrite(one)}`),
   ];
   return parts.join('; ');
 }
@@ -24,6 +27,10 @@ export function describeRow(row: Pick<Row, 'v' | 'big'> | undefined): string {
 
 function describeNote({ key, writer }: LostValue): string {
   return `${key} of ${writer - 1}`;
+}
+
+function describeLostWrite({ key, row, provider, lsn }: LostWrite): string {
+  return `that ${key} ${row ? describeRow(row) : 'deleted'} lost to record ${lsn} of ${provider}`;
 }
 
 function describeTombstone({ key, time, writer }: Tombstone): string {

@@ -149,6 +149,7 @@ class Scene implements Processes {
         () => this.#nodes,
       ),
       note: undefined,
+      policy: undefined,
       has: (name) => name === mutant,
     };
     for (const index of scope.scripts.keys()) {

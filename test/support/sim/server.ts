@@ -7,6 +7,7 @@ import type { Process, Steps } from './process.ts';
 import {
   Transaction,
   type LostValue,
+  type LostWrite,
   type ModelSession,
   type Row,
   type Tombstone,
@@ -22,7 +23,10 @@ interface Slot {
 }
 
 /** What a transaction leaves in tables of the agent's own. */
-type Listed = Pick<WalRecord, 'tombstones' | 'forgotten' | 'lost' | 'settled'>;
+type Listed = Pick<
+  WalRecord,
+  'tombstones' | 'forgotten' | 'lost' | 'settled' | 'lostWrites' | 'settledWrites'
+>;
 
 /** So many states of a key are kept: more than a statement can be old. */
 const MOST_HISTORY = 64;
@@ -43,6 +47,7 @@ export class ModelServer {
   #slots = new Map<string, Slot>();
   #tombstones: Tombstone[] = [];
   #lost: LostValue[] = [];
+  #lostWrites: LostWrite[] = [];
   /** Transactions that hold locks or have ids. */
   readonly open = new Set<Transaction>();
   readonly sessions = new Set<ModelSession>();
@@ -188,12 +193,14 @@ export class ModelServer {
   #write(transaction: Transaction): void {
     const { session, rows, changes, tombstones, forgotten, lost, settled, truncates, hadApplied } =
       transaction;
+    const { lostWrites, settledWrites } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
       row.time = time;
       row.origin = session.origin;
     }
+    for (const note of lostWrites) note.stampedAt = time;
     const position = session.origin > 0 ? session.setup?.position : undefined;
     const record: WalRecord = {
       xid: must(transaction.xid, 'transaction id'),
@@ -205,6 +212,8 @@ export class ModelServer {
       forgotten,
       lost,
       settled,
+      lostWrites,
+      settledWrites,
       truncates,
       hadApplied,
       position,
@@ -229,13 +238,17 @@ export class ModelServer {
     transaction.phase = 'ended';
   }
 
-  #remember({ tombstones, forgotten, lost, settled }: Listed): void {
+  #remember({ tombstones, forgotten, lost, settled, lostWrites, settledWrites }: Listed): void {
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
       this.#tombstones = this.#tombstones.filter((one) => !forgotten.includes(one));
     }
     if (lost.length > 0) this.#lost.push(...lost);
     if (settled.length > 0) this.#lost = this.#lost.filter((one) => !settled.includes(one));
+    if (lostWrites.length > 0) this.#lostWrites.push(...lostWrites);
+    if (settledWrites.length > 0) {
+      this.#lostWrites = this.#lostWrites.filter((one) => !settledWrites.includes(one));
+    }
   }
 
   #release(transaction: Transaction): void {
@@ -308,6 +321,11 @@ export class ModelServer {
     return this.#lost;
   }
 
+  /** bdr.lost_write as everybody sees it. */
+  lostWrites(): readonly LostWrite[] {
+    return this.#lostWrites;
+  }
+
   /** The rows of the table as everybody sees them. */
   rows(): Map<string, Row> {
     const rows = new Map<string, Row>();
@@ -359,6 +377,7 @@ export class ModelServer {
     this.#slots = new Map();
     this.#tombstones = [];
     this.#lost = [];
+    this.#lostWrites = [];
     this.#positions.clear();
     for (const [origin, position] of this.#durable) this.#positions.set(origin, position);
     for (const record of this.wal) {

@@ -4,6 +4,8 @@ import { ModelLink } from './link.ts';
 import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
 import { Scheduler } from './process.ts';
+import { checkOutcomes } from './policy-outcomes.ts';
+import type { PolicyRun } from './policy.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
@@ -15,6 +17,8 @@ export interface RunOptions {
   /** Else chance decides, from 2 to 5. */
   readonly nodes?: number | undefined;
   readonly mutant?: MutantName | undefined;
+  /** The table has a conflict policy. */
+  readonly policy?: PolicyRun | undefined;
   /** Told of each step that changes something. */
   readonly note?: ((text: string) => void) | undefined;
 }
@@ -50,7 +54,7 @@ class Run {
   readonly #faults: Faults;
   readonly #scheduler: Scheduler;
 
-  constructor({ seed, nodes: wanted, mutant, note }: RunOptions) {
+  constructor({ seed, nodes: wanted, mutant, policy, note }: RunOptions) {
     const random = new Random(seed);
     const count = wanted ?? random.pick([2, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
     const servers: ModelServer[] = [];
@@ -66,6 +70,7 @@ class Run {
         () => this.nodes,
       ),
       note: note && ((text) => note(`[${scheduler.steps}] ${text}`)),
+      policy,
       has: (name) => name === mutant,
     };
     const skew = random.pick([0, 0, 3, 100]);
@@ -98,9 +103,21 @@ class Run {
     this.#until('lost values are settled', () =>
       this.nodes.every(({ server }) => server.lostValues().length === 0),
     );
-    for (const node of this.nodes) node.isQuiet = true;
-    this.#until('streams are drained', () => this.#isDrained());
+    for (;;) {
+      for (const node of this.nodes) node.isQuiet = true;
+      this.#until('streams are drained', () => this.#isDrained());
+      if (this.#isSettled()) break;
+      // What waits for the own stream needs heartbeats.
+      for (const node of this.nodes) node.isQuiet = false;
+      this.#until('lost writes are settled', () => this.#isSettled());
+    }
     this.world.checks.converged();
+    if (this.world.policy) checkOutcomes(this.world.policy.policy, this.world.servers);
+  }
+
+  /** No write is noted any more; what came of those that were is still to be drained. */
+  #isSettled(): boolean {
+    return this.nodes.every(({ server }) => server.lostWrites().length === 0);
   }
 
   #workload(): Workload {

@@ -1,5 +1,6 @@
 import type { Lsn } from '../../../src/base/lsn.ts';
 import type { PgTime } from '../../../src/base/pg-time.ts';
+import type { ChangeKind } from '../../../src/conflict/decide.ts';
 import type { Writer } from '../../../src/conflict/version.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 
@@ -26,6 +27,22 @@ export interface Tombstone {
 export interface LostValue {
   readonly key: string;
   readonly writer: number;
+}
+
+/** A row of bdr.lost_write; without a row, of a deletion. */
+export interface LostWrite {
+  readonly key: string;
+  readonly row: { readonly key: string; readonly v: string; readonly big: string } | undefined;
+  readonly localTime: PgTime | undefined;
+  readonly notedAt: PgTime;
+  /** The number of the node whose change has overwritten it, and that change. */
+  readonly provider: number;
+  readonly kind: ChangeKind;
+  readonly time: PgTime;
+  readonly lsn: Lsn;
+  readonly seenUpTo: PgTime;
+  /** The commit time of the transaction that left it. */
+  stampedAt: PgTime;
 }
 
 /** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
@@ -71,6 +88,9 @@ export class Transaction {
   readonly lost: LostValue[] = [];
   /** Lost values that it has deleted. */
   readonly settled: LostValue[] = [];
+  readonly lostWrites: LostWrite[] = [];
+  /** Those that it has deleted. */
+  readonly settledWrites: LostWrite[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -100,6 +120,8 @@ export interface WalRecord {
   readonly forgotten: readonly Tombstone[];
   readonly lost: readonly LostValue[];
   readonly settled: readonly LostValue[];
+  readonly lostWrites: readonly LostWrite[];
+  readonly settledWrites: readonly LostWrite[];
   readonly truncates: boolean;
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */
