@@ -21,8 +21,10 @@ CREATE TYPE bdr.bdr_conflict_resolution AS ENUM (
     'apply_change', 'skip_change', 'unhandled_tx_abort'
 );
 
+CREATE TYPE bdr.bdr_conflict_handler_action AS ENUM ('IGNORE', 'ROW', 'SKIP');
+
 -- ---------------------------------------------------------------------------------------------------------------------
--- The group, the same on every node: these two tables are published like a user's.
+-- The group, the same on every node: these tables are published like a user's.
 -- ---------------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE bdr.bdr_nodes (
@@ -70,6 +72,36 @@ CREATE TABLE bdr.bdr_connections (
     )
 );
 COMMENT ON TABLE bdr.bdr_connections IS 'How to reach each node; replicated to all nodes. Row with origin 0 is the default for every reader';
+
+CREATE TABLE bdr.conflict_policy (
+    schema_name      text    NOT NULL,
+    table_name       text    NOT NULL,
+    policy           text    NOT NULL,
+    -- For node_priority: names of nodes, the highest first.
+    nodes            text[],
+    -- pg_class.relreplident where the policy was set first: what is set back when it is taken away.
+    replica_identity "char"  NOT NULL,
+    CONSTRAINT conflict_policy_pkey PRIMARY KEY (schema_name, table_name),
+    CONSTRAINT conflict_policy_policy_check CHECK (
+        policy IN ('first_update_wins', 'node_priority', 'update_wins', 'delete_wins', 'handler')
+    ),
+    CONSTRAINT conflict_policy_nodes_check CHECK ((policy = 'node_priority') = (nodes IS NOT NULL))
+);
+COMMENT ON TABLE bdr.conflict_policy IS
+    'Tables whose conflicts are not resolved by last_update_wins; replicated to all nodes. Written by bdr_set_conflict_policy()';
+
+CREATE TABLE bdr.bdr_conflict_handlers (
+    ch_name      name                  NOT NULL,
+    ch_type      bdr.bdr_conflict_type NOT NULL,
+    -- Names and not OIDs, as in BDR: the rows are the same on every node.
+    ch_schema    text                  NOT NULL,
+    ch_table     text                  NOT NULL,
+    ch_fun       text                  NOT NULL,
+    ch_timeframe interval,
+    CONSTRAINT bdr_conflict_handlers_pkey PRIMARY KEY (ch_schema, ch_table, ch_name)
+);
+COMMENT ON TABLE bdr.bdr_conflict_handlers IS
+    'Functions that resolve conflicts; replicated to all nodes. Written by bdr_create_conflict_handler() and bdr_drop_conflict_handler()';
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- This node's own: never replicated.
@@ -266,6 +298,31 @@ CREATE TABLE bdr.ask (
 );
 COMMENT ON TABLE bdr.ask IS
     'Published: asks the node that wrote a row of this version to remove it, and to say so in bdr.kill; emptied by the same transaction';
+
+CREATE TABLE bdr.lost_write (
+    lost_id       bigint GENERATED ALWAYS AS IDENTITY,
+    relation      oid         NOT NULL,
+    -- As in bdr.tombstone.
+    row_key       text[]      NOT NULL,
+    -- This node's row, columns by name as text, and when it was committed; NULL where it had been deleted, by whom is to be found out.
+    local_row     json,
+    local_time    timestamptz,
+    noted_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The change that it lost to.
+    remote_change text        NOT NULL,
+    node_sysid    text        NOT NULL,
+    node_timeline oid         NOT NULL,
+    node_dboid    oid         NOT NULL,
+    remote_txid   xid         NOT NULL,
+    remote_time   timestamptz NOT NULL,
+    remote_lsn    pg_lsn      NOT NULL,
+    -- Up to when its node had applied this node's writes, at least.
+    remote_seen   timestamptz NOT NULL,
+    CONSTRAINT lost_write_pkey PRIMARY KEY (lost_id),
+    CONSTRAINT lost_write_remote_change_check CHECK (remote_change IN ('insert', 'update', 'delete'))
+);
+COMMENT ON TABLE bdr.lost_write IS
+    'What this node''s users wrote and a concurrent change of a peer has overwritten, until the table''s conflict policy was asked about it';
 
 CREATE TABLE bdr.own_stream (
     -- One row at most.

@@ -70,8 +70,11 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.outbox;
+    DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.definition_change;
+    DELETE FROM bdr.conflict_policy;
+    DELETE FROM bdr.bdr_conflict_handlers;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -415,7 +418,10 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.outbox;
+    DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.conflict_policy;
+    DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_skipped_transactions;

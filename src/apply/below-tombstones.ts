@@ -104,7 +104,7 @@ export class BelowTombstones {
       key,
       type: 'update_delete',
       resolution: isLocal ? 'last_update_wins_keep_remote' : 'last_update_wins_keep_local',
-      policy: 'last_update_wins',
+      policy: table.policy?.name ?? 'last_update_wins',
       rule: 'below_tombstone',
       action: 'delete',
       certainlyConcurrent: areCertainlyConcurrent(change, met, local.id),

@@ -82,7 +82,7 @@ export class ConflictLog {
       ...conflict,
       table: table.local.name,
       key,
-      policy: 'last_update_wins',
+      policy: table.policy?.name ?? 'last_update_wins',
       action,
       certainlyConcurrent: areCertainlyConcurrent(change, version, this.#origins().local.id),
       local: { row: local, xmin: found?.xmin ?? null, version: version ?? null },

@@ -164,7 +164,12 @@ export class OwnWriter {
   async #remember(work: readonly TableWork[]): Promise<boolean> {
     const limit = this.#peersLimit();
     const some = work
-      .map((one) => ({ ...one, deleted: one.deleted.filter(({ time }) => time > limit) }))
+      .map(({ table, deleted, truncatedAt }) => ({
+        table,
+        // With a conflict policy it counts whether this node deleted a row, however old the deletion is.
+        deleted: table.policy ? deleted : deleted.filter(({ time }) => time > limit),
+        truncatedAt,
+      }))
       .filter(({ deleted, truncatedAt }) => deleted.length > 0 || truncatedAt !== undefined);
     if (some.length === 0) return true;
     const { id } = this.#origins().local;

@@ -347,7 +347,8 @@ function keysOf(table: Table, changes: readonly FoldedChange[]): KeyArrays {
 function suitsSets(table: Table): boolean {
   if (table.key.kind === 'whole-row' || table.local.deferrable) return false;
   if (isOwn(table.relation)) return false;
-  if (table.role !== undefined) return false;
+  // Of several changes of a row the first tells what their writer knew.
+  if (table.role !== undefined || table.policy !== undefined) return false;
   if (table.local.hasReplicaTriggers || hasFixedColumn(table)) return false;
   const columns = writable(table);
   return (

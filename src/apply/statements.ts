@@ -103,7 +103,7 @@ export function rowFacts(table: Table): string {
   const keyJson =
     table.key.kind === 'unique'
       ? `jsonb_build_object(${table.key.columns
-          .map((column) => `${literalName(column)}, t.${quoteIdent(column.name)}::text`)
+          .map((column) => `${quoteName(column.name)}, t.${quoteIdent(column.name)}::text`)
           .join(', ')})::text`
       : 'NULL';
   return (
@@ -129,6 +129,25 @@ export function lockedColumnsSql(table: Table, columns: readonly TableColumn[]):
     (column) => `t.${quoteIdent(column.name)}::text AS ${quoteIdent(column.name)}`,
   );
   return `SELECT ${list.join(', ')} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`;
+}
+
+/**
+ * Whether the row that `fetchSql` has locked holds certain values. Parameters: the values of the columns, then its ctid.
+ */
+export function holdsSql(table: Table, columns: readonly TableColumn[]): string {
+  const { sql, next } = conditions(columns, 1, textEquals);
+  return `SELECT (${sql}) AS holds FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $${next}::tid`;
+}
+
+/** The row that `fetchSql` has locked as a JSON object, all columns by name as text. The parameter is its ctid. */
+export function rowAsTextsSql({ local }: Table): string {
+  const columns = [...local.columns.values()];
+  const names = columns.map(({ name }) => quoteName(name));
+  const values = columns.map(({ name }) => `t.${quoteIdent(name)}::text`);
+  return (
+    `SELECT json_object(ARRAY[${names.join(', ')}]::text[], ARRAY[${values.join(', ')}]::text[])::text AS texts` +
+    ` FROM ONLY ${quoteQualified(local.name)} AS t WHERE t.ctid = $1::tid`
+  );
 }
 
 /** Reads columns of one row by key, as text: asked of the provider for values that its stream left out. */
@@ -314,6 +333,7 @@ function param(index: number, column: TableColumn): string {
   return type === undefined ? `$${index}` : `$${index}::${type}`;
 }
 
-function literalName(column: TableColumn): string {
-  return `'${column.name.replaceAll("'", "''")}'`;
+/** A column's name as a string constant. */
+export function quoteName(name: string): string {
+  return `'${name.replaceAll("'", "''")}'`;
 }

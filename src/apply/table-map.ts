@@ -1,5 +1,6 @@
 import { BdrError } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
+import { readTablePolicy } from '../catalog/conflict-policies.ts';
 import { holdDefinitions, readDefinitions, type Held } from '../catalog/restricted.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { readRelation } from '../postgres/relation-info.ts';
@@ -69,8 +70,10 @@ export class TableMap {
     this.#definitions ??= await readDefinitions(this.#session);
     const local = await readRelation(this.#session, relation);
     if (!local) return undefined;
-    const [code] = isOwn(relation) ? [] : await readUserCode(this.#session, [local.name]);
-    const table = joinTable(relation, local, code && trustOf(code));
+    const isUsers = !isOwn(relation);
+    const [code] = isUsers ? await readUserCode(this.#session, [local.name]) : [];
+    const policy = isUsers ? await readTablePolicy(this.#session, local.name) : undefined;
+    const table = joinTable(relation, local, code && trustOf(code), policy);
     if (code && table.role !== undefined) refuseOpaqueKey(table, code);
     this.#tables.set(relation, table);
     if (table.columns.some((column) => column.missing)) this.#lacking.push(relation);

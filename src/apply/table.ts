@@ -1,5 +1,6 @@
 import { BdrError } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
+import type { TablePolicy } from '../conflict/policy.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
 import { sameValue, type RowValues } from './row-values.ts';
@@ -39,6 +40,8 @@ export interface Table {
   readonly role: string | undefined;
   /** What must stay as it is while the table is used, because an ordinary role could change it so that it runs code. */
   readonly hold: 'nothing' | 'table' | 'table and casts';
+  /** Undefined for last update wins. */
+  readonly policy: TablePolicy | undefined;
 }
 
 /** How far the local table's owner is trusted; see `Table`. */
@@ -54,6 +57,7 @@ export function joinTable(
   relation: Relation,
   local: LocalRelation,
   trust: TableTrust = TRUSTED,
+  policy?: TablePolicy,
 ): Table {
   const columns = relation.columns.map((column, position): TableColumn => {
     const found = local.columns.get(column.name);
@@ -64,7 +68,7 @@ export function joinTable(
       missing: found === undefined,
     };
   });
-  return { relation, local, columns, key: keyOf(relation, local, columns), ...trust };
+  return { relation, local, columns, key: keyOf(relation, local, columns), ...trust, policy };
 }
 
 function keyOf(
@@ -159,4 +163,9 @@ export function isOwn({ schema }: Relation): boolean {
  */
 export function hasFixedColumn({ columns, key }: Table): boolean {
   return columns.some((column) => column.local?.identityAlways && !key.columns.includes(column));
+}
+
+/** Whether each change of the table comes with the row that its writer had. */
+export function bringsOldRows({ relation }: Table): boolean {
+  return relation.replicaIdentity === 'full';
 }

@@ -187,9 +187,9 @@ describe('Tombstones', () => {
     await session.script(
       `INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name) VALUES ('9', 1, 1, 'i', 'new')`,
     );
-    expect(await purgeTombstones(session, at(2))).toBe(0);
+    expect(await purgeTombstones(session, at(2), at(2))).toBe(0);
     await session.script(`UPDATE bdr.bdr_nodes SET node_status = 'c'`);
-    expect(await purgeTombstones(session, at(2))).toBe(1);
+    expect(await purgeTombstones(session, at(2), at(2))).toBe(1);
     expect(await tombstones.find(table, ['1'])).toEqual({ time: at(3), writer: ONE });
   });
 });

@@ -27,6 +27,7 @@ import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
+import { LostWriteNotes } from './lost-write-notes.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
@@ -71,6 +72,7 @@ export class ChangeWriter {
   readonly #counts: TransactionCounts;
   readonly #conflicts: ConflictLog;
   readonly #pendingConflicts: PendingConflicts;
+  readonly #lostWrites: LostWriteNotes;
   readonly #deferred = new DeferredKeys();
   /** What is remembered of deletions. */
   readonly tombstones: Tombstones;
@@ -106,6 +108,8 @@ export class ChangeWriter {
     groupLimit: () => PgTime;
     counts: ApplyCounts;
     history: HistoryOptions;
+    /** Something of this node's users was noted for their tables' conflict policies, if the transaction commits. */
+    onLostWrite: () => void;
   }) {
     const { session, provider, origins } = options;
     this.#session = session;
@@ -127,6 +131,13 @@ export class ChangeWriter {
       counts: this.#counts,
       pending: this.#pendingConflicts,
       history: options.history,
+    });
+    this.#lostWrites = new LostWriteNotes({
+      statements: this.statements,
+      onTable: this.#onTable,
+      provider: provider.id,
+      origins,
+      onNoted: options.onLostWrite,
     });
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
@@ -258,7 +269,13 @@ export class ChangeWriter {
     this.#counts.commit();
   }
 
-  async #insert(table: Table, values: RowValues, context: ChangeContext): Promise<ConflictAction> {
+  /** `brought`: the old row, where an update that finds none becomes an insert. */
+  async #insert(
+    table: Table,
+    values: RowValues,
+    context: ChangeContext,
+    brought?: RowValues,
+  ): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
     if (!row) return 'skip';
     if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
@@ -268,7 +285,7 @@ export class ChangeWriter {
         return 'insert';
       }
       const found = await this.#rows.find(table, row, context.commitTime);
-      if (found) return this.#resolve('insert', table, row, row, found, context);
+      if (found) return this.#resolve('insert', table, row, row, found, context, brought);
       // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
       // row that is deleted again already.
       if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return 'skip';
@@ -330,7 +347,7 @@ export class ChangeWriter {
       if (!this.#isCarefulWith(table) && (await this.#fastUpdate(table, values, context))) return;
     }
     const found = await this.#rows.find(table, old, context.commitTime);
-    await this.#resolve('update', table, old, values, found, context);
+    await this.#resolve('update', table, old, values, found, context, old);
   }
 
   /**
@@ -382,11 +399,14 @@ export class ChangeWriter {
       this.#journal.add(found ? 'deleted' : wasNew ? 'gone' : 'missed', table, old, context);
     }
     if (found || !isRemembered) {
-      await this.#resolve('delete', table, old, undefined, found, context);
+      await this.#resolve('delete', table, old, undefined, found, context, old);
     }
   }
 
-  /** The slow way. `values` is the new row, absent for a delete; `old` is what the row was found by. */
+  /**
+   * The slow way. `values` is the new row, absent for a delete; `old` is what the row was found by; `brought` the old row that came
+   * with the change, if one did.
+   */
   async #resolve(
     kind: ChangeKind,
     table: Table,
@@ -394,15 +414,25 @@ export class ChangeWriter {
     values: RowValues | undefined,
     found: FoundRow | undefined,
     context: ChangeContext,
+    brought?: RowValues,
   ): Promise<ConflictAction> {
     const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
-    const decision = this.#decide(kind, found, tombstone, context);
     const met = { kind, table, values: values ?? old, found, tombstone, context };
-    const { conflict, ...rest } = decision;
-    const recorded = conflict && !context.isKill ? { ...rest, conflict } : rest;
-    return this.#conflicts.during(met, recorded, () =>
-      this.#carryOut(decision, table, old, values, found, context),
-    );
+    const decided = this.#decide(kind, found, tombstone, context);
+    const carryOut = (decision: Decision) =>
+      this.#carryOut(decision, table, old, values, found, context);
+    if (context.isKill) {
+      // Nobody has decided that: no conflict of its own, and nothing that a policy is asked about.
+      const { conflict: _conflict, ...rest } = decided;
+      return this.#conflicts.during(met, rest, () => carryOut(decided));
+    }
+    const decision = await this.#lostWrites.judged(decided, met, brought);
+    return this.#conflicts.during(met, decision, async () => {
+      await this.#lostWrites.noteRow(decision, met);
+      const action = await carryOut(decision);
+      await this.#lostWrites.noteDeletion(decision, met, action);
+      return action;
+    });
   }
 
   async #carryOut(
@@ -421,7 +451,7 @@ export class ChangeWriter {
         }
         return 'skip';
       case 'as-insert':
-        return values ? this.#insert(table, values, context) : 'skip';
+        return values ? this.#insert(table, values, context, old) : 'skip';
       case 'apply':
         if (!found) return 'skip';
         if (values) return this.#overwrite(table, old, values, found, context);
@@ -529,7 +559,8 @@ export class ChangeWriter {
   }
 
   async #remember(table: Table, keys: readonly NotedKey[]): Promise<void> {
-    const open = keys.filter(({ context }) => !this.isLast(context));
+    // With a conflict policy it counts later whether a row is still gone by this very deletion.
+    const open = table.policy ? keys : keys.filter(({ context }) => !this.isLast(context));
     if (open.length > 0) {
       await this.tombstones.add(table, keysOf(table, open), this.#provider.id);
     }

@@ -1,7 +1,8 @@
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { QualifiedName } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
-import type { Conflict, Policy } from '../conflict/decide.ts';
+import type { Conflict } from '../conflict/decide.ts';
+import type { Policy } from '../conflict/policy.ts';
 import type { Version } from '../conflict/version.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';

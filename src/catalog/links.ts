@@ -49,6 +49,8 @@ export interface LinkReport {
   readonly applied: Lsn | null;
   readonly appliedCommitTime: PgTime | null;
   readonly caughtUp: boolean;
+  /** Up to here the provider had applied what this node wrote, when it last said so. */
+  readonly knownThere: PgTime;
   readonly counts: Readonly<Record<CountColumn, number>>;
 }
 

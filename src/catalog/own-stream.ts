@@ -1,5 +1,5 @@
 import { formatLsn, type Lsn } from '../base/lsn.ts';
-import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import type { Session } from '../postgres/session.ts';
 
 export type OwnStreamStatus = 'down' | 'connecting' | 'streaming' | 'failed';
@@ -33,4 +33,12 @@ export async function reportOwnStream(
       watermark === LONG_AGO ? null : formatPgTime(watermark),
     ],
   );
+}
+
+/** Every deletion that was committed here up to then is remembered, as far as it was reported. */
+export async function readOwnWatermark(session: Session): Promise<PgTime> {
+  const [row] = await session.query<{ time: string | null }>(
+    `SELECT ${pgTimeSql('watermark_at')} AS time FROM bdr.own_stream`,
+  );
+  return row?.time ? (Number(row.time) as PgTime) : LONG_AGO;
 }

@@ -29,6 +29,7 @@ const IDLE: LinkReport = {
   applied: null,
   appliedCommitTime: null,
   caughtUp: false,
+  knownThere: LONG_AGO,
   counts,
 };
 

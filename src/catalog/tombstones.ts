@@ -4,6 +4,7 @@ import type { NodeId } from '../model/node.ts';
 import type { LocalColumn } from '../postgres/relation-info.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { lookAgain } from './ahead.ts';
+import { POLICY_TABLES } from './conflict-policies.ts';
 
 /**
  * SQL on bdr.tombstone (DESIGN 4.4), as text: pure. The statements take keys as values and never name a user's table, only the
@@ -142,15 +143,26 @@ export const closeDeletionsSql = 'CLOSE bdr_deletions';
  * Forgets what nobody can send anything older about. Nothing is forgotten while a node is copying: it reads from where the
  * source stood at its snapshot, and takes the source's tombstones over after that (DESIGN 7). `upTo` must have been reached
  * before this is called.
+ *
+ * Of a table with a conflict policy a deletion is remembered until all peers know of it, too (`knownUpTo`): until then a greater
+ * change of theirs may be one that does not know of it. And while anything is noted for a policy, which is held against it.
  */
-export async function purgeTombstones(session: Session, upTo: PgTime): Promise<number> {
+export async function purgeTombstones(
+  session: Session,
+  upTo: PgTime,
+  knownUpTo: PgTime,
+): Promise<number> {
   return session.run(
     /* sql */ `
       DELETE FROM bdr.tombstone
       WHERE committed_at <= $1
         AND NOT EXISTS (SELECT FROM bdr.bdr_nodes WHERE node_status IN ('b', 'i'))
+        AND (
+            committed_at <= $2 AND NOT EXISTS (SELECT FROM bdr.lost_write)
+            OR relation <> ALL (ARRAY(${POLICY_TABLES}))
+        )
     `,
-    [formatPgTime(upTo)],
+    [formatPgTime(upTo), formatPgTime(knownUpTo)],
   );
 }
 

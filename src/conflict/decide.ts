@@ -9,10 +9,12 @@ export type ConflictType = 'insert_insert' | 'update_update' | 'update_delete' |
 
 /** BDR's names (bdr.bdr_conflict_resolution). */
 export type Resolution =
-  'last_update_wins_keep_local' | 'last_update_wins_keep_remote' | 'apply_change' | 'skip_change';
-
-/** How conflicts of a table are resolved. */
-export type Policy = 'last_update_wins';
+  | 'last_update_wins_keep_local'
+  | 'last_update_wins_keep_remote'
+  | 'apply_change'
+  | 'skip_change'
+  | 'conflict_trigger_skip_change'
+  | 'conflict_trigger_returned_tuple';
 
 /** Which rule has decided, by the names of docs/concepts/conflicts.md: DESIGN 4.2, rules 3 to 6, and 4.4. */
 export type Rule =
@@ -24,7 +26,9 @@ export type Rule =
   /** A row that slipped in below a deletion; found by the own stream, not decided here. */
   | 'below_tombstone'
   /** Two rows have one value in a unique index: src/conflict/unique.ts. */
-  | 'unique_index';
+  | 'unique_index'
+  /** What this node had written lost to a concurrent change and was held against the table's policy; not decided here. */
+  | 'lost_write';
 
 export interface Conflict {
   readonly type: ConflictType;

@@ -14,6 +14,8 @@ export interface LinkConnections {
   readonly origin: string;
   /** Opens another session as `apply`, with an origin of its own, for what is applied early. */
   readonly openEarly: () => Promise<Pick<EarlySession, 'session' | 'origin'>>;
+  /** Opens another session as `apply`, without an origin: what it writes is this node's own. */
+  readonly openOwn: () => Promise<Session>;
   /** Reads from the provider what its stream leaves out. */
   readonly peer: Session;
   readonly ledger: AckLedger;

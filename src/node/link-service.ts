@@ -148,10 +148,14 @@ export class LinkService {
     });
     await this.#waitWhilePaused(bookkeeping, signal);
     const origin = originName(this.#link);
-    await using apply = await this.#openApplySession('apply', signal, async (session) => {
-      this.#context.onApplySession();
-      await setUpOrigin(session, origin);
-    });
+    await using apply = await this.#openApplySession(
+      `${provider.name}:apply`,
+      signal,
+      async (session) => {
+        this.#context.onApplySession();
+        await setUpOrigin(session, origin);
+      },
+    );
     const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
     this.#state.applyPid = apply.pid;
     // While the provider is asked.
@@ -190,6 +194,8 @@ export class LinkService {
       apply,
       origin,
       openEarly: () => this.#openEarlySession(signal),
+      // Its name must not end as those of sessions that apply: their commits are not sent, so heartbeats leave them out.
+      openOwn: () => this.#openApplySession('bdr:policy', signal, () => Promise.resolve()),
       peer,
       ledger,
       guard,
@@ -217,14 +223,14 @@ export class LinkService {
     throw signal.reason;
   }
 
-  /** `name`: what it is for, behind the provider's. `takeOrigin` takes what removing BDR gives back. */
+  /** `takeOrigin` takes what removing BDR gives back. */
   async #openApplySession(
-    name: string,
+    applicationName: string,
     signal: AbortSignal,
     takeOrigin: (session: Session) => Promise<void>,
   ): Promise<Session> {
     const session = await Session.connect(this.#context.local, {
-      applicationName: `${this.#context.provider.name}:${name}`,
+      applicationName,
       signal,
       settings: APPLY_SETTINGS,
       pipeline: true,
@@ -241,7 +247,8 @@ export class LinkService {
 
   async #openEarlySession(signal: AbortSignal): Promise<{ session: Session; origin: string }> {
     const origin = earlyOriginName(this.#link);
-    const session = await this.#openApplySession('early:apply', signal, async (early) => {
+    const name = `${this.#context.provider.name}:early:apply`;
+    const session = await this.#openApplySession(name, signal, async (early) => {
       await ensureOrigin(early, origin);
       await setUpOrigin(early, origin);
     });

@@ -21,6 +21,8 @@ export class LinkState {
   caughtUp = false;
   /** Since when the link waits for the provider to say something; undefined while what was said waits for its turn. */
   waitingSince: number | undefined;
+  /** Up to here the provider had applied what this node wrote, as of its last heartbeat that was handled. */
+  knownThere: PgTime = LONG_AGO;
   isApplying = false;
   /** When the last change was applied. */
   progressAt = 0;
@@ -83,6 +85,7 @@ export class LinkState {
       applied: this.applied,
       appliedCommitTime: this.appliedCommitTime,
       caughtUp: this.caughtUp,
+      knownThere: this.knownThere,
       counts: {
         nr_commit: this.commits,
         nr_rollback: this.rollbacks,

@@ -2,6 +2,7 @@ import type { ApplyWorker } from '../apply/apply-worker.ts';
 import type { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
 import type { LostValues } from '../apply/lost-values.ts';
+import type { LostWrites } from '../apply/lost-writes.ts';
 import { isOwn } from '../apply/table.ts';
 import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
 import { Seen } from '../apply/writers.ts';
@@ -12,6 +13,7 @@ import { LONG_AGO } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
 import { temporaryDir } from '../config/paths.ts';
+import { nodeKey } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
@@ -60,6 +62,7 @@ export class LinkStream {
   readonly #lostValues: LostValues;
   /** They were looked after then. */
   #lostValuesAt = -Infinity;
+  readonly #lostWrites: LostWrites;
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
@@ -82,16 +85,22 @@ export class LinkStream {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
-    const { worker, early, lostValues } = createLinkWorkers(context, connections, state, {
-      onCommit: (parts) => this.#countCommit(parts),
-      onRollback: () => {
-        state.rollbacks += 1;
-        // What is applied early may be in the way, and waits for nobody. A failure is seen by who uses its session next.
-        this.#early.giveUp('another transaction could not be applied').catch(() => undefined);
+    const { worker, early, lostValues, lostWrites } = createLinkWorkers(
+      context,
+      connections,
+      state,
+      {
+        onCommit: (parts) => this.#countCommit(parts),
+        onRollback: () => {
+          state.rollbacks += 1;
+          // What is applied early may be in the way, and waits for nobody. A failure is seen by who uses its session next.
+          this.#early.giveUp('another transaction could not be applied').catch(() => undefined);
+        },
       },
-    });
+    );
     this.#worker = worker;
     this.#lostValues = lostValues;
+    this.#lostWrites = lostWrites;
     this.#earlyApply = early;
     const { skip, skipRequest } = context.record;
     this.#skips = new SkipFilter(skipRequest?.upto);
@@ -130,6 +139,7 @@ export class LinkStream {
       await receiving;
       await this.#streamed[Symbol.asyncDispose]();
       await this.#earlyApply[Symbol.asyncDispose]();
+      await this.#lostWrites[Symbol.asyncDispose]();
     }
   }
 
@@ -222,6 +232,8 @@ export class LinkStream {
   /** Takes what has arrived, as much at once as may share a local transaction, and applies it. */
   async #apply(signal: AbortSignal): Promise<void> {
     const state = this.#state;
+    // Before anything else: a policy that cannot be carried out stops the link here.
+    await this.#lostWrites.settle();
     for (;;) {
       await this.#arrivals.filled(signal, this.#early.isOpen ? EARLY_LOOK_MS : Infinity);
       state.progressAt = performance.now();
@@ -233,6 +245,7 @@ export class LinkStream {
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
       } else await this.#handle(this.#arrivals.take(1)[0]);
       await this.#settleLostValues();
+      if (!this.#open) await this.#lostWrites.settle();
       signal.throwIfAborted();
       state.isApplying = false;
       // Silence counts from here: until now nothing was asked for.
@@ -385,7 +398,10 @@ export class LinkStream {
   #hearAll(changes: readonly Change[]): void {
     for (const change of changes) {
       const heartbeat = isHeartbeat(change) && parseHeartbeat(change.content);
-      if (heartbeat) this.#state.handled(heartbeat);
+      if (!heartbeat) continue;
+      this.#state.handled(heartbeat);
+      const known = heartbeat.applied.get(nodeKey(this.#context.localNode.id));
+      if (known !== undefined) this.#state.knownThere = known;
     }
   }
 }

@@ -5,6 +5,7 @@ import { ApplyWorker } from '../apply/apply-worker.ts';
 import { EarlyApply } from '../apply/early-apply.ts';
 import { LentOrigin } from '../apply/lent-origin.ts';
 import { LostValues } from '../apply/lost-values.ts';
+import { LostWrites } from '../apply/lost-writes.ts';
 import { readFromProvider, untilSeen, type ReadFromProvider } from '../apply/provider-values.ts';
 import { SetWriter } from '../apply/set-writer.ts';
 import { TableMap } from '../apply/table-map.ts';
@@ -21,6 +22,7 @@ export interface LinkWorkers {
   readonly worker: ApplyWorker;
   readonly early: EarlyApply;
   readonly lostValues: LostValues;
+  readonly lostWrites: LostWrites;
 }
 
 /** Puts together what writes for a link; `told` hears what comes of it. */
@@ -31,11 +33,19 @@ export function createLinkWorkers(
   told: Pick<ApplyOptions, 'onCommit' | 'onRollback'>,
 ): LinkWorkers {
   const { provider, origins, nodes, groupLimit, history, random, applyDelayMs } = context;
-  const { apply, origin, openEarly, peer, maxClockSkewMs, signal } = connections;
+  const { apply, origin, openEarly, openOwn, peer, maxClockSkewMs, signal } = connections;
   const known = [...origins().providers].find(([, { id }]) => sameNode(id, provider.id));
   assert(known !== undefined, 'a link that runs has an origin');
   const common = { provider: provider.id, providerOrigin: known[0] };
   const read: ReadFromProvider = (table, sql, params) => readFromProvider(peer, table, sql, params);
+  const lostWrites = new LostWrites({
+    session: apply,
+    open: openOwn,
+    provider: provider.id,
+    origins,
+    nameOf: (id) => nodes().find((node) => sameNode(node.id, id))?.name ?? '',
+    history,
+  });
   const writing = (session: Session) => {
     const tables = new TableMap(session);
     const writer = new ChangeWriter({
@@ -53,6 +63,7 @@ export function createLinkWorkers(
       groupLimit,
       counts: state.applyCounts,
       history,
+      onLostWrite: () => lostWrites.noted(),
     });
     return { session, tables, writer };
   };
@@ -94,5 +105,6 @@ export function createLinkWorkers(
       origins,
       read,
     }),
+    lostWrites,
   };
 }

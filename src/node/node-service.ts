@@ -20,6 +20,7 @@ import {
 import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
 import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
+import { forgetLostWritesToParted } from '../catalog/lost-writes.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
 import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
 import { copyOriginName, ownSlotName, providerOfOrigin, slotName } from '../model/link.ts';
@@ -70,6 +71,8 @@ export class NodeService {
   readonly #deletionsLimit: DeletionsLimit;
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
+  /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
+  readonly #knownAtPeers = new Map<string, PgTime>();
   #purgedAt = -Infinity;
   #partedCheckDue = false;
   #released = false;
@@ -159,6 +162,7 @@ export class NodeService {
     await this.#stopOwnStream();
     await this.#stopLinks();
     this.#linking.clear();
+    this.#knownAtPeers.clear();
     this.#joining.forget();
     this.#partedCheckDue = false;
     this.#released = false;
@@ -213,8 +217,18 @@ export class NodeService {
     if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
     const ofAll = Math.min(ofPeers, this.#ownWatermark.get()) as PgTime;
     await forgetLostValuesOfParted(session);
-    if (ofAll > LONG_AGO) await vacuumTombstones(session, await purgeTombstones(session, ofAll));
+    await forgetLostWritesToParted(session);
     if (me.status === 'r') await this.#deletionsLimit.look(session, this.#stop.signal);
+    if (ofAll === LONG_AGO) return;
+    const forgotten = await purgeTombstones(session, ofAll, this.#knownToAll(me, ofAll));
+    await vacuumTombstones(session, forgotten);
+  }
+
+  /** Up to here all peers know what this node wrote; `most` at most. */
+  #knownToAll(me: Node, most: PgTime): PgTime {
+    const peers = this.#nodes.filter(({ id, status }) => status !== 'k' && !sameNode(id, me.id));
+    const known = peers.map(({ id }) => this.#knownAtPeers.get(nodeKey(id)) ?? LONG_AGO);
+    return Math.min(most, ...known) as PgTime;
   }
 
   // Links --------------------------------------------------------------------------------------------------------------
@@ -341,6 +355,7 @@ export class NodeService {
 
   async #reportLink(session: Session, { service, provider }: RunningLink): Promise<void> {
     const report = await service.takeReport();
+    this.#knownAtPeers.set(nodeKey(provider.id), report.knownThere);
     await reportLink(session, provider.id, report, this.#watermarkOf(provider.id).get());
   }
 

@@ -330,7 +330,7 @@ async function copyGroup(
   { node, watermark, signal }: DatabaseCopyOptions,
   writerOfOrigin: (origin: number) => NodeId | undefined,
 ): Promise<void> {
-  const groupTable = async (name: string, prefix: string): Promise<[CopyTable, string]> => {
+  const groupTable = async (name: string, key: RegExp): Promise<CopyTable> => {
     const columns = await from.query<{ name: string }>(
       /* sql */ `
         SELECT attname AS name FROM pg_attribute
@@ -339,29 +339,31 @@ async function copyGroup(
       [`bdr.${name}`],
     );
     const names = columns.map((column) => column.name);
-    const key = names.filter((column) => /_(sysid|timeline|dboid)$/.test(column));
-    const others = `NOT (${prefix}sysid = '${BigInt(node.sysid)}' AND ${prefix}timeline = ${node.timeline} AND ${prefix}dboid = ${node.dboid})`;
-    const table: CopyTable = {
+    return {
       name: { schema: 'bdr', name },
       columns: names,
-      key,
+      key: names.filter((column) => key.test(column)),
       format: 'text',
       rows: 0,
       bytes: 0,
       blocks: 0,
       isReadWhole: false,
     };
-    return [table, others];
   };
+  const others = (prefix: string) =>
+    `NOT (${prefix}sysid = '${BigInt(node.sysid)}' AND ${prefix}timeline = ${node.timeline} AND ${prefix}dboid = ${node.dboid})`;
   await stamped(async () => {
     await clearRowVersions(into);
-    for (const [name, prefix] of [
-      ['bdr_nodes', 'node_'],
-      ['bdr_connections', 'conn_'],
+    const nodeId = /_(sysid|timeline|dboid)$/;
+    for (const [name, where, key] of [
+      ['bdr_nodes', others('node_'), nodeId],
+      ['bdr_connections', others('conn_'), nodeId],
+      ['conflict_policy', 'true', /^(schema|table)_name$/],
+      ['bdr_conflict_handlers', 'true', /^ch_(schema|table|name)$/],
     ] as const) {
-      const [table, others] = await groupTable(name, prefix);
-      await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${others}`);
-      await copyRows(from, into, { table, where: others }, { onBytes: () => undefined, signal });
+      const table = await groupTable(name, key);
+      await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);
+      await copyRows(from, into, { table, where }, { onBytes: () => undefined, signal });
       await copyRowVersions(read, into, { table }, watermark, writerOfOrigin);
     }
   });

@@ -8,6 +8,16 @@ const SCHEMA = `
   CREATE TABLE seat (id integer PRIMARY KEY, mail text NOT NULL, place integer UNIQUE);
   CREATE UNIQUE INDEX seat_mail ON seat (lower(mail));
   CREATE TABLE letters (id integer PRIMARY KEY, t text, r text);
+  CREATE TABLE first (id integer PRIMARY KEY, v text);
+  CREATE TABLE ranked (id integer PRIMARY KEY, v text);
+  CREATE TABLE kept (id integer PRIMARY KEY, v text);
+  CREATE TABLE gone (id integer PRIMARY KEY, v text);
+  CREATE TABLE merged (id integer PRIMARY KEY, v text);
+  INSERT INTO first SELECT g, 'start' FROM generate_series(1, 9) AS g;
+  INSERT INTO ranked TABLE first; INSERT INTO kept TABLE first; INSERT INTO gone TABLE first; INSERT INTO merged TABLE first;
+  CREATE FUNCTION merge_both(mine merged, theirs merged, text, regclass, bdr.bdr_conflict_type,
+      OUT result merged, OUT action bdr.bdr_conflict_handler_action) LANGUAGE plpgsql
+  AS $$ BEGIN result := mine; result.v := theirs.v || ' over ' || mine.v; action := 'ROW'; END $$;
   ALTER TABLE big ALTER big SET STORAGE EXTERNAL;
   INSERT INTO item SELECT g, 'start' FROM generate_series(1, 40) AS g;
   INSERT INTO big SELECT g, repeat('start', 2000), 'start' FROM generate_series(1, 10) AS g;
@@ -42,6 +52,40 @@ async function hears(node: TestNode, from: TestNode): Promise<void> {
       return link?.[0] === true;
     });
   }
+}
+
+/** The policies of those tables; they travel. */
+async function setPolicies(nodes: readonly TestNode[]): Promise<void> {
+  await nodes[0]?.sql(`
+    SELECT bdr.bdr_set_conflict_policy('first', 'first_update_wins'),
+           bdr.bdr_set_conflict_policy('ranked', 'node_priority', ARRAY['node1', 'node2']),
+           bdr.bdr_set_conflict_policy('kept', 'update_wins'),
+           bdr.bdr_set_conflict_policy('gone', 'delete_wins'),
+           bdr.bdr_create_conflict_handler('merged', 'both',
+               'merge_both(merged, merged, text, regclass, bdr.bdr_conflict_type)', 'update_update')`);
+  for (const node of nodes) {
+    await until(`${node.name} to have the policies`, async () => {
+      const [row] = await node.sql(
+        `SELECT (SELECT count(*) FROM bdr.bdr_conflict_policies WHERE is_in_effect) = 5
+            AND EXISTS (SELECT FROM bdr.bdr_list_conflict_handlers WHERE ch_reloid = 'merged'::regclass)`,
+      );
+      return row?.[0] === true;
+    });
+  }
+}
+
+/** Settles until no node has anything noted for a policy, and what came of it has arrived. */
+async function decided(cluster: Cluster): Promise<void> {
+  const isNoted = async () => {
+    const notes = cluster.nodes.map((node) => node.sql('SELECT FROM bdr.lost_write'));
+    return (await Promise.all(notes)).some((rows) => rows.length > 0);
+  };
+  do {
+    await cluster.settled();
+    await until('policies to be asked', async () => !(await isNoted()));
+    // What was written for that may have met something else.
+    await cluster.settled();
+  } while (await isNoted());
 }
 
 describe('conflicts of two nodes', () => {
@@ -334,6 +378,122 @@ describe('conflicts of two nodes', () => {
     await cluster.settled();
     expect(await cluster.same('big')).toEqual(['(51,newer,v)']);
   });
+
+  describe('in tables with a policy', () => {
+    beforeAll(() => setPolicies(cluster.nodes));
+    const values = async (table: string) => {
+      await cluster.same(table);
+      return Object.fromEntries(await one.sql(`SELECT id, v FROM ${table} ORDER BY id`)) as Record<
+        number,
+        string
+      >;
+    };
+
+    test('the policy decides, whichever of the two came first, and both nodes end the same', async () => {
+      await concurrently(cluster.nodes, async () => {
+        for (const [early, late, from] of [
+          [one, two, 1],
+          [two, one, 2],
+        ] as const) {
+          for (const table of ['first', 'ranked', 'merged']) {
+            await early.sql(`UPDATE ${table} SET v = '${early.name}' WHERE id = ${from}`);
+            await late.sql(`UPDATE ${table} SET v = '${late.name}' WHERE id = ${from}`);
+            await early.sql(`INSERT INTO ${table} VALUES (${from + 10}, '${early.name}')`);
+            await late.sql(`INSERT INTO ${table} VALUES (${from + 10}, '${late.name}')`);
+          }
+          for (const table of ['kept', 'gone']) {
+            await early.sql(`UPDATE ${table} SET v = 'updated' WHERE id = ${from}`);
+            await late.sql(`DELETE FROM ${table} WHERE id = ${from}`);
+            await early.sql(`DELETE FROM ${table} WHERE id = ${from + 2}`);
+            await late.sql(`UPDATE ${table} SET v = 'updated' WHERE id = ${from + 2}`);
+          }
+        }
+      });
+      await decided(cluster);
+      expect(await values('first')).toMatchObject({
+        1: 'node1',
+        2: 'node2',
+        11: 'node1',
+        12: 'node2',
+      });
+      expect(await values('ranked')).toMatchObject({
+        1: 'node1',
+        2: 'node1',
+        11: 'node1',
+        12: 'node1',
+      });
+      expect(await values('kept')).toMatchObject({
+        1: 'updated',
+        2: 'updated',
+        3: 'updated',
+        4: 'updated',
+      });
+      expect(Object.keys(await values('gone'))).toEqual(['5', '6', '7', '8', '9']);
+      // The handler is of updates alone.
+      expect(await values('merged')).toMatchObject({
+        1: 'node2 over node1',
+        2: 'node1 over node2',
+        11: 'node2',
+        12: 'node1',
+      });
+    });
+
+    test('what its writer knew stays as he left it', async () => {
+      await one.sql(`UPDATE first SET v = 'one' WHERE id IN (5, 6)`);
+      await one.applied();
+      // Long before a heartbeat of the second node tells.
+      await two.sql(`UPDATE first SET v = 'two' WHERE id = 5; DELETE FROM first WHERE id = 6`);
+      await decided(cluster);
+      expect(await values('first')).toMatchObject({ 5: 'two' });
+      expect(await one.sql(`SELECT FROM first WHERE id = 6`)).toEqual([]);
+      expect(
+        await one.sql(
+          `SELECT FROM bdr.bdr_conflict_history WHERE object_name = 'first' AND row_key->>'id' IN ('5', '6')`,
+        ),
+      ).toEqual([]);
+    });
+
+    test('a handler that fails stops the link with its reason, and nothing is lost until it is mended', async () => {
+      const body = (text: string) =>
+        `CREATE OR REPLACE FUNCTION merge_both(mine merged, theirs merged, text, regclass, bdr.bdr_conflict_type,
+         OUT result merged, OUT action bdr.bdr_conflict_handler_action) LANGUAGE plpgsql AS $$ BEGIN ${text} END $$`;
+      for (const node of cluster.nodes) await node.sql(body(`RAISE EXCEPTION 'no idea';`));
+      await concurrently(cluster.nodes, async () => {
+        await one.sql(`UPDATE merged SET v = 'one' WHERE id = 9`);
+        await two.sql(`UPDATE merged SET v = 'two' WHERE id = 9`);
+      });
+      await until('the link to stop', async () => {
+        const [row] = await one.sql(
+          `SELECT status_error->>'message', status_error->>'code' FROM bdr.bdr_links WHERE status = 'failed'`,
+        );
+        return (
+          row?.[1] === 'apply_failed' &&
+          /^conflict handler "both" of table public.merged failed: no idea$/.test(String(row[0]))
+        );
+      });
+      for (const node of cluster.nodes) {
+        await node.sql(body(`result := mine; result.v := 'mended'; action := 'ROW';`));
+      }
+      await decided(cluster);
+      expect(await values('merged')).toMatchObject({ 9: 'mended' });
+    });
+
+    test('last update wins takes a policy back, on both nodes', async () => {
+      await two.sql(`SELECT bdr.bdr_set_conflict_policy('kept', 'last_update_wins')`);
+      await cluster.settled();
+      for (const node of cluster.nodes) {
+        expect(
+          await node.sql(`SELECT relreplident::text FROM pg_class WHERE oid = 'kept'::regclass`),
+        ).toEqual([['d']]);
+      }
+      await concurrently(cluster.nodes, async () => {
+        await one.sql(`UPDATE kept SET v = 'updated' WHERE id = 9`);
+        await two.sql(`DELETE FROM kept WHERE id = 9`);
+      });
+      await decided(cluster);
+      expect(await values('kept')).not.toHaveProperty('9');
+    });
+  });
 });
 
 describe('conflicts of three nodes', () => {
@@ -403,6 +563,27 @@ describe('conflicts of three nodes', () => {
       '(203,made',
       '(204,made',
     ]);
+  });
+
+  test('whatever three nodes write at once to tables with a policy, they end the same', async () => {
+    await setPolicies(cluster.nodes);
+    await concurrently(cluster.nodes, async () => {
+      for (const table of ['first', 'ranked', 'kept', 'gone', 'merged']) {
+        for (const id of [1, 2]) {
+          for (let turn = 0; turn < 3; turn++) {
+            const node = cluster.node(((id + turn) % 3) + 1);
+            const isDeleted = (table === 'kept' || table === 'gone') && turn === id % 3;
+            await node.sql(
+              isDeleted
+                ? `DELETE FROM ${table} WHERE id = ${id}`
+                : `UPDATE ${table} SET v = '${node.name}' WHERE id = ${id}`,
+            );
+          }
+        }
+      }
+    });
+    await decided(cluster);
+    for (const table of ['first', 'ranked', 'kept', 'gone', 'merged']) await cluster.same(table);
   });
 
   test('writes of all three at once end with the latest', async () => {

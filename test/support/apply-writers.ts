@@ -45,6 +45,7 @@ export function providersWriter(
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
     history: { isKept: true, withRows: true },
+    onLostWrite: () => undefined,
     ...options,
   });
 }

@@ -31,9 +31,12 @@ function who({ resolution, local, remote }: ConflictEntry): string {
   switch (resolution) {
     case 'last_update_wins_keep_local':
     case 'skip_change':
+    case 'conflict_trigger_skip_change':
       return `${local} over ${remote}`;
     case 'last_update_wins_keep_remote':
     case 'apply_change':
       return `${remote} over ${local}`;
+    case 'conflict_trigger_returned_tuple':
+      return `made of ${local} and ${remote}`;
   }
 }

@@ -14,6 +14,8 @@ import type { ModelServer } from './server.ts';
 import type { Statements, Values } from './statements.ts';
 import type { Row, Transaction } from './transaction.ts';
 import { ModelLosers } from './losers.ts';
+import { ModelLostWriteNotes } from './lost-writes.ts';
+import { decidedByPolicy } from './policy.ts';
 import { DEATHS, originOf, TABLE, type World } from './world.ts';
 
 /** src/apply/writer.ts on the model's statements: the same steps in the same order, and the same decisions by the real `decide`. */
@@ -25,6 +27,7 @@ export class ModelChangeWriter {
   /** Asks the provider for a row's long value; ends the link when it cannot be reached. */
   readonly #readFromProvider: (key: string) => Steps<Row | undefined>;
   readonly #untilSeen: (xid: number) => Steps;
+  readonly #lostWrites: ModelLostWriteNotes;
   readonly journal = new KeyJournal();
   mustBeAlone = false;
   #limit = LONG_AGO;
@@ -45,8 +48,9 @@ export class ModelChangeWriter {
     this.groupLimit = options.groupLimit;
     this.#readFromProvider = options.readFromProvider;
     this.#untilSeen = options.untilSeen;
-    const { world, statements } = options;
+    const { world, statements, provider } = options;
     this.#losers = new ModelLosers({ world, statements, seenUpTo: () => this.#limit });
+    this.#lostWrites = new ModelLostWriteNotes(world, statements, provider);
   }
 
   begin(isCareful = false): void {
@@ -85,7 +89,8 @@ export class ModelChangeWriter {
     if (change.relation === DEATHS) return yield* this.#hear(transaction, change, context);
     switch (change.kind) {
       case 'insert':
-        return yield* this.#insert(transaction, readValues(change.newTuple), context);
+        yield* this.#insert(transaction, readValues(change.newTuple), context);
+        return;
       case 'update': {
         const sent = readValues(change.newTuple);
         const old = change.oldTuple ? readValues(change.oldTuple) : sent;
@@ -115,22 +120,35 @@ export class ModelChangeWriter {
     yield undefined;
   }
 
-  *#insert(transaction: Transaction, values: RowValues, context: ChangeContext): Steps {
+  /** Returns whether there was no such row before. */
+  *#insert(
+    transaction: Transaction,
+    values: RowValues,
+    context: ChangeContext,
+    brought?: RowValues,
+  ): Steps<boolean> {
     const row = yield* this.#completed(values);
-    if (!row) return;
+    if (!row) return false;
     const statements = this.#statements;
     const inserted = !this.#isCareful && (yield* statements.insert(transaction, plain(row)));
     yield undefined;
-    if (inserted) return this.journal.add('inserted', TABLE, row, context);
+    if (inserted) {
+      this.journal.add('inserted', TABLE, row, context);
+      return true;
+    }
     const found = yield* statements.find(transaction, keyIn(row));
     yield undefined;
-    if (found) return yield* this.#resolve(transaction, 'insert', row, row, found, context);
-    if (this.#isDeleted(statements.tombstoneOf(transaction, keyIn(row)), context)) return;
+    if (found) {
+      yield* this.#resolve(transaction, 'insert', row, row, found, context, brought);
+      return false;
+    }
+    if (this.#isDeleted(statements.tombstoneOf(transaction, keyIn(row)), context)) return false;
     yield undefined;
-    if (!(yield* this.#makeRoom(transaction, row, undefined, context))) return;
+    if (!(yield* this.#makeRoom(transaction, row, undefined, context))) return false;
     yield* statements.insertOrFail(transaction, plain(row));
     yield undefined;
     this.journal.add('inserted', TABLE, row, context);
+    return true;
   }
 
   *#update(
@@ -151,7 +169,8 @@ export class ModelChangeWriter {
       }
       const row = yield* this.#moved(transaction, old, values, context);
       yield* this.#delete(transaction, old, context, false);
-      return yield* this.#insert(transaction, row, context);
+      yield* this.#insert(transaction, row, context);
+      return;
     }
     const key = keyIn(values);
     if (!this.#isCareful) {
@@ -164,7 +183,7 @@ export class ModelChangeWriter {
     }
     const found = yield* statements.find(transaction, key);
     yield undefined;
-    yield* this.#resolve(transaction, 'update', old, values, found, context);
+    yield* this.#resolve(transaction, 'update', old, values, found, context, old);
   }
 
   /** moved(): what a change of key leaves out. No commit of the model waits for a standby. */
@@ -208,7 +227,7 @@ export class ModelChangeWriter {
     const found = yield* statements.find(transaction, key);
     yield undefined;
     this.journal.add(found ? 'deleted' : wasNew ? 'gone' : 'missed', TABLE, old, context);
-    if (found) yield* this.#resolve(transaction, 'delete', old, undefined, found, context);
+    if (found) yield* this.#resolve(transaction, 'delete', old, undefined, found, context, old);
   }
 
   /** resolve(): the slow way. */
@@ -219,13 +238,18 @@ export class ModelChangeWriter {
     values: RowValues | undefined,
     found: Row | undefined,
     context: ChangeContext,
+    brought?: RowValues,
   ): Steps {
     const tombstone = found ? undefined : this.#statements.tombstoneOf(transaction, keyIn(old));
-    const { action, conflict } = this.#decide(kind, transaction, found, tombstone, context);
+    const met = { kind, old, found, tombstone, context };
+    const decided = this.#decide(kind, transaction, found, tombstone, context);
+    const decision = this.#lostWrites.judged(decided, found, brought);
+    const { action, conflict } = decision;
     // Without that rule it is not so, and nodes differ: that is to be seen.
     if (conflict && !context.isKill && !this.#world.has('apply ahead of the clock')) {
       this.#check(transaction, found, tombstone, context);
     }
+    this.#lostWrites.noteRow(transaction, decision, met);
     yield undefined;
     switch (action) {
       case 'skip':
@@ -234,7 +258,9 @@ export class ModelChangeWriter {
         }
         return;
       case 'as-insert':
-        if (values) yield* this.#insert(transaction, values, context);
+        if (values && (yield* this.#insert(transaction, values, context, old))) {
+          this.#lostWrites.noteDeletion(transaction, decision, met);
+        }
         return;
       case 'apply':
         if (!found) return;
@@ -288,7 +314,16 @@ export class ModelChangeWriter {
     if (!found && kind === 'update' && world.has('update of a missing key is skipped')) {
       return { action: 'skip' };
     }
-    return decide(kind, remote, local, met ? seen.upTo(met.writer.id) : commitTime);
+    const decided = decide(kind, remote, local, met ? seen.upTo(met.writer.id) : commitTime);
+    const { policy } = world;
+    if (policy?.mutant !== 'decided where the change is applied') return decided;
+    const isDeletion = kind === 'delete';
+    return decidedByPolicy(
+      policy,
+      decided,
+      { row: found, version: met },
+      { isDeletion, version: remote },
+    );
   }
 
   /** overwrite() */
@@ -363,7 +398,8 @@ export class ModelChangeWriter {
     yield* this.#lookAgain(transaction);
     const deleted = [...this.journal.all('deleted').values()].flat();
     for (const { key, context } of deleted) {
-      if (!this.isLast(context)) this.remember(transaction, key, context);
+      // With a policy it counts whether a row is still gone by this very deletion.
+      if (this.#world.policy || !this.isLast(context)) this.remember(transaction, key, context);
     }
     this.journal.clear();
     yield undefined;

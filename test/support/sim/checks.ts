@@ -85,6 +85,18 @@ export class Checks {
     throw new Violation('writes are called concurrent that are not', what);
   }
 
+  /**
+   * A policy is carried out against a change of `provider` at `position` of its log, for a write of `server` of time `lostAt`: whoever
+   * made the change had not applied that.
+   */
+  unknown(server: ModelServer, provider: ModelServer, position: Lsn, lostAt: PgTime): void {
+    const change = provider.wal[position] as WalRecord;
+    const own = server.wal.findLastIndex(({ origin, time }) => origin === 0 && time === lostAt);
+    if (own >= 0 && (change.hadApplied[server.index] ?? 0) <= own) return;
+    const what = `record ${position} of node ${provider.index} came after ${own} of node ${server.index}`;
+    throw new Violation('a policy undoes what its writer knew', what);
+  }
+
   acknowledged(name: string, position: Lsn, durable: Lsn): void {
     if (position <= durable) return;
     const detail = `${position} acknowledged, ${durable} on disk`;

@@ -1,12 +1,13 @@
 import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 import { DEATHS } from './world.ts';
-import type { LostValue, Outgoing, Row, Tombstone, WalRecord } from './transaction.ts';
+import type { LostValue, LostWrite, Outgoing, Row, Tombstone, WalRecord } from './transaction.ts';
 
 /** A commit in one line, for who looks into a failing run. */
 export function describeRecord(record: WalRecord): string {
   const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
   const { outgoing, sent } = record;
+  const { lostWrites, settledWrites } = record;
   const parts = [
     `at ${time}`,
     ...(position === undefined ? [] : [`position ${position}`]),
@@ -18,6 +19,8 @@ export function describeRecord(record: WalRecord): string {
     ...settled.map((one) => `settles ${describeNote(one)}`),
     ...outgoing.map((one) => `will ${describeDeath(one)}`),
     ...sent.map((one) => `has sent: ${describeDeath(one)}`),
+    ...lostWrites.map((one) => `notes ${describeLostWrite(one)}`),
+    ...settledWrites.map((one) => `settles ${describeLostWrite(one)}`),
   ];
   return parts.join('; ');
 }
@@ -32,6 +35,10 @@ function describeNote({ key, writer }: LostValue): string {
 
 function describeDeath({ kind, key, version: { time, writer } }: Outgoing): string {
   return `${kind} ${key} by ${(writer.sequence ?? 0) - 1} at ${time}`;
+}
+
+function describeLostWrite({ key, row, provider, lsn }: LostWrite): string {
+  return `that ${key} ${row ? describeRow(row) : 'deleted'} lost to record ${lsn} of ${provider}`;
 }
 
 function describeTombstone({ key, time, writer }: Tombstone): string {

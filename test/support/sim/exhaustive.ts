@@ -150,6 +150,7 @@ class Scene implements Processes {
       ),
       isUnique: false,
       note: undefined,
+      policy: undefined,
       has: (name) => name === mutant,
     };
     for (const index of scope.scripts.keys()) {

@@ -4,6 +4,7 @@ import { LONG_AGO } from '../../../src/base/pg-time.ts';
 import { groupSize, loneRun } from '../../../src/apply/group.ts';
 import { PartBuilder, type TransactionPart } from '../../../src/apply/transaction-part.ts';
 import { Seen } from '../../../src/apply/writers.ts';
+import { nodeKey } from '../../../src/model/node.ts';
 import { AckLedger } from '../../../src/receive/ack-ledger.ts';
 import { Watermark } from '../../../src/receive/watermark.ts';
 import { ModelApplyWorker } from './apply-worker.ts';
@@ -13,6 +14,7 @@ import type { ModelNode } from './node.ts';
 import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
 import { ModelLostValues } from './lost-values.ts';
+import { ModelLostWrites } from './lost-writes.ts';
 import { ModelSetWriter } from './set-writer.ts';
 import { isSent } from './streams.ts';
 import { UNIQUE_VIOLATION } from './statements.ts';
@@ -32,10 +34,13 @@ export class ModelLink {
   watermark = new Watermark();
   /** The greatest commit time that was applied: what some mutants take for a watermark. */
   greatestApplied: PgTime = LONG_AGO;
+  /** Up to here the provider knew what this node wrote: LinkState.knownThere. */
+  knownThere: PgTime = LONG_AGO;
   /** The network between the two. */
   isCut = false;
   #processes: Process[] = [];
   #session: ModelSession | undefined;
+  #policySession: ModelSession | undefined;
   #arrivals: TransactionPart[] = [];
   #seen = new Seen();
 
@@ -62,6 +67,12 @@ export class ModelLink {
     this.#kill();
     if (this.#session) this.#node.server.abandon(this.#session);
     this.#session = undefined;
+    this.#leavePolicySession();
+  }
+
+  #leavePolicySession(): void {
+    if (this.#policySession) this.#node.server.abandon(this.#policySession);
+    this.#policySession = undefined;
   }
 
   #spawn(task: string, steps: Steps): void {
@@ -101,6 +112,7 @@ export class ModelLink {
     }
     this.#session = undefined;
     server.close(session);
+    this.#leavePolicySession();
     this.#kill();
     this.start();
   }
@@ -168,9 +180,12 @@ export class ModelLink {
       watermark: () => this.watermark.time,
       readFromProvider: (key) => this.#readFromProvider(key),
     });
+    const lostWrites = world.policy && this.#lostWrites();
     for (;;) {
-      yield { ready: () => this.#arrivals.length > 0 || lostValues.isDue };
+      const isDue = () => lostValues.isDue || (lostWrites?.isDue ?? false);
+      yield { ready: () => this.#arrivals.length > 0 || isDue() };
       yield* dawdle(world, 0.3, this.#lag);
+      if (lostWrites?.isDue) yield* lostWrites.settle();
       if (lostValues.isDue) yield* lostValues.settle();
       if (this.#arrivals.length === 0) continue;
       const size = groupSize(this.#arrivals, node.groupLimit(this));
@@ -181,6 +196,18 @@ export class ModelLink {
       } else yield* worker.apply(this.#arrivals.splice(0, size));
       yield undefined;
     }
+  }
+
+  #lostWrites(): ModelLostWrites {
+    const { statements, own } = this.#node;
+    const lostWrites = new ModelLostWrites({
+      world: this.#world,
+      statements,
+      provider: this.provider,
+      ownWatermark: () => own.watermark.time,
+    });
+    this.#policySession = lostWrites.session;
+    return lostWrites;
   }
 
   /** What the provider has now, once it is on its disk: a crash of the provider must not leave it here alone. */
@@ -208,7 +235,10 @@ export class ModelLink {
       for (const change of changes) {
         if (change.kind !== 'message') continue;
         const heartbeat = heartbeatIn(change);
-        if (heartbeat) this.#handled(() => this.watermark.handled(heartbeat));
+        if (!heartbeat) continue;
+        this.#handled(() => this.watermark.handled(heartbeat));
+        const known = heartbeat.applied.get(nodeKey(this.#node.server.writer.id));
+        if (known !== undefined) this.knownThere = known;
       }
       ledger.committed(endLsn);
     }

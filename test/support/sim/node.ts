@@ -98,10 +98,18 @@ export class ModelNode {
     );
   }
 
+  /** Deletions are remembered until all peers know of them, too: purgeTombstones(). */
+  #policyPurgeLimit(): PgTime {
+    const limit = this.#purgeLimit();
+    if (this.#world.policy?.mutant === 'deletions forgotten as without a policy') return limit;
+    if (this.server.lostWrites().length > 0) return LONG_AGO;
+    return least([limit, ...this.links.map(({ knownThere }) => knownThere)]);
+  }
+
   *#purges(session: ModelSession): Steps {
     for (;;) {
       yield* this.#pause(this.#purgePause);
-      const limit = this.#purgeLimit();
+      const limit = this.#world.policy ? this.#policyPurgeLimit() : this.#purgeLimit();
       if (limit === LONG_AGO) continue;
       yield undefined;
       const transaction = this.server.begin(session);

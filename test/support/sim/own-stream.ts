@@ -211,7 +211,8 @@ export class ModelOwnStream {
   *#remember(session: ModelSession, { deleted, truncatedAt }: Work): Steps {
     const { server } = this.#node;
     const limit = this.#node.peersLimit();
-    const open = deleted.filter(({ time }) => time > limit);
+    const isKept = this.#world.policy !== undefined;
+    const open = deleted.filter(({ time }) => isKept || time > limit);
     if (open.length === 0 && truncatedAt === undefined) return;
     yield undefined;
     const transaction = server.begin(session);

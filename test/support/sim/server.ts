@@ -7,6 +7,7 @@ import type { Process, Steps } from './process.ts';
 import {
   Transaction,
   type LostValue,
+  type LostWrite,
   type ModelSession,
   type Outgoing,
   type Row,
@@ -25,7 +26,14 @@ interface Slot {
 /** What a transaction leaves in tables of the agent's own. */
 type Listed = Pick<
   WalRecord,
-  'tombstones' | 'forgotten' | 'lost' | 'settled' | 'outgoing' | 'sent'
+  | 'tombstones'
+  | 'forgotten'
+  | 'lost'
+  | 'settled'
+  | 'outgoing'
+  | 'sent'
+  | 'lostWrites'
+  | 'settledWrites'
 >;
 
 /** So many states of a key are kept: more than a statement can be old. */
@@ -48,6 +56,7 @@ export class ModelServer {
   #tombstones: Tombstone[] = [];
   #lost: LostValue[] = [];
   #outbox: Outgoing[] = [];
+  #lostWrites: LostWrite[] = [];
   /** Transactions that hold locks or have ids. */
   readonly open = new Set<Transaction>();
   readonly sessions = new Set<ModelSession>();
@@ -192,13 +201,14 @@ export class ModelServer {
 
   #write(transaction: Transaction): void {
     const { session, rows, changes, tombstones, forgotten, lost, settled } = transaction;
-    const { outgoing, sent, truncates, hadApplied } = transaction;
+    const { outgoing, sent, lostWrites, settledWrites, truncates, hadApplied } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
       row.time = time;
       row.origin = session.origin;
     }
+    for (const note of lostWrites) note.stampedAt = time;
     const position = session.origin > 0 ? session.setup?.position : undefined;
     const record: WalRecord = {
       xid: must(transaction.xid, 'transaction id'),
@@ -212,6 +222,8 @@ export class ModelServer {
       settled,
       outgoing,
       sent,
+      lostWrites,
+      settledWrites,
       truncates,
       hadApplied,
       position,
@@ -236,7 +248,9 @@ export class ModelServer {
     transaction.phase = 'ended';
   }
 
-  #remember({ tombstones, forgotten, lost, settled, outgoing, sent }: Listed): void {
+  #remember(listed: Listed): void {
+    const { tombstones, forgotten, lost, settled, outgoing, sent } = listed;
+    const { lostWrites, settledWrites } = listed;
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
       this.#tombstones = this.#tombstones.filter((one) => !forgotten.includes(one));
@@ -245,6 +259,10 @@ export class ModelServer {
     if (settled.length > 0) this.#lost = this.#lost.filter((one) => !settled.includes(one));
     if (outgoing.length > 0) this.#outbox.push(...outgoing);
     if (sent.length > 0) this.#outbox = this.#outbox.filter((one) => !sent.includes(one));
+    if (lostWrites.length > 0) this.#lostWrites.push(...lostWrites);
+    if (settledWrites.length > 0) {
+      this.#lostWrites = this.#lostWrites.filter((one) => !settledWrites.includes(one));
+    }
   }
 
   #release(transaction: Transaction): void {
@@ -322,6 +340,11 @@ export class ModelServer {
     return this.#outbox;
   }
 
+  /** bdr.lost_write as everybody sees it. */
+  lostWrites(): readonly LostWrite[] {
+    return this.#lostWrites;
+  }
+
   /** The rows of the table as everybody sees them. */
   rows(): Map<string, Row> {
     const rows = new Map<string, Row>();
@@ -374,6 +397,7 @@ export class ModelServer {
     this.#tombstones = [];
     this.#lost = [];
     this.#outbox = [];
+    this.#lostWrites = [];
     this.#positions.clear();
     for (const [origin, position] of this.#durable) this.#positions.set(origin, position);
     for (const record of this.wal) {

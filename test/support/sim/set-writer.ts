@@ -32,7 +32,7 @@ export class ModelSetWriter {
   }
 
   add(change: RowChange, context: ChangeContext): boolean {
-    if (!isFoldable(TABLE, change)) return false;
+    if (this.#world.policy || !isFoldable(TABLE, change)) return false;
     return this.#batch.add(change, context);
   }
 

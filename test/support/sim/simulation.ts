@@ -4,6 +4,8 @@ import { ModelLink } from './link.ts';
 import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
 import { Scheduler } from './process.ts';
+import { checkOutcomes } from './policy-outcomes.ts';
+import type { PolicyRun } from './policy.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
@@ -17,6 +19,8 @@ export interface RunOptions {
   readonly mutant?: MutantName | undefined;
   /** With a unique index besides the key. */
   readonly unique?: boolean | undefined;
+  /** The table has a conflict policy. */
+  readonly policy?: PolicyRun | undefined;
   /** Told of each step that changes something. */
   readonly note?: ((text: string) => void) | undefined;
 }
@@ -52,7 +56,7 @@ class Run {
   readonly #faults: Faults;
   readonly #scheduler: Scheduler;
 
-  constructor({ seed, nodes: wanted, mutant, unique, note }: RunOptions) {
+  constructor({ seed, nodes: wanted, mutant, unique, policy, note }: RunOptions) {
     const random = new Random(seed);
     const count = wanted ?? random.pick([2, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
     const servers: ModelServer[] = [];
@@ -69,6 +73,7 @@ class Run {
       ),
       isUnique: unique === true,
       note: note && ((text) => note(`[${scheduler.steps}] ${text}`)),
+      policy,
       has: (name) => name === mutant,
     };
     const skew = random.pick([0, 0, 3, 100]);
@@ -101,11 +106,12 @@ class Run {
     // What is settled late may leave something to settle.
     do {
       for (const node of this.nodes) node.isQuiet = false;
-      this.#until('lost values are settled, outboxes empty', () => this.#isSettled());
+      this.#until('lost values and writes are settled, outboxes empty', () => this.#isSettled());
       for (const node of this.nodes) node.isQuiet = true;
       this.#until('streams are drained', () => this.#isDrained());
     } while (!this.#isSettled());
     this.world.checks.converged();
+    if (this.world.policy) checkOutcomes(this.world.policy.policy, this.world.servers);
   }
 
   #workload(): Workload {
@@ -146,7 +152,10 @@ class Run {
 
   #isSettled(): boolean {
     return this.nodes.every(
-      ({ server }) => server.lostValues().length === 0 && server.outbox().length === 0,
+      ({ server }) =>
+        server.lostValues().length === 0 &&
+        server.lostWrites().length === 0 &&
+        server.outbox().length === 0,
     );
   }
 

@@ -343,7 +343,8 @@ export class Statements {
 
   /** noteLostValueSql: something lost to this row; if another node wrote it, its long value is read again from there. */
   noteLostValue(transaction: Transaction, { key, origin }: Row): void {
-    if (origin === 0) return;
+    // A change that brings its old row brings all values.
+    if (origin === 0 || this.#world.policy) return;
     const noted = [...this.server.lostValues(), ...transaction.lost];
     if (noted.some((one) => one.key === key && one.writer === origin)) return;
     transaction.lost.push({ key, writer: origin });

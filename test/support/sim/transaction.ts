@@ -1,5 +1,6 @@
 import type { Lsn } from '../../../src/base/lsn.ts';
 import type { PgTime } from '../../../src/base/pg-time.ts';
+import type { ChangeKind } from '../../../src/conflict/decide.ts';
 import type { Death } from '../../../src/conflict/unique.ts';
 import type { Writer } from '../../../src/conflict/version.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
@@ -32,6 +33,22 @@ export interface LostValue {
 /** A row of bdr.outbox: what is to be told of a row that has lost its place in a unique index. */
 export interface Outgoing extends Death {
   readonly key: string;
+}
+
+/** A row of bdr.lost_write; without a row, of a deletion. */
+export interface LostWrite {
+  readonly key: string;
+  readonly row: { readonly key: string; readonly v: string; readonly big: string } | undefined;
+  readonly localTime: PgTime | undefined;
+  readonly notedAt: PgTime;
+  /** The number of the node whose change has overwritten it, and that change. */
+  readonly provider: number;
+  readonly kind: ChangeKind;
+  readonly time: PgTime;
+  readonly lsn: Lsn;
+  readonly seenUpTo: PgTime;
+  /** The commit time of the transaction that left it. */
+  stampedAt: PgTime;
 }
 
 /** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
@@ -81,6 +98,9 @@ export class Transaction {
   readonly outgoing: Outgoing[] = [];
   /** What it has taken out of there. */
   readonly sent: Outgoing[] = [];
+  readonly lostWrites: LostWrite[] = [];
+  /** Those that it has deleted. */
+  readonly settledWrites: LostWrite[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -112,6 +132,8 @@ export interface WalRecord {
   readonly settled: readonly LostValue[];
   readonly outgoing: readonly Outgoing[];
   readonly sent: readonly Outgoing[];
+  readonly lostWrites: readonly LostWrite[];
+  readonly settledWrites: readonly LostWrite[];
   readonly truncates: boolean;
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */

@@ -1,4 +1,5 @@
 import type { RowChange, TruncateChange } from '../../../src/pgoutput/transaction.ts';
+import type { Tuple } from '../../../src/pgoutput/tuple.ts';
 import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
 import { ITEM } from '../item-relation.ts';
 import type { ModelNode } from './node.ts';
@@ -107,13 +108,9 @@ export class User {
   }
 
   *#delete(transaction: Transaction, key: string): Steps {
-    if (!(yield* this.#node.statements.delete(transaction, key))) return;
-    this.#log(transaction, {
-      kind: 'delete',
-      relation: ITEM,
-      oldTuple: tupleOf([key, null, null]),
-      oldTupleIsKey: true,
-    });
+    const row = yield* this.#node.statements.delete(transaction, key);
+    if (!row) return;
+    this.#log(transaction, { kind: 'delete', relation: ITEM, ...this.#old(row) });
   }
 
   /** UPDATE, with another key perhaps. */
@@ -136,10 +133,18 @@ export class User {
     this.#log(transaction, {
       kind: 'update',
       relation: ITEM,
-      oldTuple: to === key ? null : tupleOf([key, null, null]),
-      oldTupleIsKey: to !== key,
+      ...(to === key && !this.#world.policy
+        ? { oldTuple: null, oldTupleIsKey: false }
+        : this.#old(row)),
       newTuple: tupleOf([to, v, isUnchanged ? UNCHANGED : big]),
     });
+  }
+
+  /** What is logged of an old row: its key; with a policy all of it (REPLICA IDENTITY FULL). */
+  #old({ key, v, big }: Row): { readonly oldTuple: Tuple; readonly oldTupleIsKey: boolean } {
+    return this.#world.policy
+      ? { oldTuple: tupleOf([key, v, big]), oldTupleIsKey: false }
+      : { oldTuple: tupleOf([key, null, null]), oldTupleIsKey: true };
   }
 
   *#truncate(transaction: Transaction): Steps {

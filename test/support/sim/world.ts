@@ -4,6 +4,7 @@ import type { Relation } from '../../../src/pgoutput/transaction.ts';
 import { ITEM_TABLE } from '../item-relation.ts';
 import type { Checks } from './checks.ts';
 import type { MutantName } from './mutants.ts';
+import type { PolicyRun } from './policy.ts';
 import type { Random } from './random.ts';
 import type { Processes, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
@@ -20,6 +21,8 @@ export interface World {
   readonly isUnique: boolean;
   /** Told of each commit, where somebody listens. */
   readonly note: ((text: string) => void) | undefined;
+  /** Of the table; undefined for last update wins. */
+  readonly policy: PolicyRun | undefined;
   /** Whether a rule is switched off. */
   has(mutant: MutantName): boolean;
 }
@@ -50,6 +53,8 @@ export type CheckName =
   | 'acknowledged before durable'
   | 'watermark claims too much'
   | 'writes are called concurrent that are not'
+  | 'a policy undoes what its writer knew'
+  | 'a policy is not carried out'
   | 'a wait does not end'
   | 'a link cannot go on';
 
