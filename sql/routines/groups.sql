@@ -70,6 +70,8 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.record_mark;
+    DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.definition_change;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
@@ -414,6 +416,8 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.record_mark;
+    DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_skipped_transactions;

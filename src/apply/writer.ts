@@ -18,7 +18,7 @@ import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeferredKeys } from './deferred-keys.ts';
-import { fastDelete, fastInsert, fastUpdate, sentIn } from './fast-statements.ts';
+import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
 import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
@@ -26,6 +26,7 @@ import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
+import { RecordProof } from './record-proof.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
@@ -62,6 +63,7 @@ export class ChangeWriter {
   readonly statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
+  readonly #proof: RecordProof;
   readonly #counts: TransactionCounts;
   readonly #conflicts: ConflictLog;
   readonly #pendingConflicts: PendingConflicts;
@@ -91,6 +93,10 @@ export class ChangeWriter {
     readFromProvider: ReadFromProvider;
     /** Returns once what the provider's transaction did can be read there. */
     untilSeen: (xid: number, mostMs: number) => Promise<boolean>;
+    /** Up to when the provider has applied all that its own peers have committed. */
+    providerApplied: () => Promise<PgTime>;
+    /** Changes up to then do not take it for granted what commit records say (DESIGN 4.1). */
+    recordLimit: () => PgTime;
     /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
     groupLimit: () => PgTime;
     counts: ApplyCounts;
@@ -107,6 +113,7 @@ export class ChangeWriter {
     this.statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.statements);
     this.#rows = new LocalRows(session, this.#onTable, origins);
+    this.#proof = new RecordProof({ ...options, onTable: this.#onTable });
     this.#counts = new TransactionCounts(options.counts);
     this.#pendingConflicts = new PendingConflicts(session, () => origins().local.id);
     this.#conflicts = new ConflictLog({
@@ -188,6 +195,7 @@ export class ChangeWriter {
         `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
       );
       const table = await this.#tables.find(relation);
+      await this.#proof.refuseTruncate(table, context);
       await withReplicaIdentity(this.#session, table, () =>
         this.#onTable.runOnce(table, sql.truncateSql(table), [
           this.#providerOrigin,
@@ -320,14 +328,14 @@ export class ChangeWriter {
   }
 
   async #fastUpdate(table: Table, values: RowValues, context: ChangeContext): Promise<boolean> {
-    const limit = this.fastLimit(context);
-    const statement = fastUpdate(table, values, this.#providerOrigin, limit);
+    const certain = this.certain(context);
+    const statement = fastUpdate(table, values, this.#providerOrigin, certain);
     return statement !== undefined && this.#onTable.takes(table, statement.sql, statement.params);
   }
 
   #fastDelete(table: Table, old: RowValues, context: ChangeContext): Promise<boolean> {
-    const limit = this.fastLimit(context);
-    const { sql: text, params } = fastDelete(table, old, this.#providerOrigin, limit);
+    const certain = this.certain(context);
+    const { sql: text, params } = fastDelete(table, old, this.#providerOrigin, certain);
     return this.#onTable.takes(table, text, params);
   }
 
@@ -359,13 +367,14 @@ export class ChangeWriter {
     table: Table,
     old: RowValues,
     values: RowValues | undefined,
-    found: FoundRow | undefined,
+    met: FoundRow | undefined,
     context: ChangeContext,
   ): Promise<ConflictAction> {
+    const found = met && (await this.#proof.settled(kind, table, old, met, context));
     const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
     const decision = this.#decide(kind, found, tombstone, context);
-    const met = { kind, table, values: values ?? old, found, tombstone, context };
-    return this.#conflicts.during(met, decision, () =>
+    const change = { kind, table, values: values ?? old, found, tombstone, context };
+    return this.#conflicts.during(change, decision, () =>
       this.#carryOut(decision, table, old, values, found, context),
     );
   }
@@ -552,10 +561,11 @@ export class ChangeWriter {
     table: Table,
     values: RowValues,
     own: readonly FoundRow[],
-    other: FoundRow,
+    found: FoundRow,
     context: ChangeContext,
   ): Promise<void> {
     if (own.length === 0) return;
+    const other = await this.#proof.settled('insert', table, values, found, context);
     const decision = this.#decide('insert', other, undefined, context);
     const met = {
       kind: 'insert',
@@ -574,13 +584,18 @@ export class ChangeWriter {
     });
   }
 
-  /** Rows older than this are overwritten without looking: they are older than the change, and its writer had seen them. */
-  fastLimit({ commitTime, seen }: ChangeContext): PgTime {
+  /**
+   * Rows that a change overwrites without looking: they are older than the change, and its writer had seen them. So are rows without
+   * a record, unless the change is old itself.
+   */
+  certain(context: ChangeContext): Certain {
+    const { commitTime, seen } = context;
     // Most changes follow the same heartbeat.
     if (seen !== this.#seen) {
       this.#seen = seen;
       this.#seenUpTo = seen.upToOfAll(this.#otherNodes());
     }
-    return this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
+    const limit = this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
+    return { limit, unrecorded: this.#proof.trusts(context) ? 'taken' : 'left' };
   }
 }

@@ -1,5 +1,5 @@
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.ts';
-import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
@@ -49,6 +49,8 @@ export interface LinkReport {
   readonly applied: Lsn | null;
   readonly appliedCommitTime: PgTime | null;
   readonly caughtUp: boolean;
+  /** LONG_AGO while it is not known. */
+  readonly watermark: PgTime;
   readonly counts: Readonly<Record<CountColumn, number>>;
 }
 
@@ -216,7 +218,7 @@ export async function reportLink(
   provider: NodeId,
   report: LinkReport,
 ): Promise<void> {
-  const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 14}`);
+  const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 15}`);
   // A request is done with once the link is past it. This commits after what the link has committed, so no crash of the server
   // can bring the link back and leave the request forgotten.
   const keepRequest = (column: string) =>
@@ -231,6 +233,7 @@ export async function reportLink(
                             THEN clock_timestamp() ELSE applied_at END,
           applied_commit_at = coalesce($9::timestamptz, applied_commit_at),
           caught_up_at = CASE WHEN $10::boolean THEN clock_timestamp() ELSE caught_up_at END,
+          watermark_at = greatest($14::timestamptz, watermark_at),
           failed_xid = $11::xid, failed_commit_lsn = $12::pg_lsn, failed_commit_at = $13::timestamptz,
           ${['skip_upto_lsn', 'skip_requested_by', 'skip_requested_at'].map(keepRequest).join(', ')},
           ${counts.join(', ')}
@@ -250,6 +253,7 @@ export async function reportLink(
       report.failed && String(report.failed.xid),
       report.failed && formatLsn(report.failed.commitLsn),
       report.failed && formatPgTime(report.failed.commitTime),
+      report.watermark === LONG_AGO ? null : formatPgTime(report.watermark),
       ...COUNT_COLUMNS.map((column) => report.counts[column]),
     ],
   );

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openNewDatabase } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { parseLsn } from '../base/lsn.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { createLink, readLinks, reportLink, type LinkReport, type LinkStatus } from './links.ts';
@@ -28,6 +29,7 @@ const IDLE: LinkReport = {
   applied: null,
   appliedCommitTime: null,
   caughtUp: false,
+  watermark: LONG_AGO,
   counts,
 };
 

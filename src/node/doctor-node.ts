@@ -41,9 +41,11 @@ export function checkNode(node: NodeToCheck): Finding[] {
       say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
     }
     checkHistory(status, history, say);
+    checkClockSteps(status, say);
     if (status.agentPid !== null) {
       checkLinks(status, say);
       checkOwnStream(status, say);
+      checkRecords(status, say);
     }
     checkSlots(status, say);
     for (const peer of node.peers) checkReach(peer, node, say);
@@ -82,6 +84,25 @@ function checkHistory(
   say('note', 'conflict_history', message, reset('bdr.log_conflicts_to_table'));
 }
 
+function checkClockSteps({ clockSteps }: ActiveStatus, say: Say): void {
+  for (const { clockWas, clockIs, isRewritten, deletions } of clockSteps) {
+    const step = `the server's clock has stepped back from ${clockWas} to ${clockIs}`;
+    if (!isRewritten) {
+      const message = `${step}: until it has passed that time, what is written here may lose to older rows on other nodes`;
+      say(
+        'error',
+        'clock_step',
+        message,
+        'set the clock right; rows are then written again by themselves',
+      );
+    }
+    if (deletions === 0) continue;
+    const message = `${step}: ${deletions} deletions and truncates that followed may have lost on other nodes`;
+    const fix = `-- compare with the other nodes; where a row is left there, insert it here and delete it again. Then:\nDELETE FROM bdr.bdr_clock_steps WHERE rewritten_at IS NOT NULL;`;
+    say('error', 'clock_step', message, fix);
+  }
+}
+
 function checkLinks({ links, nodes, status, applyPaused }: ActiveStatus, say: Say): void {
   for (const link of links) {
     if (link.status === 'failed') {
@@ -110,6 +131,20 @@ function checkOwnStream({ ownStream }: ActiveStatus, say: Say): void {
   const reason = ownStream.error?.message ?? 'no reason is known';
   const message = `this node cannot read its own log since ${ownStream.since}: ${reason}`;
   say('error', 'own_stream', message, ownStream.error?.hint ?? null);
+}
+
+/** A change that is older than the records that are gone is not applied over a row without one before its provider has proven it. */
+function checkRecords({ records, links }: ActiveStatus, say: Say): void {
+  for (const { from, lagMs } of links) {
+    if (lagMs === null || lagMs < LAG_MS || lagMs * 2 < records.keptMs) continue;
+    const [lag, kept] = [lagMs, records.keptMs].map((ms) => Math.round(ms / 1000));
+    say(
+      'warning',
+      'commit_records',
+      `this node is ${lag} s behind ${from}, and commit records go back ${kept} s: changes as old as that may have to wait until ${from} can say what became of them`,
+      'see to that link; records live longer with a greater autovacuum_freeze_max_age',
+    );
+  }
 }
 
 function checkSlots({ slots, nodes, status }: ActiveStatus, say: Say): void {

@@ -83,6 +83,7 @@ export class LinkState {
       applied: this.applied,
       appliedCommitTime: this.appliedCommitTime,
       caughtUp: this.caughtUp,
+      watermark: this.watermark,
       counts: {
         nr_commit: this.commits,
         nr_rollback: this.rollbacks,

@@ -18,6 +18,7 @@ import {
 } from '../catalog/links.ts';
 import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
+import { noteClockStep } from '../catalog/clock-steps.ts';
 import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
 import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
@@ -30,6 +31,7 @@ import { readOrigins } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { ClockStepRewriter } from './clock-step-rewriter.ts';
 import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
@@ -38,6 +40,7 @@ import { HistoryKeeper } from './history-keeper.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
+import { RecordKeeper } from './record-keeper.ts';
 
 const LOOK_INTERVAL_MS = 1000;
 const PURGE_INTERVAL_MS = 5000;
@@ -65,6 +68,8 @@ export class NodeService {
   readonly #edition = new Edition();
   readonly #ownWatermark = new SharedTime();
   readonly #history: HistoryKeeper;
+  readonly #rewriter: ClockStepRewriter;
+  #records = new RecordKeeper();
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   #purgedAt = -Infinity;
@@ -78,6 +83,7 @@ export class NodeService {
     this.#log = log;
     this.#random = random;
     this.#history = new HistoryKeeper(endpoints.local, log);
+    this.#rewriter = new ClockStepRewriter(endpoints.local, log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -130,6 +136,7 @@ export class NodeService {
     } finally {
       session.lost.removeEventListener('abort', onLost);
       await this.#joining.stop();
+      await this.#rewriter.stop();
       await heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
       // beside its successor, and keep its origin, for ever.
@@ -148,12 +155,14 @@ export class NodeService {
   async #beginLife(local: LocalNode | undefined, heartbeats: Heartbeats): Promise<void> {
     await this.#joining.stop();
     heartbeats.pause();
+    await this.#rewriter.stop();
     await this.#stopOwnStream();
     await this.#stopLinks();
     this.#linking.clear();
     this.#joining.forget();
     this.#partedCheckDue = false;
     this.#released = false;
+    this.#records = new RecordKeeper();
     this.#call = local?.call;
   }
 
@@ -190,10 +199,13 @@ export class NodeService {
       case 'r':
         break;
     }
+    // As above.
+    await this.#records.look(session);
     heartbeats.start();
     this.#startOwnStream(me);
     await this.#reconcileLinks(session, me, local);
     await this.#report(session, { own: this.#own, links: this.#links.values() });
+    await this.#rewriter.look(session, this.#stop.signal);
     await this.#purge(session, me);
   }
 
@@ -293,6 +305,7 @@ export class NodeService {
       endpoints: this.#endpoints,
       edition: this.#edition,
       watermark: this.#watermarkOf(provider.id),
+      recordLimit: this.#records.limit,
       group: this.#viewFor(provider, me, this.#origins),
       history: this.#history.options,
       log: this.#log,
@@ -329,7 +342,9 @@ export class NodeService {
     for (const { service, provider } of links) {
       await reportLink(session, provider.id, await service.takeReport());
     }
-    if (own) await reportOwnStream(session, own.report);
+    if (!own) return;
+    await reportOwnStream(session, own.report);
+    if (own.clockStep) await noteClockStep(session, own.clockStep);
   }
 
   // The own stream -----------------------------------------------------------------------------------------------------

@@ -2,15 +2,19 @@ import { readInstallation } from '../catalog/installation.ts';
 import {
   readAgentPid,
   readClock,
+  readClockSteps,
   readConflictCounts,
   readJoinProgress,
   readLinkStates,
   readOwnStreamState,
+  readRecordState,
   readSlotStates,
+  type ClockStepState,
   type ConflictCounts,
   type LinkState,
   type Moment,
   type OwnStreamState,
+  type RecordState,
   type SlotState,
 } from '../catalog/monitoring.ts';
 import {
@@ -91,6 +95,8 @@ export interface ActiveStatus {
   readonly ownStream: OwnStreamState | null;
   /** What the peers read from this node. */
   readonly slots: readonly (SlotState & { readonly to: string })[];
+  readonly records: RecordState;
+  readonly clockSteps: readonly ClockStepState[];
   readonly conflicts: ConflictCounts;
 }
 
@@ -135,6 +141,8 @@ export async function readStatus(session: Session): Promise<NodeReport> {
     links: links.map((link) => ({ from: nameOf(link.provider), ...link })),
     ownStream: (await readOwnStreamState(session)) ?? null,
     slots: slots.map((slot) => ({ to: nameOf(slot.subscriber), ...slot })),
+    records: await readRecordState(session),
+    clockSteps: await readClockSteps(session),
     conflicts: await readConflictCounts(session),
   };
 }
