@@ -72,6 +72,8 @@ BEGIN
     DELETE FROM bdr.outbox;
     DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.record_mark;
+    DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
@@ -422,6 +424,8 @@ BEGIN
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
+    DELETE FROM bdr.record_mark;
+    DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_skipped_transactions;

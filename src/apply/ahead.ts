@@ -129,15 +129,15 @@ export class Ahead {
         ? strictInsert(table, values, form)
         : undefined;
     }
-    const limit = this.#writer.fastLimit(context);
+    const certain = this.#writer.certain(context);
     switch (change.kind) {
       case 'insert':
         return strictInsert(table, values, form);
       case 'update':
         if (change.oldTuple) return undefined;
-        return fastUpdate(table, values, this.#providerOrigin, limit, form);
+        return fastUpdate(table, values, this.#providerOrigin, certain, form);
       case 'delete':
-        return fastDelete(table, values, this.#providerOrigin, limit, form);
+        return fastDelete(table, values, this.#providerOrigin, certain, form);
     }
   }
 }

@@ -278,7 +278,7 @@ function certainOnly(writer: ChangeWriter, forgets: (upTo: PgTime) => void): Slo
       forgets(writer.groupLimit());
       return Infinity as PgTime;
     },
-    fastLimit: (context) => writer.fastLimit(context),
+    certain: (context) => writer.certain(context),
     write: refuse,
     takeBack: refuse,
     settleDeletions: refuse,

@@ -3,6 +3,7 @@ import { takingOneStep } from '../catalog/ahead.ts';
 import type { Param } from '../postgres/session.ts';
 import { columnParams, keyParams } from './local-rows.ts';
 import type { Statement } from './prepared.ts';
+import type { Unrecorded } from './row-tests.ts';
 import { isComplete, UNSENT, type RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
 import { hasFixedColumn, type Table, type TableColumn } from './table.ts';
@@ -46,22 +47,31 @@ function inserting(
   return { sql: text.sql, params: columnParams(text.columns, values) };
 }
 
-/** Undefined when no UPDATE can do it. `limit`: rows older than this are overwritten. */
+/** Rows that are taken without looking, beside the provider's own. */
+export interface Certain {
+  /** Those older than this. */
+  readonly limit: PgTime;
+  readonly unrecorded: Unrecorded;
+}
+
+/** Undefined when no UPDATE can do it. */
 export function fastUpdate(
   table: Table,
   values: RowValues,
   providerOrigin: number,
-  limit: PgTime,
+  { limit, unrecorded }: Certain,
   form: Form = 'plain',
 ): Statement | undefined {
   const complete = isComplete(values);
   const sent = complete ? '' : values.map((value) => (value === UNSENT ? '0' : '1')).join('');
-  const text = textOf(table, `update ${sent} ${form}`, () => {
+  const text = textOf(table, `update ${sent} ${form} ${unrecorded}`, () => {
     const columns =
       complete && hasFixedColumn(table)
         ? []
         : sql.updatable(table, sql.writable(table, sentIn(values)));
-    const update = complete ? sql.fastUpdateSql(table, columns) : sql.ownUpdateSql(table, columns);
+    const update = complete
+      ? sql.fastUpdateSql(table, columns, unrecorded)
+      : sql.ownUpdateSql(table, columns);
     return { sql: FORMS[form](update), columns };
   });
   if (text.columns.length === 0) return undefined;
@@ -71,16 +81,15 @@ export function fastUpdate(
   return { sql: text.sql, params };
 }
 
-/** `limit`: rows older than this are deleted. */
 export function fastDelete(
   table: Table,
   old: RowValues,
   providerOrigin: number,
-  limit: PgTime,
+  { limit, unrecorded }: Certain,
   form: Form = 'plain',
 ): Statement {
-  const { sql: text } = textOf(table, `delete ${form}`, () => {
-    const remove = sql.fastDeleteSql(table);
+  const { sql: text } = textOf(table, `delete ${form} ${unrecorded}`, () => {
+    const remove = sql.fastDeleteSql(table, unrecorded);
     return { sql: FORMS[form](remove), columns: [] };
   });
   const params: Param[] = keyParams(table, old);

@@ -105,9 +105,9 @@ export class LocalRows {
       return { kind: 'versioned', version: { time, writer: writerOf(origins, origin) } };
     }
     // A copied row carries the copy's stamp, which is at or above its true version.
-    if (remoteTime > time || fetched.key === null) return { kind: 'unrecorded' };
+    if (remoteTime > time || fetched.key === null) return { kind: 'older' };
     const version = await findRowVersion(this.#session, table.local.name, fetched.key);
-    if (!version) return { kind: 'unrecorded' };
+    if (!version) return { kind: 'older' };
     return {
       kind: 'versioned',
       version: { time: version.time, writer: writerWithId(origins, version.node) },

@@ -228,8 +228,9 @@ export class LostValues {
    * join, and is older than anything on its way.
    */
   #timeOf({ row }: FoundRow): PgTime | undefined {
-    if (row.kind === 'unrecorded') return LONG_AGO;
-    if (row.kind === 'own' || !sameNode(row.version.writer.id, this.#provider)) return undefined;
+    if (row.kind === 'own') return undefined;
+    if (row.kind !== 'versioned') return LONG_AGO;
+    if (!sameNode(row.version.writer.id, this.#provider)) return undefined;
     return row.version.time;
   }
 }

@@ -1,5 +1,5 @@
 import { quoteIdent, quoteQualified } from '../base/names.ts';
-import { ORIGIN, OWN, versionTest } from './row-tests.ts';
+import { ORIGIN, OWN, versionTest, type Unrecorded } from './row-tests.ts';
 import type { Table, TableColumn } from './table.ts';
 
 /**
@@ -15,9 +15,13 @@ export interface SetStatement {
 }
 
 /** Parameters after the arrays: `expected`, the provider's origin number, the greatest commit time to overwrite. */
-export function setUpdateSql(table: Table, columns: readonly TableColumn[]): SetStatement {
+export function setUpdateSql(
+  table: Table,
+  columns: readonly TableColumn[],
+  unrecorded: Unrecorded = 'taken',
+): SetStatement {
   const all = [...columns, ...table.key.columns];
-  const test = versionTest(all.length + 2);
+  const test = versionTest(all.length + 2, unrecorded);
   return { sql: setUpdate(table, columns, all, test), columns: all };
 }
 
@@ -32,11 +36,11 @@ export function setOwnUpdateSql(table: Table, columns: readonly TableColumn[]): 
 }
 
 /** Parameters after the arrays: `expected`, the provider's origin number, the greatest commit time to overwrite. */
-export function setDeleteSql(table: Table): SetStatement {
+export function setDeleteSql(table: Table, unrecorded: Unrecorded = 'taken'): SetStatement {
   const columns = table.key.columns;
   const taken =
     `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t USING ${rows(columns)}` +
-    ` WHERE ${sameKey(table, 0)} AND ${versionTest(columns.length + 2)} RETURNING s.n`;
+    ` WHERE ${sameKey(table, 0)} AND ${versionTest(columns.length + 2, unrecorded)} RETURNING s.n`;
   return { sql: counted(taken, columns.length + 1), columns };
 }
 

@@ -9,6 +9,7 @@ import { columnArray } from './arrays.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch, tupleOf, type FoldedChange } from './coalesce.ts';
 import { copyText } from './copy-text.ts';
+import type { Unrecorded } from './row-tests.ts';
 import { readValues } from './row-values.ts';
 import {
   copySql,
@@ -27,13 +28,7 @@ import type { ChangeWriter } from './writer.ts';
 /** What a set writer asks of others, and what it leaves to them. */
 export type SlowWay = Pick<
   ChangeWriter,
-  | 'fastLimit'
-  | 'groupLimit'
-  | 'isTruncated'
-  | 'settleDeletions'
-  | 'takeBack'
-  | 'tombstones'
-  | 'write'
+  'certain' | 'groupLimit' | 'isTruncated' | 'settleDeletions' | 'takeBack' | 'tombstones' | 'write'
 >;
 
 /** The changes that a statement did not take: for the slow way. */
@@ -188,9 +183,10 @@ export class SetWriter {
   }
 
   #delete(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {
-    const send = this.#taking(setDeleteSql(table), changes, [
+    const { limit: overwritten, unrecorded } = this.#certain(changes);
+    const send = this.#taking(setDeleteSql(table, unrecorded), changes, [
       this.#providerOrigin,
-      this.#limit(changes),
+      overwritten,
     ]);
     if (!Tombstones.byKey(table)) return send;
     return async () => {
@@ -213,12 +209,14 @@ export class SetWriter {
     const columns = updatable(table, sent);
     // Nothing that an UPDATE could set.
     if (columns.length === 0) return () => Promise.resolve(changes);
-    return mask === ''
-      ? this.#taking(setUpdateSql(table, columns), changes, [
-          this.#providerOrigin,
-          this.#limit(changes),
-        ])
-      : this.#taking(setOwnUpdateSql(table, columns), changes, [this.#providerOrigin]);
+    if (mask !== '') {
+      return this.#taking(setOwnUpdateSql(table, columns), changes, [this.#providerOrigin]);
+    }
+    const { limit, unrecorded } = this.#certain(changes);
+    return this.#taking(setUpdateSql(table, columns, unrecorded), changes, [
+      this.#providerOrigin,
+      limit,
+    ]);
   }
 
   #taking(
@@ -316,18 +314,20 @@ export class SetWriter {
     }
   }
 
-  /** Rows older than this are overwritten without looking, by every one of the changes. */
-  #limit(changes: readonly FoldedChange[]): string {
+  /** Rows that every one of the changes may overwrite without looking. */
+  #certain(changes: readonly FoldedChange[]): { limit: string; unrecorded: Unrecorded } {
     let least = Infinity as PgTime;
+    let unrecorded: Unrecorded = 'taken';
     let last: ChangeContext | undefined;
     for (const { context } of changes) {
       // Changes of one transaction stand side by side.
       if (context === last) continue;
       last = context;
-      const limit = this.#writer.fastLimit(context);
-      if (limit < least) least = limit;
+      const certain = this.#writer.certain(context);
+      if (certain.limit < least) least = certain.limit;
+      if (certain.unrecorded === 'left') unrecorded = 'left';
     }
-    return formatPgTime(least);
+    return { limit: formatPgTime(least), unrecorded };
   }
 }
 

@@ -1,7 +1,7 @@
 import { quoteIdent, quoteQualified } from '../base/names.ts';
 import { pgTimeSql } from '../base/pg-time.ts';
 import { LOOK_AGAIN } from '../catalog/ahead.ts';
-import { ORIGIN, OWN, versionTest } from './row-tests.ts';
+import { ORIGIN, OWN, versionTest, type Unrecorded } from './row-tests.ts';
 import type { Table, TableColumn } from './table.ts';
 
 /**
@@ -43,10 +43,14 @@ function arbiter(table: Table): string {
  * table, so that it is tested again on the new row after a wait for a lock. Parameters after the key: the provider's origin
  * number, then the greatest commit time to overwrite.
  */
-export function fastUpdateSql(table: Table, columns: readonly TableColumn[]): string {
+export function fastUpdateSql(
+  table: Table,
+  columns: readonly TableColumn[],
+  unrecorded: Unrecorded = 'taken',
+): string {
   const sets = setList(columns);
   const key = keyCondition(table, sets.count + 1);
-  return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${sets.sql} WHERE ${key.sql} AND ${versionTest(key.next)}`;
+  return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${sets.sql} WHERE ${key.sql} AND ${versionTest(key.next, unrecorded)}`;
 }
 
 /** A statement that takes one row, as one that fails when it takes none: for what is sent without waiting for its answer. */
@@ -70,9 +74,9 @@ export function ownUpdateSql(table: Table, columns: readonly TableColumn[]): str
   );
 }
 
-export function fastDeleteSql(table: Table): string {
+export function fastDeleteSql(table: Table, unrecorded: Unrecorded = 'taken'): string {
   const key = keyCondition(table, 1);
-  return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${key.sql} AND ${versionTest(key.next)}`;
+  return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${key.sql} AND ${versionTest(key.next, unrecorded)}`;
 }
 
 /**
@@ -158,6 +162,44 @@ export function readColumnsSql(table: Table, columns: readonly TableColumn[]): s
   const name = quoteQualified({ schema: table.relation.schema, name: table.relation.name });
   return `SELECT ${list.join(', ')} FROM ONLY ${name} AS t WHERE ${keyCondition(table, 1).sql} LIMIT 1`;
 }
+
+/** Asked of the provider: the origin of its row under a key, as text; 0 is its own. */
+export function originSql(table: Table): string {
+  const name = quoteQualified({ schema: table.relation.schema, name: table.relation.name });
+  return `SELECT ${ORIGIN}::text AS origin FROM ONLY ${name} AS t WHERE ${keyCondition(table, 1).sql} LIMIT 1`;
+}
+
+/** Whether a table has rows whose commit records are gone. */
+export function hasUnrecordedSql(table: Table): string {
+  return (
+    `SELECT EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t` +
+    ` WHERE pg_xact_commit_timestamp(t.xmin) IS NULL AND ${OWN} IS NOT TRUE) AS any`
+  );
+}
+
+/**
+ * Writes some rows again as they are: those of this node's users up to a time, from a transaction on. Rows that others hold are left.
+ * Parameters: the time, the transaction's id. Undefined where no UPDATE can do it.
+ */
+export function rewriteLateRowsSql(table: Table, most: number): string | undefined {
+  const [column] = updatable(table, writable(table));
+  if (!column) return undefined;
+  const [name, set] = [quoteQualified(table.local.name), quoteIdent(column.name)];
+  return (
+    `UPDATE ONLY ${name} AS t SET ${set} = t.${set} WHERE t.ctid = ANY (ARRAY(` +
+    `SELECT t.ctid FROM ONLY ${name} AS t WHERE ${LATE} LIMIT ${most} FOR UPDATE SKIP LOCKED))`
+  );
+}
+
+/** Whether there is such a row; the same parameters. */
+export function hasLateRowsSql(table: Table): string {
+  return `SELECT EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${LATE}) AS any`;
+}
+
+/** An id has 32 bits in a row: one that is no older than another lies no further behind. */
+const LATE =
+  `${ORIGIN} = 0 AND pg_xact_commit_timestamp(t.xmin) <= $1::timestamptz` +
+  ` AND age(t.xmin) <= age(($2::xid8)::xid)`;
 
 /**
  * Writes the row of a key again, unchanged, where a user of this node wrote it: as a new version of it. Undefined where no column can

@@ -22,7 +22,7 @@ import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeferredKeys } from './deferred-keys.ts';
-import { fastDelete, fastInsert, fastUpdate, sentIn } from './fast-statements.ts';
+import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
 import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
@@ -31,6 +31,7 @@ import { LostWriteNotes } from './lost-write-notes.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { completed, type ReadFromProvider } from './provider-values.ts';
+import { RecordProof } from './record-proof.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
@@ -69,6 +70,7 @@ export class ChangeWriter {
   readonly statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
+  readonly #proof: RecordProof;
   readonly #counts: TransactionCounts;
   readonly #conflicts: ConflictLog;
   readonly #pendingConflicts: PendingConflicts;
@@ -104,6 +106,10 @@ export class ChangeWriter {
     readFromProvider: ReadFromProvider;
     /** Returns once what the provider's transaction did can be read there. */
     untilSeen: (xid: number, mostMs: number) => Promise<boolean>;
+    /** Up to when the provider has applied all that its own peers have committed. */
+    providerApplied: () => Promise<PgTime>;
+    /** Changes up to then do not take it for granted what commit records say (DESIGN 4.1). */
+    recordLimit: () => PgTime;
     /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
     groupLimit: () => PgTime;
     counts: ApplyCounts;
@@ -122,6 +128,7 @@ export class ChangeWriter {
     this.statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.statements);
     this.#rows = new LocalRows(session, this.#onTable, origins);
+    this.#proof = new RecordProof({ ...options, onTable: this.#onTable });
     this.#counts = new TransactionCounts(options.counts);
     this.#pendingConflicts = new PendingConflicts(session, () => origins().local.id);
     this.#conflicts = new ConflictLog({
@@ -227,6 +234,7 @@ export class ChangeWriter {
         `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
       );
       const table = await this.#tables.find(relation);
+      await this.#proof.refuseTruncate(table, context);
       await withReplicaIdentity(this.#session, table, () =>
         this.#onTable.runOnce(table, sql.truncateSql(table), [
           this.#providerOrigin,
@@ -370,14 +378,14 @@ export class ChangeWriter {
   }
 
   async #fastUpdate(table: Table, values: RowValues, context: ChangeContext): Promise<boolean> {
-    const limit = this.fastLimit(context);
-    const statement = fastUpdate(table, values, this.#providerOrigin, limit);
+    const certain = this.certain(context);
+    const statement = fastUpdate(table, values, this.#providerOrigin, certain);
     return statement !== undefined && this.#onTable.takes(table, statement.sql, statement.params);
   }
 
   #fastDelete(table: Table, old: RowValues, context: ChangeContext): Promise<boolean> {
-    const limit = this.fastLimit(context);
-    const { sql: text, params } = fastDelete(table, old, this.#providerOrigin, limit);
+    const certain = this.certain(context);
+    const { sql: text, params } = fastDelete(table, old, this.#providerOrigin, certain);
     return this.#onTable.takes(table, text, params);
   }
 
@@ -412,10 +420,11 @@ export class ChangeWriter {
     table: Table,
     old: RowValues,
     values: RowValues | undefined,
-    found: FoundRow | undefined,
+    locked: FoundRow | undefined,
     context: ChangeContext,
     brought?: RowValues,
   ): Promise<ConflictAction> {
+    const found = locked && (await this.#proof.settled(kind, table, old, locked, context));
     const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
     const met = { kind, table, values: values ?? old, found, tombstone, context };
     const decided = this.#decide(kind, found, tombstone, context);
@@ -665,10 +674,11 @@ export class ChangeWriter {
     table: Table,
     values: RowValues,
     own: readonly FoundRow[],
-    other: FoundRow,
+    found: FoundRow,
     context: ChangeContext,
   ): Promise<void> {
     if (own.length === 0) return;
+    const other = await this.#proof.settled('insert', table, values, found, context);
     const decision = this.#decide('insert', other, undefined, context);
     const met = {
       kind: 'insert',
@@ -687,13 +697,18 @@ export class ChangeWriter {
     });
   }
 
-  /** Rows older than this are overwritten without looking: they are older than the change, and its writer had seen them. */
-  fastLimit({ commitTime, seen }: ChangeContext): PgTime {
+  /**
+   * Rows that a change overwrites without looking: they are older than the change, and its writer had seen them. So are rows without
+   * a record, unless the change is old itself.
+   */
+  certain(context: ChangeContext): Certain {
+    const { commitTime, seen } = context;
     // Most changes follow the same heartbeat.
     if (seen !== this.#seen) {
       this.#seen = seen;
       this.#seenUpTo = seen.upToOfAll(this.#otherNodes());
     }
-    return this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
+    const limit = this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
+    return { limit, unrecorded: this.#proof.trusts(context) ? 'taken' : 'left' };
   }
 }

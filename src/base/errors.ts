@@ -29,6 +29,8 @@ export const ERROR_CODES = {
   slot_lost: { sqlstate: '55000', retry: true },
   /** A replicated change does not fit the local table: table or column missing, or an error of the server on writing it. */
   apply_failed: { sqlstate: '55000', retry: true },
+  /** A change meets a row whose commit record is gone, and the provider cannot say yet which of the two is the later. */
+  record_lost: { sqlstate: '55000', retry: true },
   /** The agent's disk would not take, or not give back, what a large transaction has brought before its end. */
   spool_failed: { sqlstate: '58030', retry: true },
   /** bdr.skip_changes_upto() was given a position that the provider's log has not reached. */

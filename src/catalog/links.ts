@@ -51,6 +51,8 @@ export interface LinkReport {
   readonly caughtUp: boolean;
   /** Up to here the provider had applied what this node wrote, when it last said so. */
   readonly knownThere: PgTime;
+  /** All that the provider committed up to then is applied here; LONG_AGO while it is not known. */
+  readonly watermark: PgTime;
   readonly counts: Readonly<Record<CountColumn, number>>;
 }
 
@@ -212,15 +214,11 @@ export async function deleteLink(session: Session, provider: NodeId): Promise<vo
   );
 }
 
-/**
- * Writes what a link reports, and its watermark: all that the provider committed up to then is applied here. Counts are added to those
- * kept.
- */
+/** Writes what a link reports; counts are added to those kept. */
 export async function reportLink(
   session: Session,
   provider: NodeId,
   report: LinkReport,
-  watermark: PgTime,
 ): Promise<void> {
   const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 15}`);
   // A request is done with once the link is past it. This commits after what the link has committed, so no crash of the server
@@ -237,7 +235,7 @@ export async function reportLink(
                             THEN clock_timestamp() ELSE applied_at END,
           applied_commit_at = coalesce($9::timestamptz, applied_commit_at),
           caught_up_at = CASE WHEN $10::boolean THEN clock_timestamp() ELSE caught_up_at END,
-          watermark_at = coalesce($14::timestamptz, watermark_at),
+          watermark_at = greatest($14::timestamptz, watermark_at),
           failed_xid = $11::xid, failed_commit_lsn = $12::pg_lsn, failed_commit_at = $13::timestamptz,
           ${['skip_upto_lsn', 'skip_requested_by', 'skip_requested_at'].map(keepRequest).join(', ')},
           ${counts.join(', ')}
@@ -257,7 +255,7 @@ export async function reportLink(
       report.failed && String(report.failed.xid),
       report.failed && formatLsn(report.failed.commitLsn),
       report.failed && formatPgTime(report.failed.commitTime),
-      watermark === LONG_AGO ? null : formatPgTime(watermark),
+      report.watermark === LONG_AGO ? null : formatPgTime(report.watermark),
       ...COUNT_COLUMNS.map((column) => report.counts[column]),
     ],
   );

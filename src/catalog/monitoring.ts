@@ -64,6 +64,25 @@ export interface SlotState {
   readonly walStatus: string | null;
 }
 
+/** How far back commit records go, which tell when rows were written. */
+export interface RecordState {
+  /** Rows without a record were written no later. */
+  readonly lostUpTo: Moment;
+  readonly keptMs: number;
+  /** The record of a frozen row may be another transaction's: ids have been used twice. */
+  readonly mayBeFalse: boolean;
+}
+
+/** A step back of the clock that is not dealt with: until then nodes may differ in what was written here meanwhile. */
+export interface ClockStepState {
+  readonly clockWas: Moment;
+  readonly clockIs: Moment;
+  /** Rows that were written below the greatest time are written again; false while the clock has not passed it. */
+  readonly isRewritten: boolean;
+  /** Deletions that may have lost on other nodes. They are not made again. */
+  readonly deletions: number;
+}
+
 export interface ConflictCounts {
   readonly total: number;
   readonly lastHour: number;
@@ -209,6 +228,36 @@ export async function readSlotStates(session: Session): Promise<SlotState[]> {
     bytesBehind: atLeastZero(row.behind),
     bytesKept: atLeastZero(row.kept),
     walStatus: row.wal_status,
+  }));
+}
+
+export async function readRecordState(session: Session): Promise<RecordState> {
+  const [row] = await session.query<{ upto: string; kept: string; may_be_false: string }>(
+    `SELECT ${momentSql('lost_upto')} AS upto, extract(epoch FROM clock_timestamp() - lost_upto) * 1000 AS kept, may_be_false
+     FROM bdr.internal_record_limit()`,
+  );
+  return {
+    lostUpTo: row?.upto ?? '',
+    keptMs: atLeastZero(row?.kept ?? null) ?? 0,
+    mayBeFalse: row?.may_be_false === 't',
+  };
+}
+
+export async function readClockSteps(session: Session): Promise<ClockStepState[]> {
+  const rows = await session.query<
+    Record<'was' | 'is' | 'rewritten' | 'deletions', string>
+  >(/* sql */ `
+    SELECT ${momentSql('clock_was')} AS was, ${momentSql('clock_is')} AS is,
+           rewritten_at IS NOT NULL AS rewritten, nr_deletions AS deletions
+    FROM bdr.bdr_clock_steps
+    WHERE rewritten_at IS NULL OR nr_deletions > 0
+    ORDER BY heartbeat_xid
+  `);
+  return rows.map((row) => ({
+    clockWas: row.was,
+    clockIs: row.is,
+    isRewritten: row.rewritten === 't',
+    deletions: Number(row.deletions),
   }));
 }
 

@@ -30,6 +30,7 @@ const IDLE: LinkReport = {
   appliedCommitTime: null,
   caughtUp: false,
   knownThere: LONG_AGO,
+  watermark: LONG_AGO,
   counts,
 };
 
@@ -64,7 +65,7 @@ describe('bdr.skip_changes_upto()', () => {
   });
 
   const reports = (status: LinkStatus, more: Partial<LinkReport> = {}) =>
-    reportLink(session, PEER, { ...IDLE, status, ...more }, LONG_AGO);
+    reportLink(session, PEER, { ...IDLE, status, ...more });
   const skip = (
     sysid: string | null = '7000',
     timeline: number | null = 1,

@@ -78,11 +78,15 @@ describe('decide', () => {
   });
 
   test.each(KINDS)(
-    '%s applies to a row of the same transaction, and to one without record',
+    '%s applies to a row of the same transaction, and to one without record unless that is known to be newer',
     (kind) => {
-      for (const local of [{ kind: 'own' }, { kind: 'unrecorded' }] as const) {
-        expect(decide(kind, at(5, A), local, LONG_AGO)).toEqual({ action: 'apply' });
+      for (const met of ['own', 'unrecorded', 'older'] as const) {
+        expect(decide(kind, at(5, A), { kind: met }, LONG_AGO)).toEqual({ action: 'apply' });
       }
+      expect(decide(kind, at(5, A), { kind: 'newer' }, LONG_AGO)).toMatchObject({
+        action: 'skip',
+        conflict: { resolution: 'last_update_wins_keep_local' },
+      });
     },
   );
 
@@ -244,7 +248,12 @@ describe('convergence of whole rows', () => {
 
   test('deciding is a function of its arguments alone', () => {
     const local: fc.Arbitrary<LocalRow> = fc.oneof(
-      fc.constantFrom<LocalRow>({ kind: 'own' }, { kind: 'unrecorded' }),
+      fc.constantFrom<LocalRow>(
+        { kind: 'own' },
+        { kind: 'unrecorded' },
+        { kind: 'older' },
+        { kind: 'newer' },
+      ),
       fc
         .option(fc.tuple(fc.nat(5), fc.constantFrom(...WRITERS)), { nil: undefined })
         .map((left) => ({ kind: 'missing' as const, tombstone: left && at(...left) })),

@@ -42,8 +42,10 @@ export type LocalRow =
   | { readonly kind: 'missing'; readonly tombstone: Version | undefined }
   /** Written earlier in this same apply transaction: it has no version yet, and came from this provider. */
   | { readonly kind: 'own' }
-  /** Its commit record is gone, so it is older than anything still on its way. */
+  /** Its commit record is gone: it is older than any change that is not as old as the records that are gone. */
   | { readonly kind: 'unrecorded' }
+  /** It has no record that counts, and is known to be older than the change, or newer. */
+  | { readonly kind: 'older' | 'newer' }
   | { readonly kind: 'versioned'; readonly version: Version };
 
 /** What apply shall do with a change. */
@@ -66,21 +68,26 @@ export function decide(
   local: LocalRow,
   seenUpTo: PgTime,
 ): Decision {
+  const met = MET[kind];
+  const loses: Decision = {
+    action: 'skip',
+    conflict: { ...met, resolution: 'last_update_wins_keep_local' },
+  };
   switch (local.kind) {
     case 'missing':
       return whenMissing(kind, remote, local.tombstone, seenUpTo);
     case 'own':
     case 'unrecorded':
+    case 'older':
       return { action: 'apply' };
+    case 'newer':
+      return loses;
     case 'versioned':
       break;
   }
   // Rule 2: one node's changes arrive in its own order, which its timestamps may not follow exactly.
   if (sameNode(local.version.writer.id, remote.writer.id)) return { action: 'apply' };
-  const met = MET[kind];
-  if (compareVersions(remote, local.version) < 0) {
-    return { action: 'skip', conflict: { ...met, resolution: 'last_update_wins_keep_local' } };
-  }
+  if (compareVersions(remote, local.version) < 0) return loses;
   if (local.version.time <= seenUpTo) return { action: 'apply' };
   return { action: 'apply', conflict: { ...met, resolution: 'last_update_wins_keep_remote' } };
 }

@@ -34,6 +34,8 @@ export function deathOf(row: Row, local: Writer, seenUpTo: PgTime): Death | unde
     case 'own':
       return undefined;
     case 'unrecorded':
+    case 'older':
+    case 'newer':
       return { kind: 'kill', version: { time: seenUpTo, writer: local } };
     case 'versioned':
       return {

@@ -23,6 +23,7 @@ export async function launch(
   binaries: Binaries,
   files: ServerFiles,
   account: Account | undefined,
+  environment: Readonly<Record<string, string>>,
   deadlineMs: number,
 ): Promise<StartResult> {
   const program = programPath(binaries, 'postgres');
@@ -34,7 +35,10 @@ export async function launch(
     ...spawnIdentity(account),
     // PostgreSQL takes a lock file for live if its process exists. With this variable, which pg_ctl uses for its caller, it
     // knows better about one, and still looks whether the old shared memory is in use.
-    ...childPlace(stale === undefined ? {} : { PG_GRANDPARENT_PID: String(stale) }),
+    ...childPlace({
+      ...environment,
+      ...(stale === undefined ? {} : { PG_GRANDPARENT_PID: String(stale) }),
+    }),
     stdio: ['ignore', log, log],
     detached: true, // Ctrl-C in a terminal is for the agents; they say when the servers go
   });

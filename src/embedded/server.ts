@@ -28,6 +28,8 @@ export interface ServerOptions extends ServerConfig {
   readonly password?: string | undefined;
   /** Remove the directory on dispose. */
   readonly temporary?: boolean | undefined;
+  /** Variables that the server is started with, beside its own few. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
   readonly log?: Logger | undefined;
 }
 
@@ -116,6 +118,7 @@ export class EmbeddedServer {
         this.#binaries,
         this.#files,
         this.#account,
+        this.#options.environment ?? {},
         deadline - Date.now(),
       );
       if ('child' in result) {

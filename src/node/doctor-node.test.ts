@@ -86,6 +86,8 @@ const STATUS: ActiveStatus = {
   openWriters: [],
   ownStream: OWN,
   slots: [SLOT],
+  records: { lostUpTo: '2029-12-29T00:00:00.000Z', keptMs: 3 * 86_400_000, mayBeFalse: false },
+  clockSteps: [],
   conflicts: { total: 0, lastHour: 0 },
 };
 
@@ -111,6 +113,23 @@ describe('the node itself', () => {
     expect(check({ agentPid: null, links: [{ ...LINK, status: 'failed' }] })).toMatchObject([
       { level: 'error', check: 'agent', fix: expect.stringContaining('bdr agent') as string },
     ]);
+  });
+
+  test('a clock that has stepped back is an error, and so are the deletions that followed', () => {
+    const step = { clockWas: 'noon', clockIs: 'ten', isRewritten: false, deletions: 0 };
+    const errors = (more: object) => check({ clockSteps: [{ ...step, ...more }] });
+    expect(errors({})).toMatchObject([{ level: 'error', check: 'clock_step' }]);
+    expect(errors({ isRewritten: true, deletions: 3 })).toMatchObject([
+      { level: 'error', message: expect.stringContaining('3 deletions') as string },
+    ]);
+    expect(errors({ deletions: 3 })).toHaveLength(2);
+  });
+
+  test('a link that is half as far behind as commit records go back is worth a warning', () => {
+    const behind = (lagMs: number) =>
+      check({ links: [{ ...LINK, lagMs }] }).filter((found) => found.check === 'commit_records');
+    expect(behind(36 * 3_600_000 - 1)).toEqual([]);
+    expect(behind(36 * 3_600_000)).toMatchObject([{ level: 'warning' }]);
   });
 
   test('a log that it cannot read is an error with the reason', () => {

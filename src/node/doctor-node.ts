@@ -45,9 +45,11 @@ export function checkNode(node: NodeToCheck): Finding[] {
       say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
     }
     checkHistory(status, history, say);
+    checkClockSteps(status, say);
     if (status.agentPid !== null) {
       checkLinks(status, say);
       checkOwnStream(status, say);
+      checkRecords(status, say);
     }
     checkDeletions(status, say);
     checkSlots(status, say);
@@ -85,6 +87,25 @@ function checkHistory(
   const message =
     'conflicts are not kept: rows that lose are lost (bdr.log_conflicts_to_table is off)';
   say('note', 'conflict_history', message, reset('bdr.log_conflicts_to_table'));
+}
+
+function checkClockSteps({ clockSteps }: ActiveStatus, say: Say): void {
+  for (const { clockWas, clockIs, isRewritten, deletions } of clockSteps) {
+    const step = `the server's clock has stepped back from ${clockWas} to ${clockIs}`;
+    if (!isRewritten) {
+      const message = `${step}: until it has passed that time, what is written here may lose to older rows on other nodes`;
+      say(
+        'error',
+        'clock_step',
+        message,
+        'set the clock right; rows are then written again by themselves',
+      );
+    }
+    if (deletions === 0) continue;
+    const message = `${step}: ${deletions} deletions and truncates that followed may have lost on other nodes`;
+    const fix = `-- compare with the other nodes; where a row is left there, insert it here and delete it again. Then:\nDELETE FROM bdr.bdr_clock_steps WHERE rewritten_at IS NOT NULL;`;
+    say('error', 'clock_step', message, fix);
+  }
 }
 
 function checkLinks({ links, nodes, status, applyPaused }: ActiveStatus, say: Say): void {
@@ -140,6 +161,20 @@ function checkDeletions({ ownStream, heldDeletions, openWriters }: ActiveStatus,
       ? null
       : `bring ${by} back, or end what writes there for long ("bdr status" on ${by} names it); if it will not come back:\nSELECT bdr.bdr_part_by_node_names(ARRAY[${quoteLiteral(by)}]);`,
   );
+}
+
+/** A change that is older than the records that are gone is not applied over a row without one before its provider has proven it. */
+function checkRecords({ records, links }: ActiveStatus, say: Say): void {
+  for (const { from, lagMs } of links) {
+    if (lagMs === null || lagMs < LAG_MS || lagMs * 2 < records.keptMs) continue;
+    const [lag, kept] = [lagMs, records.keptMs].map((ms) => Math.round(ms / 1000));
+    say(
+      'warning',
+      'commit_records',
+      `this node is ${lag} s behind ${from}, and commit records go back ${kept} s: changes as old as that may have to wait until ${from} can say what became of them`,
+      'see to that link; records live longer with a greater autovacuum_freeze_max_age',
+    );
+  }
 }
 
 function checkSlots({ slots, nodes, status }: ActiveStatus, say: Say): void {

@@ -22,6 +22,8 @@ export interface LinkContext {
    * the provider is still on its way (DESIGN 4.6). LONG_AGO while one of them is not known.
    */
   readonly groupLimit: () => PgTime;
+  /** Changes up to then do not take it for granted what commit records of this node say: see RecordKeeper. */
+  readonly recordLimit: () => PgTime;
   /** Where the link publishes its own. */
   readonly watermark: SharedTime;
   readonly applyDelayMs: number;

@@ -16,6 +16,8 @@ export interface LinkThreadInput {
   readonly edition: SharedArrayBuffer;
   /** A SharedTime, which the thread writes. */
   readonly watermark: SharedArrayBuffer;
+  /** A SharedTime, which the thread reads: LinkContext.recordLimit. */
+  readonly recordLimit: SharedArrayBuffer;
   readonly group: GroupView;
   /** SharedHistoryOptions, which the thread reads. */
   readonly history: SharedArrayBuffer;

@@ -86,6 +86,7 @@ export class LinkState {
       appliedCommitTime: this.appliedCommitTime,
       caughtUp: this.caughtUp,
       knownThere: this.knownThere,
+      watermark: this.watermark,
       counts: {
         nr_commit: this.commits,
         nr_rollback: this.rollbacks,

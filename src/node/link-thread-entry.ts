@@ -14,6 +14,7 @@ const port = must(parentPort, 'port: this program runs in a thread');
 const input = workerData as LinkThreadInput;
 const { localNode, provider, record, environment } = input;
 const edition = new Edition(input.edition);
+const recordLimit = new SharedTime(input.recordLimit);
 const group = new KnownGroup(edition, input.group);
 
 const say = (message: FromLinkThread) => port.postMessage(message);
@@ -31,6 +32,7 @@ const service = new LinkService({
   origins: () => group.origins,
   nodes: () => group.nodes,
   groupLimit: () => group.limit,
+  recordLimit: () => recordLimit.get(),
   watermark: new SharedTime(input.watermark),
   applyDelayMs: provider.applyDelayMs ?? 0,
   history: new SharedHistoryOptions(input.history),

@@ -38,7 +38,7 @@ function program(then: string): URL {
       say({ kind: 'log', line: { level: 'info', fields, message } });
     const report = (fields) => ({
       status: 'streaming', error: null, failed: workerData.record.failed, applyPid: 7, received: null,
-      applied: null, appliedCommitTime: null, caughtUp: true,
+      applied: null, appliedCommitTime: null, caughtUp: true, watermark: -Infinity,
       counts: { nr_commit: 2, nr_rollback: 0, nr_insert: 0, nr_insert_conflict: 0, nr_update: 0,
         nr_update_conflict: 0, nr_delete: 0, nr_delete_conflict: 0, nr_disconnect: 1 }, ...fields });
     ${then}`;
@@ -94,6 +94,7 @@ function start(then: string, resourceLimits = {}) {
       },
       edition: new Edition(),
       watermark,
+      recordLimit: new SharedTime(),
       group,
       history: new SharedHistoryOptions(),
       log: log.child({ database: 'app' }),

@@ -34,6 +34,8 @@ export interface LinkThreadContext {
   readonly edition: Edition;
   /** The link's own, which its thread writes. */
   readonly watermark: SharedTime;
+  /** LinkContext.recordLimit. */
+  readonly recordLimit: SharedTime;
   readonly group: GroupView;
   readonly history: SharedHistoryOptions;
   readonly log: Logger;
@@ -169,7 +171,8 @@ export class LinkThread {
   }
 
   #input(): LinkThreadInput {
-    const { localNode, provider, record, endpoints, edition, watermark, history } = this.#context;
+    const { localNode, provider, record, endpoints, edition, watermark, recordLimit, history } =
+      this.#context;
     return {
       localNode,
       provider,
@@ -178,6 +181,7 @@ export class LinkThread {
       environment: endpoints.environment,
       edition: edition.shared,
       watermark: watermark.shared,
+      recordLimit: recordLimit.shared,
       group: this.#group,
       history: history.shared,
     };

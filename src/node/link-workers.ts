@@ -11,6 +11,7 @@ import { SetWriter } from '../apply/set-writer.ts';
 import { TableMap } from '../apply/table-map.ts';
 import { ChangeWriter } from '../apply/writer.ts';
 import { assert } from '../base/assert.ts';
+import { readAppliedUpTo } from '../catalog/commit-records.ts';
 import { sameNode } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 import type { LinkConnections } from './link-connections.ts';
@@ -32,7 +33,8 @@ export function createLinkWorkers(
   state: LinkState,
   told: Pick<ApplyOptions, 'onCommit' | 'onRollback'>,
 ): LinkWorkers {
-  const { provider, origins, nodes, groupLimit, history, random, applyDelayMs } = context;
+  const { provider, origins, nodes, groupLimit, recordLimit, history, random, applyDelayMs } =
+    context;
   const { apply, origin, openEarly, openOwn, peer, maxClockSkewMs, signal } = connections;
   const known = [...origins().providers].find(([, { id }]) => sameNode(id, provider.id));
   assert(known !== undefined, 'a link that runs has an origin');
@@ -60,6 +62,8 @@ export function createLinkWorkers(
           .map(({ id }) => id),
       readFromProvider: read,
       untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
+      providerApplied: () => readAppliedUpTo(peer),
+      recordLimit,
       groupLimit,
       counts: state.applyCounts,
       history,

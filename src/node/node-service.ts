@@ -19,6 +19,7 @@ import {
 } from '../catalog/links.ts';
 import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
+import { noteClockStep } from '../catalog/clock-steps.ts';
 import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
 import { forgetLostWritesToParted } from '../catalog/lost-writes.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
@@ -32,6 +33,7 @@ import { readOrigins } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
 import { dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { ClockStepRewriter } from './clock-step-rewriter.ts';
 import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
@@ -41,6 +43,7 @@ import { HistoryKeeper } from './history-keeper.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
+import { RecordKeeper } from './record-keeper.ts';
 
 const LOOK_INTERVAL_MS = 1000;
 const PURGE_INTERVAL_MS = 5000;
@@ -69,6 +72,8 @@ export class NodeService {
   readonly #ownWatermark = new SharedTime();
   readonly #history: HistoryKeeper;
   readonly #deletionsLimit: DeletionsLimit;
+  readonly #rewriter: ClockStepRewriter;
+  #records = new RecordKeeper();
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
@@ -85,6 +90,7 @@ export class NodeService {
     this.#random = random;
     this.#history = new HistoryKeeper(endpoints.local, log);
     this.#deletionsLimit = new DeletionsLimit(endpoints.local, log);
+    this.#rewriter = new ClockStepRewriter(endpoints.local, log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -141,6 +147,7 @@ export class NodeService {
     } finally {
       session.lost.removeEventListener('abort', onLost);
       await this.#joining.stop();
+      await this.#rewriter.stop();
       await heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
       // beside its successor, and keep its origin, for ever.
@@ -159,6 +166,7 @@ export class NodeService {
   async #beginLife(local: LocalNode | undefined, heartbeats: Heartbeats): Promise<void> {
     await this.#joining.stop();
     heartbeats.pause();
+    await this.#rewriter.stop();
     await this.#stopOwnStream();
     await this.#stopLinks();
     this.#linking.clear();
@@ -166,6 +174,7 @@ export class NodeService {
     this.#joining.forget();
     this.#partedCheckDue = false;
     this.#released = false;
+    this.#records = new RecordKeeper();
     this.#call = local?.call;
   }
 
@@ -202,10 +211,13 @@ export class NodeService {
       case 'r':
         break;
     }
+    // As above.
+    await this.#records.look(session);
     heartbeats.start();
     this.#startOwnStream(me);
     await this.#reconcileLinks(session, me, local);
     await this.#report(session, { own: this.#own, links: this.#links.values() });
+    await this.#rewriter.look(session, this.#stop.signal);
     await this.#purge(session, me);
   }
 
@@ -316,6 +328,7 @@ export class NodeService {
       endpoints: this.#endpoints,
       edition: this.#edition,
       watermark: this.#watermarkOf(provider.id),
+      recordLimit: this.#records.limit,
       group: this.#viewFor(provider, me, this.#origins),
       history: this.#history.options,
       log: this.#log,
@@ -350,13 +363,15 @@ export class NodeService {
     { own, links }: { own: OwnStream | undefined; links: Iterable<RunningLink> },
   ): Promise<void> {
     for (const link of links) await this.#reportLink(session, link);
-    if (own) await reportOwnStream(session, own.report);
+    if (!own) return;
+    await reportOwnStream(session, own.report);
+    if (own.clockStep) await noteClockStep(session, own.clockStep);
   }
 
   async #reportLink(session: Session, { service, provider }: RunningLink): Promise<void> {
     const report = await service.takeReport();
     this.#knownAtPeers.set(nodeKey(provider.id), report.knownThere);
-    await reportLink(session, provider.id, report, this.#watermarkOf(provider.id).get());
+    await reportLink(session, provider.id, report);
   }
 
   // The own stream -----------------------------------------------------------------------------------------------------

@@ -10,13 +10,19 @@ import { restartOnFailure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
 import { temporaryDir } from '../config/paths.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
-import type { OwnStreamReport, OwnStreamStatus } from '../catalog/own-stream.ts';
+import type { ClockStep } from '../catalog/clock-steps.ts';
+import {
+  readLastHeartbeat,
+  type OwnStreamReport,
+  type OwnStreamStatus,
+} from '../catalog/own-stream.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
 import { ensureOwnSlot } from '../membership/own-slot.ts';
 import { ownOriginName, ownSlotName } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
 import { isPlainUpdate } from '../pgoutput/decode.ts';
 import { FrameDecoder } from '../pgoutput/frame.ts';
+import type { Change } from '../pgoutput/transaction.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { originProgress, setUpOrigin } from '../postgres/origins.ts';
@@ -24,6 +30,7 @@ import { ReplicationSession } from '../postgres/replication-session.ts';
 import { serverMajor } from '../postgres/server-facts.ts';
 import { Session } from '../postgres/session.ts';
 import { AckLedger } from '../receive/ack-ledger.ts';
+import { ClockWatch } from '../receive/clock-watch.ts';
 import { MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
 import { Receiver, type Received } from '../receive/receiver.ts';
@@ -75,6 +82,8 @@ export class OwnStream {
   readonly #stop = new AbortController();
   readonly #state: LinkState;
   #status: OwnStreamStatus = 'down';
+  /** From the first life on. */
+  #watch: ClockWatch | undefined;
   #done: Promise<void> = Promise.resolve();
 
   constructor(options: {
@@ -104,7 +113,12 @@ export class OwnStream {
 
   get report(): OwnStreamReport {
     const { error, applied, watermark } = this.#state;
-    return { status: this.#status, error, applied, watermark };
+    return { status: this.#status, error, applied, watermark, heartbeat: this.#watch?.greatest };
+  }
+
+  /** When the node's clock has stepped back, if it has. */
+  get clockStep(): ClockStep | undefined {
+    return this.#watch?.step;
   }
 
   start(): void {
@@ -187,11 +201,14 @@ export class OwnStream {
     );
     const ledger = new AckLedger(progress);
     const feedback = new Wakeup();
+    this.#watch ??= new ClockWatch(await readLastHeartbeat(bookkeeping));
+    const watch = this.#watch;
     this.#log.info({ from: formatLsn(progress) }, 'own stream is read');
     this.#status = 'streaming';
     this.#state.error = null;
     this.#state.forgetWatermark();
-    const reader = new OwnReader({ stream, guard, ledger, feedback, state: this.#state, signal });
+    const state = this.#state;
+    const reader = new OwnReader({ stream, guard, ledger, feedback, state, watch, signal });
     const writer = new OwnWriter({
       session: writing,
       origins: this.#origins,
@@ -230,6 +247,7 @@ class OwnReader {
   readonly #ledger: AckLedger;
   readonly #feedback: Wakeup;
   readonly #state: LinkState;
+  readonly #watch: ClockWatch;
   readonly #signal: AbortSignal;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #receiver = new Receiver(() => false, this.#streamed);
@@ -245,6 +263,7 @@ class OwnReader {
     ledger: AckLedger;
     feedback: Wakeup;
     state: LinkState;
+    watch: ClockWatch;
     signal: AbortSignal;
   }) {
     this.#stream = options.stream;
@@ -252,6 +271,7 @@ class OwnReader {
     this.#ledger = options.ledger;
     this.#feedback = options.feedback;
     this.#state = options.state;
+    this.#watch = options.watch;
     this.#signal = options.signal;
   }
 
@@ -341,7 +361,9 @@ class OwnReader {
       case 'commit':
         this.#transaction = undefined;
         this.#pending.end = received.endLsn;
-        if (this.#heartbeat) this.#pending.heartbeats.push(this.#heartbeat);
+        if (!this.#heartbeat) return;
+        this.#pending.heartbeats.push(this.#heartbeat);
+        this.#watch.heard(this.#heartbeat);
         return;
       case 'message':
         if (received.prefix !== 'bdr') return;
@@ -353,7 +375,9 @@ class OwnReader {
       case 'update':
       case 'delete':
       case 'truncate':
-        if (this.#transaction) this.#pending.batch.add(received, this.#transaction.commitTime);
+        if (!this.#transaction) return;
+        this.#pending.batch.add(received, this.#transaction.commitTime);
+        if (isDeletion(received)) this.#watch.deleted(this.#transaction.commitTime);
     }
   }
 
@@ -364,4 +388,13 @@ class OwnReader {
     }
     this.#pending.end = position;
   }
+}
+
+/** Whether a change takes a row away, from under its key at the least. */
+function isDeletion(change: Change): boolean {
+  return (
+    change.kind === 'delete' ||
+    change.kind === 'truncate' ||
+    (change.kind === 'update' && change.oldTuple !== null)
+  );
 }

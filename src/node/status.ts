@@ -2,15 +2,19 @@ import { readInstallation } from '../catalog/installation.ts';
 import {
   readAgentPid,
   readClock,
+  readClockSteps,
   readConflictCounts,
   readJoinProgress,
   readLinkStates,
   readOwnStreamState,
+  readRecordState,
   readSlotStates,
+  type ClockStepState,
   type ConflictCounts,
   type LinkState,
   type Moment,
   type OwnStreamState,
+  type RecordState,
   type SlotState,
 } from '../catalog/monitoring.ts';
 import {
@@ -97,6 +101,8 @@ export interface ActiveStatus {
   readonly openWriters: readonly OpenWriter[];
   /** What the peers read from this node. */
   readonly slots: readonly (SlotState & { readonly to: string })[];
+  readonly records: RecordState;
+  readonly clockSteps: readonly ClockStepState[];
   readonly conflicts: ConflictCounts;
 }
 
@@ -145,6 +151,8 @@ export async function readStatus(session: Session): Promise<NodeReport> {
     heldDeletions: whoHoldsDeletions({ at, name: me.name, links: linksFrom, ownStream }) ?? null,
     openWriters: await readOpenWriters(session),
     slots: slots.map((slot) => ({ to: nameOf(slot.subscriber), ...slot })),
+    records: await readRecordState(session),
+    clockSteps: await readClockSteps(session),
     conflicts: await readConflictCounts(session),
   };
 }

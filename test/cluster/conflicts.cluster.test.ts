@@ -494,6 +494,45 @@ describe('conflicts of two nodes', () => {
       expect(await values('kept')).not.toHaveProperty('9');
     });
   });
+
+  test('an old change that meets a row without a commit record is proven by its provider, and waits until it can be', async () => {
+    const value = async (node: TestNode, id: number) =>
+      (await node.sql('SELECT v FROM item WHERE id = $1', [id]))[0]?.[0];
+    const linkFails = async () =>
+      (
+        await one.sql(`SELECT status_error ->> 'code' FROM bdr.bdr_links WHERE status = 'failed'`)
+      )[0]?.[0];
+    await one.sql('SELECT bdr.bdr_apply_pause()');
+    for (const id of [31, 32, 33]) await two.sql(`UPDATE item SET v = 'two' WHERE id = ${id}`);
+    await one.sql(`UPDATE item SET v = 'one, later' WHERE id = 32`);
+    await until('node 2 to have it', async () => (await value(two, 32)) === 'one, later');
+    await two.sql('SELECT bdr.bdr_apply_pause()');
+    await one.sql(`UPDATE item SET v = 'one, later' WHERE id = 33`);
+    // As if so much had happened on node 1 since that the records of these rows are gone.
+    await one.sql('VACUUM item');
+    await one.sql(`
+      CREATE EXTENSION pg_surgery;
+      SELECT heap_force_freeze('item', ARRAY(SELECT ctid FROM item WHERE id IN (31, 32, 33)));
+      DROP EXTENSION pg_surgery`);
+    await one.host.killAgent();
+    await one.sql('DELETE FROM bdr.record_mark');
+    one.host.startAgent();
+    await until('the agent to look at its records', async () => {
+      const [mark] = await one.sql('SELECT count(*)::int FROM bdr.record_mark');
+      return mark?.[0] === 1;
+    });
+
+    await one.sql('SELECT bdr.bdr_apply_resume()');
+    await until('the link to wait', async () => (await linkFails()) === 'record_lost');
+    expect(await value(one, 31)).toBe('old');
+    await two.sql('SELECT bdr.bdr_apply_resume()');
+    await cluster.equal('item');
+    const after = [31, 32, 33].map((id) => value(one, id));
+    expect(await Promise.all(after)).toEqual(['two', 'one, later', 'one, later']);
+    expect(await history(one, 'item', 33)).toEqual([
+      'update_update last_update_wins_keep_local one, later <- two',
+    ]);
+  });
 });
 
 describe('conflicts of three nodes', () => {

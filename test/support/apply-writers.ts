@@ -42,6 +42,8 @@ export function providersWriter(
     otherNodes: () => [LOCAL.id, OTHER.id],
     readFromProvider: () => Promise.resolve([]),
     untilSeen: () => Promise.resolve(true),
+    providerApplied: () => Promise.resolve(LONG_AGO),
+    recordLimit: () => LONG_AGO,
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
     history: { isKept: true, withRows: true },

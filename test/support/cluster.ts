@@ -229,12 +229,15 @@ export class Cluster implements AsyncDisposable {
   /** As nothingLeft(), when nodes were settled last. */
   readonly #marks = new Map<TestNode, string>();
 
-  /** `nodes` servers with an agent each; database `app` with extension bdr in each; no group yet. */
-  static async bare(nodes: number, options: HostOptions = {}): Promise<Cluster> {
+  /** `nodes` servers with an agent each; database `app` with extension bdr in each; no group yet. Servers are numbered from 1. */
+  static async bare(
+    nodes: number,
+    options: HostOptions | ((server: number) => HostOptions) = {},
+  ): Promise<Cluster> {
     const cluster = new Cluster();
     try {
       for (let i = 1; i <= nodes; i++) {
-        const host = await Host.start(options);
+        const host = await Host.start(typeof options === 'function' ? options(i) : options);
         cluster.hosts.push(host);
         await cluster.addNode(`node${i}`, host, 'app');
       }
@@ -246,7 +249,11 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** A group of `nodes` servers; `schema` is run on the first node before the others join. */
-  static async start(nodes: number, schema = '', options: HostOptions = {}): Promise<Cluster> {
+  static async start(
+    nodes: number,
+    schema = '',
+    options: Parameters<typeof Cluster.bare>[1] = {},
+  ): Promise<Cluster> {
     const cluster = await Cluster.bare(nodes, options);
     try {
       const [first, ...others] = cluster.nodes as [TestNode, ...TestNode[]];

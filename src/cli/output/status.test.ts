@@ -93,6 +93,8 @@ const ACTIVE: ActiveStatus = {
       walStatus: 'lost',
     },
   ],
+  records: { lostUpTo: '2029-12-29T00:00:00.000Z', keptMs: 3 * 86_400_000, mayBeFalse: false },
+  clockSteps: [],
   conflicts: { total: 7, lastHour: 2 },
 };
 
@@ -134,6 +136,7 @@ describe('a node', () => {
       'is read by',
       '  twenty  not connected  has everything  1 GB of WAL kept for it  WAL lost',
       '',
+      'commit records go back 3 d; the slowest link is 2.1 min behind',
       'conflicts resolved here: 2 in the last hour, 7 in the history',
     ]);
   });
@@ -167,6 +170,21 @@ describe('a node', () => {
   test('a watermark that lags by some seconds is nothing to speak of', () => {
     const held = { by: 'one', isLocal: true, upTo: '2029-12-31T23:59:55.000Z', ms: 5000 };
     expect(draw({ ...ACTIVE, heldDeletions: held })).toBe(draw(ACTIVE));
+  });
+
+  test('says that its clock has stepped back until that is dealt with', () => {
+    const step = {
+      clockWas: '2030-01-01T00:00:00.000Z',
+      clockIs: '2029-12-31T23:59:00.000Z',
+      isRewritten: false,
+      deletions: 0,
+    };
+    const text = draw({ ...ACTIVE, clockSteps: [step] });
+    expect(text).toContain('the clock has stepped back from 2030-01-01T00:00:00.000Z');
+    expect(text).toContain('are written again once');
+    const later = draw({ ...ACTIVE, clockSteps: [{ ...step, isRewritten: true, deletions: 2 }] });
+    expect(later).toContain('2 deletions since may have lost');
+    expect(later).not.toContain('are written again once');
   });
 
   test('without an agent its links are shown as doubtful', () => {

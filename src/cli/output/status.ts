@@ -40,6 +40,7 @@ function drawActive(report: ActiveStatus): string[] {
     ...drawOwnStream(report),
     ...drawSlots(report),
     '',
+    drawRecords(report),
     `conflicts resolved here: ${report.conflicts.lastHour} in the last hour, ${report.conflicts.total} in the history`,
   ];
 }
@@ -59,6 +60,19 @@ function drawHead(report: ActiveStatus): string[] {
   }
   if (report.applyPaused) {
     lines.push(colors.yellow('apply is paused: SELECT bdr.bdr_apply_resume(); goes on'));
+  }
+  for (const { clockWas, clockIs, isRewritten, deletions } of report.clockSteps) {
+    lines.push(
+      colors.red(`the clock has stepped back from ${clockWas} to ${clockIs}: nodes may differ`),
+    );
+    if (!isRewritten) {
+      lines.push(
+        '  rows that are written here meanwhile are written again once it has passed that time',
+      );
+    }
+    if (deletions > 0) {
+      lines.push(`  ${deletions} deletions since may have lost on other nodes: see bdr doctor`);
+    }
   }
   if (join?.step) {
     const { progress } = join;
@@ -172,6 +186,14 @@ function drawHolder(held: ActiveStatus['heldDeletions']): string[] {
       : `complete here up to ${formatDuration(held.ms ?? 0)} ago`;
   const whose = held.isLocal ? "this node's own log" : `what ${oneLine(held.by)} writes`;
   return [`    deletions are remembered because of ${whose}: ${since}`];
+}
+
+/** Beside each other, because a change that is older than the records may have to be proven. */
+function drawRecords({ records, links }: ActiveStatus): string {
+  const lags = links.map(({ lagMs }) => lagMs ?? 0);
+  const lag =
+    lags.length === 0 ? '' : `; the slowest link is ${formatDuration(Math.max(...lags))} behind`;
+  return `commit records go back ${formatDuration(records.keptMs)}${lag}`;
 }
 
 function drawSlots({ slots }: ActiveStatus): string[] {

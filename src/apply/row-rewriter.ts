@@ -1,0 +1,91 @@
+import { pause } from '../base/wait.ts';
+import { formatPgTime } from '../base/pg-time.ts';
+import { readSentTables, type DueStep } from '../catalog/clock-steps.ts';
+import { readDefinitions } from '../catalog/restricted.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import type { Session } from '../postgres/session.ts';
+import { isLockConflict } from './lock-conflict.ts';
+import { PreparedStatements } from './prepared.ts';
+import { hasLateRowsSql, rewriteLateRowsSql } from './statements.ts';
+import type { Table } from './table.ts';
+import { TableMap } from './table-map.ts';
+import { TableStatements } from './table-statements.ts';
+
+/** So many rows are written again in one transaction. */
+const BATCH = 1000;
+/** Users' transactions may hold the rows that are left: mostly to write them themselves. */
+const LOCKED_MS = 200;
+
+/**
+ * Writes again, unchanged, the rows that this node's users wrote from one transaction on, at times up to a given one, and that are
+ * still theirs: as ordinary transactions of this node, which its peers receive, so that the rows have versions of now.
+ *
+ * All tables are read for that. Which rows they are could be had from the log as well; but a clock steps back seldom, and the own
+ * stream would have to decode every insert and update for it.
+ */
+export class RowRewriter {
+  readonly #session: Session;
+  readonly #step: DueStep;
+  readonly #signal: AbortSignal;
+  readonly #tables: TableMap;
+  readonly #onTable: TableStatements;
+
+  constructor(session: Session, step: DueStep, signal: AbortSignal) {
+    this.#session = session;
+    this.#step = step;
+    this.#signal = signal;
+    this.#tables = new TableMap(session);
+    this.#onTable = new TableStatements(session, new PreparedStatements(session));
+  }
+
+  /** Returns how many rows it was. */
+  async rewriteAll(): Promise<number> {
+    let count = 0;
+    for (const oid of await readSentTables(this.#session)) count += await this.#rewrite(oid);
+    return count;
+  }
+
+  async #rewrite(oid: string): Promise<number> {
+    let count = 0;
+    for (;;) {
+      this.#signal.throwIfAborted();
+      const { rewritten, left } = await this.#rewriteSome(oid);
+      count += rewritten;
+      if (!left) return count;
+      if (rewritten === 0) await pause(LOCKED_MS, this.#signal);
+    }
+  }
+
+  async #rewriteSome(oid: string): Promise<{ rewritten: number; left: boolean }> {
+    const { oldestXid, upTo } = this.#step;
+    this.#tables.defined(await readDefinitions(this.#session));
+    try {
+      return await this.#session.transaction(async () => {
+        this.#tables.begin();
+        const table = await this.#find(oid);
+        // Without a key no later change can meet such a row.
+        if (table?.key.kind !== 'unique') return { rewritten: 0, left: false };
+        const params = [formatPgTime(upTo), oldestXid];
+        const sql = rewriteLateRowsSql(table, BATCH);
+        const rewritten = sql === undefined ? 0 : await this.#onTable.runOnce(table, sql, params);
+        if (sql === undefined || rewritten === BATCH) return { rewritten, left: sql !== undefined };
+        const [row] = await this.#onTable.rowsOnce<{ any: string }>(
+          table,
+          hasLateRowsSql(table),
+          params,
+        );
+        return { rewritten, left: row?.any === 't' };
+      });
+    } catch (error) {
+      this.#tables.forget();
+      if (this.#session.lost.aborted || !isLockConflict(error)) throw error;
+      return { rewritten: 0, left: true };
+    }
+  }
+
+  /** Undefined for a table that is gone by now. */
+  async #find(oid: string): Promise<Table | undefined> {
+    const relation = await describeTable(this.#session, oid);
+    return relation && this.#tables.find(relation);
+  }
+}
