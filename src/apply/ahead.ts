@@ -120,7 +120,8 @@ export class Ahead {
     context: ChangeContext,
     form: Form,
   ): Statement | undefined {
-    if (isOwn(table.relation) || table.local.deferrable || table.role !== undefined) return undefined;
+    if (isOwn(table.relation) || table.local.deferrable || table.role !== undefined)
+      return undefined;
     if (table.columns.some(({ missing }) => missing)) return undefined;
     if (!Tombstones.byKey(table)) {
       // Without a key nothing can be in the row's way.

@@ -473,8 +473,7 @@ export class ApplyWorker {
       throw error;
     }
     // Somebody has taken a value since it was looked for.
-    const isTaken =
-      current.way === 'careful' && isCollision(error) && failures < MOST_COLLISIONS;
+    const isTaken = current.way === 'careful' && isCollision(error) && failures < MOST_COLLISIONS;
     if (!(isLockConflict(error) || isTaken) || !current.parts) throw error;
   }
 

@@ -83,7 +83,8 @@ export class UniqueLosers {
 
   /**
    * Removes the rows that have a value which `row` is to have, if that is greater than all of them; else it has lost, and what is under
-   * its key, `found`, goes. Says which. `isRead`: some of its values were read from the provider as they are by now.
+   * its key, `found`, goes. Returns what has become of that instead of being overwritten, undefined where the row may be written.
+   * `isRead`: some of its values were read from the provider as they are by now.
    */
   async makeRoom(
     table: Table,
@@ -91,8 +92,8 @@ export class UniqueLosers {
     found: FoundRow | undefined,
     context: ChangeContext,
     isRead: boolean,
-  ): Promise<boolean> {
-    if (!Tombstones.byKey(table)) return true;
+  ): Promise<'skip' | 'delete' | undefined> {
+    if (!Tombstones.byKey(table)) return undefined;
     const candidate = {
       sent: writable(table, sentIn(row)),
       replaces: found !== undefined,
@@ -101,16 +102,13 @@ export class UniqueLosers {
     if (found) params.push(found.ctid);
     const immediate = await this.#rivals(table, candidate, params, context, true);
     // Another row has a value by now that this one had given up by then: its next change is on its way.
-    if (isRead && immediate.some(({ row: { kind } }) => kind === 'own')) return false;
+    if (isRead && immediate.some(({ row: { kind } }) => kind === 'own')) return 'skip';
     const greater = immediate.find((one) => losesTo(this.#versionOf(context), one.row));
-    if (greater) {
-      await this.#lose(table, row, found, greater, context);
-      return false;
-    }
+    if (greater) return this.#lose(table, row, found, greater, context);
     for (const rival of immediate) await this.#defeat(table, row, rival, context);
     this.#asked.delete(nameOf(table, row));
     if (table.local.deferrable) this.#deferred.push({ table, key: keyOnly(table, row), context });
-    return true;
+    return undefined;
   }
 
   /** An ask of the provider for the row of a version: it goes if it is this node's and no newer. */
@@ -175,7 +173,8 @@ export class UniqueLosers {
   }
 
   async #uniquenessOf(table: Table): Promise<Uniqueness> {
-    const known = this.#uniqueness.get(table) ?? (await readUniqueness(this.#session, table.local.oid));
+    const known =
+      this.#uniqueness.get(table) ?? (await readUniqueness(this.#session, table.local.oid));
     this.#uniqueness.set(table, known);
     return known;
   }
@@ -187,7 +186,7 @@ export class UniqueLosers {
     found: FoundRow | undefined,
     greater: Rival,
     context: ChangeContext,
-  ): Promise<void> {
+  ): Promise<'skip' | 'delete'> {
     const whole = found ? await this.#rows.filled(table, found, row) : row;
     const action = found ? 'delete' : 'skip';
     await this.#record('insert', 'keep_local', table, whole, greater, context, action);
@@ -196,14 +195,10 @@ export class UniqueLosers {
     await this.#remember(table, row, version);
     const death = { kind: 'ask', version } as const;
     this.#asked.set(nameOf(table, row), outgoing(table, row, death));
+    return action;
   }
 
-  async #defeat(
-    table: Table,
-    row: RowValues,
-    rival: Rival,
-    context: ChangeContext,
-  ): Promise<void> {
+  async #defeat(table: Table, row: RowValues, rival: Rival, context: ChangeContext): Promise<void> {
     const death = deathOf(rival.row, this.#origins().local, this.#knownUpTo(context));
     if (death) await this.#record('insert', 'keep_remote', table, row, rival, context, 'delete');
     await this.#bury(table, rival, death);

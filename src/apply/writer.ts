@@ -270,7 +270,8 @@ export class ChangeWriter {
       if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return 'skip';
     }
     const isRead = !isComplete(values);
-    if (!(await this.#makeRoom(table, row, undefined, context, isRead))) return 'skip';
+    const lost = await this.#makeRoom(table, row, undefined, context, isRead);
+    if (lost) return lost;
     const columns = sql.writable(table);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
     this.#noteInsert(table, row, context);
@@ -444,18 +445,16 @@ export class ChangeWriter {
     return this.#isCareful || local.deferrable;
   }
 
-  /** Whether the row may be written, as far as unique indexes besides its key go; if not, what there was to do is done. */
+  /** What became of the row that is there if this one may not be written, as far as unique indexes besides its key go. */
   async #makeRoom(
     table: Table,
     row: RowValues,
     found: FoundRow | undefined,
     context: ChangeContext,
     isRead: boolean,
-  ): Promise<boolean> {
-    return (
-      !this.#isCarefulWith(table) ||
-      this.#losers.makeRoom(table, row, found, context, isRead)
-    );
+  ): Promise<'skip' | 'delete' | undefined> {
+    if (!this.#isCarefulWith(table)) return undefined;
+    return this.#losers.makeRoom(table, row, found, context, isRead);
   }
 
   /** A kill, which is a deletion of the row's own version, or an ask (DESIGN 4.2, rule 10). */
@@ -590,7 +589,8 @@ export class ChangeWriter {
     if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return 'skip';
-    if (!(await this.#makeRoom(table, row, found, context, row !== values))) return 'delete';
+    const lost = await this.#makeRoom(table, row, found, context, row !== values);
+    if (lost) return lost;
     const columns = sql.writable(table, sentIn(row));
     const settable = sql.settable(columns);
     const moves = table.key.deferrable && !sameKey(table, old, row);

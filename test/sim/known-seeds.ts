@@ -7,6 +7,8 @@ import type { CheckName } from '../support/sim/world.ts';
 export interface KnownSeed {
   readonly seed: number;
   readonly nodes: number;
+  /** With a unique index besides the key. */
+  readonly unique?: true;
   readonly check: CheckName;
 }
 
@@ -25,16 +27,20 @@ export function knownSeeds(): KnownSeeds {
 export function* findSeeds(
   mostSeeds: number,
 ): Generator<readonly [string, KnownSeed | undefined], void> {
-  for (const { name } of MUTANTS) yield [name, findSeed(name, mostSeeds)];
+  for (const mutant of MUTANTS) yield [mutant.name, findSeed(mutant, mostSeeds)];
 }
 
-function findSeed(mutant: MutantName, mostSeeds: number): KnownSeed | undefined {
+function findSeed(
+  { name: mutant, ...world }: { readonly name: MutantName; readonly unique?: true },
+  mostSeeds: number,
+): KnownSeed | undefined {
+  const unique = world.unique === true ? { unique: true as const } : {};
   const known = knownSeeds()[mutant];
   if (known && simulate({ ...known, mutant }).failure?.check === known.check) return known;
   for (let seed = 1; seed <= mostSeeds; seed++) {
     for (const nodes of NODES) {
-      const { failure } = simulate({ seed, nodes, mutant });
-      if (failure) return { seed, nodes, check: failure.check };
+      const { failure } = simulate({ seed, nodes, mutant, ...unique });
+      if (failure) return { seed, nodes, ...unique, check: failure.check };
     }
   }
   return undefined;

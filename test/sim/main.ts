@@ -14,6 +14,7 @@ const USAGE = `npm run sim -- [flags]
   --runs N        or how many runs
   --seed S        the first run's seed; with it and without the two above, that one run, commit by commit
   --nodes N       2 to 5 (each seed has its own number)
+  --unique        with a unique index besides the key
   --mutant NAME   with a rule switched off: ends well once that has been noticed
   --exhaustive    every order of small scopes instead, one scope after the other
   --mutants       lists what can be switched off
@@ -29,6 +30,7 @@ const { values: flags } = parseArgs({
     seed: { type: 'string' },
     nodes: { type: 'string' },
     mutant: { type: 'string' },
+    unique: { type: 'boolean', default: false },
     exhaustive: { type: 'boolean', default: false },
     mutants: { type: 'boolean', default: false },
     'find-seeds': { type: 'string' },
@@ -89,12 +91,14 @@ function manyRuns(mutant: MutantName | undefined, isOne: boolean): Summary {
   const most = isOne ? 1 : Number(flags.runs ?? Infinity);
   const clock = new Clock();
   const nodes = flags.nodes === undefined ? undefined : Number(flags.nodes);
+  const { unique } = flags;
   let runs = 0;
   let steps = 0;
   let failed: RunResult | undefined;
   say(`seeds from ${first} on`);
   while (!failed && runs < most && !clock.isOver) {
-    const result = simulate({ seed: first + runs, nodes, mutant, note: isOne ? say : undefined });
+    const note = isOne ? say : undefined;
+    const result = simulate({ seed: first + runs, nodes, mutant, unique, note });
     runs += 1;
     steps += result.steps;
     if (result.failure) failed = result;
@@ -112,6 +116,7 @@ function failureOf(result: RunResult, mutant: string | undefined): Summary['fail
   const { seed, failure } = result;
   const repeat = [`npm run sim -- --seed ${seed}`];
   if (flags.nodes !== undefined) repeat.push(`--nodes ${flags.nodes}`);
+  if (flags.unique) repeat.push('--unique');
   if (mutant !== undefined) repeat.push(`--mutant '${mutant}'`);
   return { check: failure?.check ?? '', message: failure?.message ?? '', repeat: repeat.join(' ') };
 }

@@ -5,7 +5,7 @@ import pg from 'pg';
 import { expect } from 'vitest';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
 import { startServer } from './servers.ts';
-import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG } from './settled.ts';
+import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG, OUTBOX } from './settled.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -269,6 +269,21 @@ export class Cluster implements AsyncDisposable {
 
   /** Returns when every node has applied all that any has committed, has read it in its own log, and has done what that asks for. */
   async settled(nodes: readonly TestNode[] = this.nodes): Promise<void> {
+    for (;;) {
+      const before = await outboxes(nodes);
+      await this.#settledOnce(nodes);
+      const after = await outboxes(nodes);
+      if (
+        after.every(
+          ({ isEmpty, mark }, at) => isEmpty && before[at]?.isEmpty && mark === before[at].mark,
+        )
+      )
+        return;
+      await pause(20);
+    }
+  }
+
+  async #settledOnce(nodes: readonly TestNode[]): Promise<void> {
     const ends = await Promise.all(nodes.map((node) => node.logEnd()));
     for (const node of nodes) {
       await node.applied().catch((error: unknown) => {
@@ -310,6 +325,18 @@ export class Cluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.hosts.map((host) => host[Symbol.asyncDispose]()));
   }
+}
+
+/** What nodes have to tell of rows that lost their value in a unique index, and whether more has come since another look. */
+async function outboxes(
+  nodes: readonly TestNode[],
+): Promise<{ readonly isEmpty: boolean; readonly mark: string }[]> {
+  return Promise.all(
+    nodes.map(async (node) => {
+      const [row] = await node.sql(OUTBOX);
+      return { isEmpty: row?.[0] === true, mark: String(row?.[1]) };
+    }),
+  );
 }
 
 /** Runs writes that no node sees of another: apply is paused on all of them meanwhile. */

@@ -20,3 +20,8 @@ export const HAS_LOOKED_BELOW = /* sql */ `
 export const HAS_READ_AGAIN = /* sql */ `
   SELECT NOT EXISTS (SELECT FROM bdr.lost_value) AS done
 `;
+
+/** Whether nothing is left to be told of rows that lost their value in a unique index, `done`, and how much there has been, `mark`. */
+export const OUTBOX = /* sql */ `
+  SELECT NOT EXISTS (SELECT FROM bdr.outbox) AS done, last_value || ' ' || is_called AS mark FROM bdr.outbox_message_id_seq
+`;

@@ -12,8 +12,6 @@ export class ModelOutbox {
   readonly #statements: Statements;
   readonly #server: ModelServer;
   readonly #session: ModelSession;
-  /** What is sent in this life; kept in the table until the node's own rows are looked after. */
-  readonly #sent = new Set<Outgoing>();
 
   constructor(world: World, statements: Statements, session: ModelSession) {
     this.#world = world;

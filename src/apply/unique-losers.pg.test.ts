@@ -1,0 +1,367 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
+import {
+  LOCAL,
+  OTHER,
+  peerOrigins,
+  PROVIDER,
+  providersWriter,
+} from '../../test/support/apply-writers.ts';
+import { startServer } from '../../test/support/servers.ts';
+import type { Lsn } from '../base/lsn.ts';
+import { quoteLiteral } from '../base/names.ts';
+import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { install } from '../catalog/install.ts';
+import { readSqlFiles } from '../catalog/sql-files.ts';
+import { sqlDir } from '../config/paths.ts';
+import type { Writer } from '../conflict/version.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import type { Relation, RowChange } from '../pgoutput/transaction.ts';
+import { tupleOf, type TupleValue } from '../pgoutput/tuple-value.ts';
+import { describeTable } from '../postgres/describe-table.ts';
+import { commitStamped, setUpOrigin } from '../postgres/origins.ts';
+import { readUniqueness } from '../postgres/unique-indexes.ts';
+import type { Session } from '../postgres/session.ts';
+import { rivalsSql } from './rival-statements.ts';
+import { TableMap } from './table-map.ts';
+import type { ChangeWriter } from './writer.ts';
+import { Seen } from './writers.ts';
+
+// Rows that have one value in a unique index, of versions that are stated: what goes, what is remembered and what is told.
+
+const SECOND = 1_000_000;
+
+let server: EmbeddedServer;
+let session: Session;
+let user: Session;
+let tables: TableMap;
+let writer: ChangeWriter;
+let now: number;
+/** So many seconds before or after the rows that this node's user writes. */
+const at = (seconds: number) => (now + seconds * SECOND) as PgTime;
+
+beforeAll(async () => {
+  server = await startServer();
+  [session, user] = [await openSession(server), await openSession(server)];
+  await install(session, readSqlFiles(sqlDir()));
+  await session.script(`
+    CREATE SCHEMA bdr_guard;
+    CREATE TABLE public.person (id integer PRIMARY KEY, mail text UNIQUE, nick text, v text);
+    CREATE UNIQUE INDEX person_nick ON public.person (lower(nick)) WHERE v <> 'off';
+    CREATE TABLE public.later (id integer PRIMARY KEY, rank integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE public.computed (id integer PRIMARY KEY, a text, b text GENERATED ALWAYS AS (upper(a)) STORED UNIQUE);
+    CREATE TABLE public.nulls (id integer PRIMARY KEY, a text, b text, UNIQUE NULLS NOT DISTINCT (a, b));
+    CREATE COLLATION public.nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+    CREATE TABLE public.folded (id integer PRIMARY KEY, a text COLLATE public.nocase UNIQUE)`);
+  const origins = await peerOrigins(session);
+  await setUpOrigin(session, 'provider');
+  tables = new TableMap(session);
+  writer = providersWriter(origins, { session, tables, groupLimit: () => at(-100) });
+});
+afterAll(async () => {
+  await session?.close();
+  await user?.close();
+  await server?.[Symbol.asyncDispose]();
+});
+beforeEach(async () => {
+  await user.script(
+    `TRUNCATE public.person, public.later, public.computed, public.nulls, public.folded,
+       bdr.tombstone, bdr.bdr_conflict_history, bdr.outbox`,
+  );
+  const [row] = await user.query<{ now: string }>(
+    `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
+  );
+  now = Number(row?.now);
+});
+
+async function relationOf(name: string): Promise<Relation> {
+  const [row] = await user.query<{ oid: string }>(`SELECT $1::regclass::oid AS oid`, [name]);
+  return (await describeTable(user, String(row?.oid))) as Relation;
+}
+
+/** A commit of the other peer. */
+async function ofOther(time: PgTime, sql: string): Promise<void> {
+  await user.script(`SELECT pg_replication_origin_session_setup('other')`);
+  await user.script(
+    `BEGIN; ${sql}; SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))}); COMMIT`,
+  );
+  await user.script(
+    'SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()',
+  );
+}
+
+const insert = (relation: Relation, ...row: TupleValue[]): RowChange => ({
+  kind: 'insert',
+  relation,
+  newTuple: tupleOf(row),
+});
+const update = (relation: Relation, ...row: TupleValue[]): RowChange => ({
+  kind: 'update',
+  relation,
+  oldTuple: null,
+  oldTupleIsKey: false,
+  newTuple: tupleOf(row),
+});
+async function death(
+  kind: 'kill' | 'ask',
+  table: string,
+  key: string,
+  time: PgTime,
+  { id }: Writer,
+): Promise<RowChange> {
+  return insert(
+    await relationOf(`bdr.${kind}`),
+    ...['1', 'public', table, JSON.stringify([key]), String(time)],
+    ...[id.sysid, String(id.timeline), String(id.dboid)],
+  );
+}
+
+/** Applies a transaction of the provider. */
+async function applied(time: PgTime, ...changes: readonly RowChange[]): Promise<void> {
+  const context = { xid: 99, commitTime: time, commitLsn: 4711 as Lsn, seen: new Seen() };
+  await session.script('BEGIN');
+  try {
+    writer.begin(true);
+    for (const change of changes) await writer.write(change, context);
+    await writer.finish(context);
+    await commitStamped(session, 4711 as Lsn, time);
+    writer.committed();
+  } catch (error) {
+    await session.script('ROLLBACK');
+    throw error;
+  }
+}
+
+async function texts(sql: string): Promise<string[]> {
+  return (await user.query<{ text: string }>(sql)).map(({ text }) => text);
+}
+const rows = (table: string) =>
+  texts(`SELECT (t.*)::text AS text FROM public.${table} AS t ORDER BY id`);
+/** Kind, key, seconds, and the node. */
+const told = () =>
+  texts(
+    `SELECT kind || ' ' || array_to_string(row_key, ',') || ' ' || round((commit_time - ${now}) / 1e6) || ' ' || node_dboid AS text
+     FROM bdr.outbox ORDER BY message_id`,
+  );
+/** Key, seconds, and the node. */
+const remembered = () =>
+  texts(
+    `SELECT array_to_string(row_key, ',') || ' ' || round((${pgTimeSql('committed_at')} - ${now}) / 1e6) || ' ' || node_dboid AS text
+     FROM bdr.tombstone ORDER BY row_key, committed_at`,
+  );
+const history = () =>
+  texts(
+    `SELECT rule || ' ' || conflict_resolution || ' ' || action || ' ' || coalesce(local_tuple->>'id', '-') || ' ' || coalesce(remote_tuple->>'id', '-') AS text
+     FROM bdr.bdr_conflict_history ORDER BY conflict_id`,
+  );
+/** Commit times that are not stated are those of this node's user, about now. */
+const [ME, PEER, THIRD] = [LOCAL, PROVIDER, OTHER].map(({ id }) => id.dboid);
+
+describe('a row that finds its value taken', () => {
+  test('loses to a greater row: nothing is left under its key, and its writer is asked to remove it', async () => {
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(at(-5), insert(await relationOf('public.person'), '2', 'a@x', null, 'theirs'));
+    expect(await rows('person')).toEqual(['(1,a@x,,mine)']);
+    expect(await told()).toEqual([`ask 2 -5 ${PEER}`]);
+    expect(await remembered()).toEqual([`2 -5 ${PEER}`]);
+    expect(await history()).toEqual(['unique_index last_update_wins_keep_local skip 1 2']);
+  });
+
+  test('wins over a smaller one of this node, whose death this node spreads', async () => {
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(at(5), insert(await relationOf('public.person'), '2', 'a@x', null, 'theirs'));
+    expect(await rows('person')).toEqual(['(2,a@x,,theirs)']);
+    expect(await told()).toEqual([`kill 1 0 ${ME}`]);
+    expect(await remembered()).toEqual([`1 0 ${ME}`]);
+    expect(await history()).toEqual(['unique_index last_update_wins_keep_remote delete 1 2']);
+  });
+
+  test('wins over a smaller one of a third node, which is asked to spread its death', async () => {
+    await ofOther(at(-7), `INSERT INTO public.person VALUES (1, 'a@x', NULL, 'third')`);
+    await applied(at(-5), insert(await relationOf('public.person'), '2', 'a@x', null, 'theirs'));
+    expect(await rows('person')).toEqual(['(2,a@x,,theirs)']);
+    expect(await told()).toEqual([`ask 1 -7 ${THIRD}`]);
+    expect(await remembered()).toEqual([`1 -7 ${THIRD}`]);
+  });
+
+  test('in an update leaves nothing of the older row that it was to replace', async () => {
+    await ofOther(at(-9), `INSERT INTO public.person VALUES (2, 'b@x', NULL, 'old')`);
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(at(-5), update(await relationOf('public.person'), '2', 'a@x', null, 'new'));
+    expect(await rows('person')).toEqual(['(1,a@x,,mine)']);
+    expect(await told()).toEqual([`ask 2 -5 ${PEER}`]);
+    expect(await history()).toEqual([
+      'unique_index last_update_wins_keep_local delete 1 2',
+      'greater_version last_update_wins_keep_remote delete 2 2',
+    ]);
+  });
+
+  test('in several indexes wins over all, or loses alone', async () => {
+    const person = await relationOf('public.person');
+    await ofOther(at(-9), `INSERT INTO public.person VALUES (1, 'a@x', 'Ann', 'third')`);
+    await ofOther(at(-8), `INSERT INTO public.person VALUES (2, 'b@x', 'bob', 'third')`);
+    await applied(at(-7), insert(person, '3', 'a@x', 'BOB', 'both'));
+    expect(await rows('person')).toEqual(['(3,a@x,BOB,both)']);
+    expect((await told()).sort()).toEqual([`ask 1 -9 ${THIRD}`, `ask 2 -8 ${THIRD}`]);
+
+    await ofOther(at(-3), `INSERT INTO public.person VALUES (4, 'd@x', 'dan', 'third')`);
+    await applied(at(-4), insert(person, '5', 'a@x', 'Dan', 'late'));
+    expect(await rows('person')).toEqual(['(3,a@x,BOB,both)', '(4,d@x,dan,third)']);
+    expect((await told()).at(-1)).toBe(`ask 5 -4 ${PEER}`);
+  });
+
+  test('is found through the index: by its expression, and where its predicate holds', async () => {
+    const person = await relationOf('public.person');
+    await user.script(
+      `INSERT INTO public.person VALUES (1, 'a@x', 'Ann', 'on'), (2, 'b@x', 'Bob', 'off')`,
+    );
+    await applied(
+      at(-5),
+      insert(person, '3', 'c@x', 'ANN', 'off'),
+      insert(person, '4', 'd@x', 'BOB', 'on'),
+      insert(person, '5', 'e@x', 'aNN', 'on'),
+    );
+    expect(await rows('person')).toEqual([
+      '(1,a@x,Ann,on)',
+      '(2,b@x,Bob,off)',
+      '(3,c@x,ANN,off)',
+      '(4,d@x,BOB,on)',
+    ]);
+  });
+
+  test('is found by generated columns, by nulls that are one value, and as the collation compares', async () => {
+    await user.script(`
+      INSERT INTO public.computed VALUES (1, 'one');
+      INSERT INTO public.nulls VALUES (1, NULL, 'b'), (2, 'a', NULL);
+      INSERT INTO public.folded VALUES (1, 'One')`);
+    const [computed, nulls, folded] = await Promise.all(
+      ['public.computed', 'public.nulls', 'public.folded'].map(relationOf),
+    );
+    await applied(
+      at(5),
+      insert(computed as Relation, '2', 'ONE'),
+      insert(nulls as Relation, '3', null, 'b'),
+      insert(nulls as Relation, '4', null, null),
+      insert(folded as Relation, '2', 'oNE'),
+    );
+    expect(await rows('computed')).toEqual(['(2,ONE,ONE)']);
+    expect(await rows('nulls')).toEqual(['(2,a,)', '(3,,b)', '(4,,)']);
+    expect(await rows('folded')).toEqual(['(2,oNE)']);
+  });
+
+  test('is no loser any more when the same transaction gives it another value', async () => {
+    const person = await relationOf('public.person');
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(
+      at(-5),
+      insert(person, '2', 'a@x', null, 'theirs'),
+      update(person, '2', 'b@x', null, 'theirs'),
+    );
+    expect(await rows('person')).toEqual(['(1,a@x,,mine)', '(2,b@x,,theirs)']);
+    expect(await told()).toEqual([]);
+  });
+
+  test('where that is checked at the end, is judged there', async () => {
+    const later = await relationOf('public.later');
+    await user.script(`INSERT INTO public.later VALUES (1, 10), (2, 20), (9, 90)`);
+    await applied(
+      at(5),
+      update(later, '1', '20'),
+      update(later, '2', '10'),
+      insert(later, '3', '90'),
+    );
+    expect(await rows('later')).toEqual(['(1,20)', '(2,10)', '(3,90)']);
+    expect(await told()).toEqual([`kill 9 0 ${ME}`]);
+    await user.script(`UPDATE public.later SET rank = 91 WHERE id = 3`);
+    await applied(at(-5), insert(later, '4', '91'));
+    expect(await rows('later')).toEqual(['(1,20)', '(2,10)', '(3,91)']);
+    expect(await remembered()).toContain(`4 -5 ${PEER}`);
+  });
+
+  test('wins over a row that the provider had written, whatever the times say', async () => {
+    const person = await relationOf('public.person');
+    await applied(at(-1), insert(person, '1', 'a@x', null, 'first'));
+    await applied(at(-2), insert(person, '2', 'a@x', null, 'second'));
+    expect(await rows('person')).toEqual(['(2,a@x,,second)']);
+    expect(await told()).toEqual([`ask 1 -1 ${PEER}`]);
+  });
+});
+
+describe('a kill', () => {
+  test('takes a row of its own writer, a smaller one, and no greater one of another', async () => {
+    const person = await relationOf('public.person');
+    await applied(at(-3), insert(person, '1', 'a@x', null, 'theirs'));
+    await ofOther(at(-9), `INSERT INTO public.person VALUES (2, 'b@x', NULL, 'third')`);
+    await ofOther(at(-4), `INSERT INTO public.person VALUES (3, 'c@x', NULL, 'third')`);
+    for (const key of ['1', '2', '3', '4']) {
+      await applied(at(0), await death('kill', 'person', key, at(-5), PROVIDER));
+    }
+    expect(await rows('person')).toEqual(['(3,c@x,,third)']);
+    expect(await remembered()).toEqual(['1', '2', '3', '4'].map((key) => `${key} -5 ${PEER}`));
+    expect(await told()).toEqual([]);
+    expect(await history()).toEqual([]);
+  });
+
+  test('of a table that is not here is nothing', async () => {
+    await applied(at(0), await death('kill', 'nowhere', '1', at(-5), PROVIDER));
+    expect(await remembered()).toEqual([]);
+  });
+});
+
+describe('an ask', () => {
+  test('is followed where the row is this node’s and no newer', async () => {
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(at(6), await death('ask', 'person', '1', at(-5), LOCAL));
+    expect(await told()).toEqual([]);
+    await applied(at(7), await death('ask', 'person', '1', at(5), OTHER));
+    expect(await told()).toEqual([]);
+    await applied(at(8), await death('ask', 'person', '1', at(5), LOCAL));
+    expect(await rows('person')).toEqual([]);
+    expect(await told()).toEqual([`kill 1 0 ${ME}`]);
+    expect(await remembered()).toEqual([`1 0 ${ME}`]);
+    expect(await history()).toEqual(['unique_index last_update_wins_keep_remote delete 1 1']);
+  });
+});
+
+describe('a row that has lost', () => {
+  test('comes back with other values by one call', async () => {
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(at(-5), insert(await relationOf('public.person'), '2', 'a@x', 'Nick', 'theirs'));
+    const [id] = await texts('SELECT conflict_id AS text FROM bdr.bdr_conflict_history');
+    const restore = (values: string) =>
+      user.query(`SELECT bdr.bdr_restore_conflict_loser($1, $2)`, [String(id), values]);
+    await expect(restore('{}')).rejects.toThrow(/person_mail_key/);
+    await restore('{"mail": "b@x"}');
+    expect(await rows('person')).toEqual(['(1,a@x,,mine)', '(2,b@x,Nick,theirs)']);
+  });
+
+  test('does not come back out of nothing', async () => {
+    await expect(user.query('SELECT bdr.bdr_restore_conflict_loser(0)')).rejects.toThrow(
+      'the history of this node has no conflict 0',
+    );
+  });
+});
+
+test('rivals are looked up in the index', async () => {
+  const table = await tables.seek(await relationOf('public.person'));
+  if (!table) throw new Error('there is a table');
+  const uniqueness = await readUniqueness(session, table.local.oid);
+  const plans = await Promise.all(
+    uniqueness.indexes.map(async (index) => {
+      const text = rivalsSql(table, uniqueness, index, { sent: table.columns, replaces: false });
+      await session.script(`SET enable_seqscan = off`);
+      const plan = await session.query<Record<string, string>>(`EXPLAIN ${text}`, [
+        '1',
+        'm',
+        'n',
+        'v',
+      ]);
+      await session.script(`RESET enable_seqscan`);
+      return plan.map((row) => row['QUERY PLAN']).join('\n');
+    }),
+  );
+  expect(plans.join('\n')).toMatch(/Index Scan using person_mail_key[^]*Index Cond: \(mail = /);
+  expect(plans.join('\n')).toMatch(
+    /Index Scan using person_nick[^]*Index Cond: \(lower\(nick\) = /,
+  );
+});
