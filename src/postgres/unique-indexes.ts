@@ -53,10 +53,10 @@ export async function readUniqueness(session: Session, oid: string): Promise<Uni
                                 'expression', pg_get_indexdef(i.indexrelid, k.n::integer, false),
                                 'column', a.attname,
                                 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
-                                'collate', coalesce(format(' COLLATE %I.%I', cn.nspname, co.collname), '')
+                                'collate', CASE WHEN co.oid IS NULL THEN '' ELSE format(' COLLATE %I.%I', cn.nspname, co.collname) END
                             ) ORDER BY k.n) AS list
                      FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[])
-                              WITH ORDINALITY AS k (attnum, opclass, collation, n)
+                              WITH ORDINALITY AS k (attnum, opclass, coll, n)
                      JOIN pg_opclass AS oc ON oc.oid = k.opclass
                      JOIN pg_amop AS e ON e.amopfamily = oc.opcfamily AND e.amopstrategy = 3
                                       AND e.amoplefttype = oc.opcintype AND e.amoprighttype = oc.opcintype
@@ -64,7 +64,7 @@ export async function readUniqueness(session: Session, oid: string): Promise<Uni
                      JOIN pg_namespace AS n ON n.oid = o.oprnamespace
                      LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
                      LEFT JOIN (pg_collation AS co JOIN pg_namespace AS cn ON cn.oid = co.collnamespace)
-                            ON co.oid = k.collation
+                            ON co.oid = k.coll
                      -- Columns behind those of the key are only included.
                      WHERE k.n <= i.indnkeyatts
                  ) AS terms

@@ -5,6 +5,8 @@ const SCHEMA = `
   CREATE TABLE item (id integer PRIMARY KEY, v text, at timestamptz DEFAULT '2026-01-01 00:00:00+00');
   CREATE TABLE big (id integer PRIMARY KEY, big text, v text);
   CREATE TABLE sec (id integer PRIMARY KEY, mail text UNIQUE);
+  CREATE TABLE seat (id integer PRIMARY KEY, mail text NOT NULL, place integer UNIQUE);
+  CREATE UNIQUE INDEX seat_mail ON seat (lower(mail));
   CREATE TABLE letters (id integer PRIMARY KEY, t text, r text);
   ALTER TABLE big ALTER big SET STORAGE EXTERNAL;
   INSERT INTO item SELECT g, 'start' FROM generate_series(1, 40) AS g;
@@ -275,29 +277,51 @@ describe('conflicts of two nodes', () => {
     ]);
   });
 
-  test('a value that another row has in a secondary unique index stops the link with a reason, until it is gone', async () => {
+  test('of two rows that take one value in a unique index the later stays, and the other can be brought back', async () => {
     await concurrently(cluster.nodes, async () => {
-      await one.sql(`INSERT INTO sec VALUES (1, 'same@x')`);
+      await one.sql(`INSERT INTO sec VALUES (1, 'same@x'), (3, 'other@x')`);
       await two.sql(`INSERT INTO sec VALUES (2, 'same@x')`);
     });
-    await until('both links to stop', async () => {
-      const reasons = await Promise.all(
-        cluster.nodes.map((node) =>
-          node.sql(
-            `SELECT status_error->>'message', status_error->>'sqlstate' FROM bdr.bdr_links WHERE status = 'failed'`,
-          ),
-        ),
+    expect(await cluster.equal('sec')).toEqual(['(2,same@x)', '(3,other@x)']);
+    for (const node of cluster.nodes) {
+      const [lost] = await node.sql(
+        `SELECT rule, local_tuple, remote_tuple FROM bdr.bdr_conflict_history WHERE object_name = 'sec'`,
       );
-      return reasons.every(
-        ([row]) =>
-          row?.[1] === '23505' && /public\.sec collides .*sec_mail_key/.test(String(row[0])),
-      );
-    });
-    // On each node somebody has to say what becomes of the row that is in the way there.
-    await one.sql(`DELETE FROM sec`);
-    await two.sql(`UPDATE sec SET mail = 'two@x'`);
+      expect(lost).toEqual(['unique_index', ...rowsOfSec(node)]);
+    }
+    await one.sql(`
+      SELECT bdr.bdr_restore_conflict_loser(conflict_id, '{"mail": "one@x"}')
+      FROM bdr.bdr_conflict_history WHERE object_name = 'sec'`);
+    expect(await cluster.equal('sec')).toEqual(['(1,one@x)', '(2,same@x)', '(3,other@x)']);
+  });
+
+  /** The local row and the remote one, as the node saw them. */
+  function rowsOfSec(node: TestNode) {
+    const rows = [
+      { id: 1, mail: 'same@x' },
+      { id: 2, mail: 'same@x' },
+    ];
+    return node === one ? rows : rows.reverse();
+  }
+
+  test('an update that takes a value loses its row to a later one, in the middle of other changes', async () => {
+    await one.sql(
+      `DELETE FROM sec; INSERT INTO sec SELECT g, g || '@x' FROM generate_series(1, 60) AS g`,
+    );
     await cluster.settled();
-    expect(await cluster.same('sec')).toEqual(['(2,two@x)']);
+    await concurrently(cluster.nodes, async () => {
+      await one.sql(
+        `UPDATE sec SET mail = CASE id WHEN 7 THEN 'new@x' ELSE 'of one ' || mail END WHERE id < 50`,
+      );
+      await two.sql(`UPDATE sec SET mail = 'new@x' WHERE id = 55`);
+      // Values that change places within a transaction are nothing to lose.
+      await one.sql(`
+        UPDATE sec SET mail = 'free' WHERE id = 58;
+        UPDATE sec SET mail = '58@x' WHERE id = 59; UPDATE sec SET mail = '59@x' WHERE id = 58`);
+    });
+    const rows = await cluster.equal('sec');
+    expect(rows).toHaveLength(59);
+    expect(rows).toEqual(expect.arrayContaining(['(55,new@x)', '(58,59@x)', '(59,58@x)']));
   });
 
   test('TRUNCATE leaves rows of another node that are newer', async () => {
@@ -318,6 +342,42 @@ describe('conflicts of three nodes', () => {
     cluster = await Cluster.start(3, SCHEMA);
   });
   afterAll(() => cluster[Symbol.asyncDispose]());
+
+  test('of three rows that take one value the last stays; a row that loses in one of its indexes is lost', async () => {
+    const [one, two, three] = [cluster.node(1), cluster.node(2), cluster.node(3)];
+    await concurrently(cluster.nodes, async () => {
+      await one.sql(`INSERT INTO seat VALUES (1, 'a@x', 1), (11, 'late@x', 7)`);
+      await two.sql(`INSERT INTO seat VALUES (2, 'A@x', 2), (12, 'two@x', 3)`);
+      // The one address, and the place of another node's row: both lose.
+      await three.sql(`INSERT INTO seat VALUES (3, 'a@X', 3)`);
+      await one.sql(`INSERT INTO seat VALUES (13, 'TWO@x', 8)`);
+    });
+    expect(await cluster.equal('seat')).toEqual(['(11,late@x,7)', '(13,TWO@x,8)', '(3,a@X,3)']);
+  });
+
+  test('what is to be told of a loser outlives the agent, and a row that is there again outlives what is told', async () => {
+    const [one, two, three] = [cluster.node(1), cluster.node(2), cluster.node(3)];
+    await one.sql('DELETE FROM seat');
+    await cluster.settled();
+    await using holding = await one.connect();
+    await concurrently(cluster.nodes, async () => {
+      await one.sql(`INSERT INTO seat VALUES (1, 'b@x', 1)`);
+      await two.sql(`INSERT INTO seat VALUES (2, 'b@x', 2)`);
+      // The agent of node 1 cannot send.
+      await holding.sql('BEGIN; LOCK TABLE bdr.kill IN SHARE MODE');
+    });
+    await until('node 1 to have something to tell', async () => {
+      const [row] = await one.sql(`SELECT count(*)::int FROM bdr.outbox WHERE kind = 'kill'`);
+      return row?.[0] === 1;
+    });
+    await one.host.killAgent();
+    await one.sql(`INSERT INTO seat VALUES (1, 'again@x', 1)`);
+    await holding.sql('ROLLBACK');
+    one.host.startAgent();
+    expect(await cluster.equal('seat')).toEqual(['(1,again@x,1)', '(2,b@x,2)']);
+    const [left] = await three.sql('SELECT count(*)::int FROM bdr.outbox');
+    expect(left).toEqual([0]);
+  });
 
   test('changes of two nodes that reach the third in the wrong order end the same everywhere', async () => {
     const [one, two, three] = [cluster.node(1), cluster.node(2), cluster.node(3)];
