@@ -64,10 +64,9 @@ afterAll(async () => {
   await server?.[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  await user.script(
-    `TRUNCATE public.person, public.later, public.computed, public.nulls, public.folded,
-       bdr.tombstone, bdr.bdr_conflict_history, bdr.outbox`,
-  );
+  const all = ['person', 'later', 'computed', 'nulls', 'folded'].map((name) => `public.${name}`);
+  all.push('bdr.tombstone', 'bdr.bdr_conflict_history', 'bdr.outbox');
+  await user.script(all.map((name) => `DELETE FROM ${name}`).join('; '));
   const [row] = await user.query<{ now: string }>(
     `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
   );
@@ -109,11 +108,8 @@ async function death(
   time: PgTime,
   { id }: Writer,
 ): Promise<RowChange> {
-  return insert(
-    await relationOf(`bdr.${kind}`),
-    ...['1', 'public', table, JSON.stringify([key]), String(time)],
-    ...[id.sysid, String(id.timeline), String(id.dboid)],
-  );
+  const row = ['1', 'public', table, JSON.stringify([key]), String(time), id.sysid];
+  return insert(await relationOf(`bdr.${kind}`), ...row, String(id.timeline), String(id.dboid));
 }
 
 /** Applies a transaction of the provider. */
@@ -285,6 +281,23 @@ describe('a row that finds its value taken', () => {
     expect(await rows('person')).toEqual(['(2,a@x,,second)']);
     expect(await told()).toEqual([`ask 1 -1 ${PEER}`]);
   });
+});
+
+test('a row of a table that runs code of its owner is found with the owner’s rights', async () => {
+  await user.script(`
+    CREATE ROLE joe;
+    GRANT USAGE ON SCHEMA public TO joe;
+    CREATE FUNCTION public.folded_by(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+    ALTER FUNCTION public.folded_by(text) OWNER TO joe;
+    CREATE TABLE public.joes (id integer PRIMARY KEY, "a b" text);
+    CREATE UNIQUE INDEX ON public.joes (public.folded_by("a b"), (1 + id / 100)) WHERE "a b" <> 'it''s';
+    ALTER TABLE public.joes OWNER TO joe`);
+  const joes = await relationOf('public.joes');
+  expect((await tables.seek(joes))?.role).toBeDefined();
+  await user.script(`INSERT INTO public.joes VALUES (1, 'X'), (3, 'it''s')`);
+  await applied(at(5), insert(joes, '2', 'x'), insert(joes, '4', "it's"), insert(joes, '102', 'X'));
+  expect(await rows('joes')).toEqual(['(2,x)', "(3,it's)", "(4,it's)", '(102,X)']);
+  expect(await told()).toEqual([`kill 1 0 ${ME}`]);
 });
 
 describe('a kill', () => {

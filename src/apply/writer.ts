@@ -1,5 +1,5 @@
 import { BdrError, messageOf } from '../base/errors.ts';
-import { displayName, quoteQualified } from '../base/names.ts';
+import { displayName, quoteQualified, type QualifiedName } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
@@ -10,6 +10,7 @@ import { sameNode, type NodeId } from '../model/node.ts';
 import {
   isRowChange,
   type Change,
+  type Relation,
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
@@ -77,6 +78,8 @@ export class ChangeWriter {
   /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
   readonly groupLimit: () => PgTime;
   readonly #origins: () => OriginMap;
+  /** Of this transaction's kills and asks: the tables by name, undefined for one that is not here. */
+  readonly #toldOf = new Map<string, Relation | undefined>();
   /** Of tables whose rows have no key: the TRUNCATE that they must be newer than, in this transaction. */
   readonly #truncated = new Map<Table, Version | undefined>();
   #mustBeAlone = false;
@@ -165,6 +168,7 @@ export class ChangeWriter {
     this.#journal.clear();
     this.#pendingConflicts.clear();
     this.#truncated.clear();
+    this.#toldOf.clear();
   }
 
   /** Takes note of a change that was sent ahead (src/apply/ahead.ts); `write` does so by itself. */
@@ -460,8 +464,7 @@ export class ChangeWriter {
   /** A kill, which is a deletion of the row's own version, or an ask (DESIGN 4.2, rule 10). */
   async #hear(change: RowChange, context: ChangeContext): Promise<void> {
     const notice = readDeathNotice(change);
-    const local = notice && (await readRelation(this.#session, notice.table));
-    const relation = local && (await describeTable(this.#session, local.oid));
+    const relation = notice && (await this.#relationOf(notice.table));
     if (!relation) return;
     const table = await this.#tables.find(relation);
     const key = Tombstones.byKey(table) ? valuesOfStored(table, notice.key) : undefined;
@@ -472,6 +475,15 @@ export class ChangeWriter {
     }
     const writer = writerWithId(this.#origins(), notice.writer);
     return this.#losers.follow(table, key, { time, writer }, context);
+  }
+
+  async #relationOf(name: QualifiedName): Promise<Relation | undefined> {
+    const shown = displayName(name);
+    if (!this.#toldOf.has(shown)) {
+      const local = await readRelation(this.#session, name);
+      this.#toldOf.set(shown, local && (await describeTable(this.#session, local.oid)));
+    }
+    return this.#toldOf.get(shown);
   }
 
   // Deletions ----------------------------------------------------------------------------------------------------------

@@ -127,10 +127,15 @@ describe('constraints', () => {
       {
         level: 'warning',
         check: 'unique_index',
-        message: expect.stringContaining('u (lower(email)), p (code) on some rows') as string,
+        message: expect.stringMatching(
+          /u \(lower\(email\)\), p \(code\) on some rows\. .* the earlier row is removed/,
+        ) as string,
       },
       { level: 'ok' },
     ]);
+    // What has no key cannot be named to the others.
+    const [, found] = ofTable({ primaryKey: 'none', keyCandidate: null, uniques });
+    expect(found?.message).toContain('the link stops');
   });
 
   test('an exclusion constraint must go: bdr_group_create refuses it', () => {

@@ -94,10 +94,13 @@ function checkUniques(table: DoctorTable, say: Say): void {
   const list = second.map(
     ({ name, columns, isPartial }) => `${name} (${columns})${isPartial ? ' on some rows' : ''}`,
   );
+  const outcome = hasKey(table)
+    ? 'the earlier row is removed on all nodes and kept in the conflict history'
+    : 'the link stops until one of the rows is changed, because the table has no key to name them by';
   say(
     'warning',
     'unique_index',
-    `table ${displayName(table.name)} is unique in more than its key: ${someOf(list)}. If two nodes write the same value at once, the link stops until one of the rows is changed`,
+    `table ${displayName(table.name)} is unique in more than its key: ${someOf(list)}. If two nodes write the same value at once, ${outcome}`,
     'let one node alone write such values, or make the node part of them',
   );
 }

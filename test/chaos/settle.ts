@@ -1,5 +1,6 @@
 import { until } from '../../src/demo/until.ts';
-import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG } from '../support/settled.ts';
+import { pause } from '../../src/base/wait.ts';
+import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG, OUTBOX } from '../support/settled.ts';
 import type { ChaosNode } from './chaos-node.ts';
 
 export interface SettleOptions {
@@ -14,6 +15,34 @@ export async function settle(
 ): Promise<void> {
   const end = performance.now() + deadlineMs;
   const left = () => Math.max(1000, Math.round(end - performance.now()));
+  for (;;) {
+    const before = await outboxes(nodes, signal);
+    await settleOnce(nodes, { left, signal });
+    const after = await outboxes(nodes, signal);
+    const isOver = after.every(
+      (one, at) => one?.done === 't' && before[at]?.done === 't' && one.mark === before[at].mark,
+    );
+    if (isOver) return;
+    if (performance.now() > end) throw new Error('there is always something to tell of lost rows');
+    await pause(100, signal);
+  }
+}
+
+/** What nodes have to tell of rows that lost their value in a unique index, and whether more has come since another look. */
+async function outboxes(
+  nodes: readonly ChaosNode[],
+  signal: AbortSignal,
+): Promise<({ readonly done: string; readonly mark: string } | undefined)[]> {
+  const asked = nodes.map((node) =>
+    node.query<{ done: string; mark: string }>(OUTBOX, [], { signal }),
+  );
+  return (await Promise.all(asked)).map(([row]) => row);
+}
+
+async function settleOnce(
+  nodes: readonly ChaosNode[],
+  { left, signal }: { readonly left: () => number; readonly signal: AbortSignal },
+): Promise<void> {
   const ends = await Promise.all(
     nodes.map(async (node) => {
       const [row] = await node.query<{ lsn: string }>(

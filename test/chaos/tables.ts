@@ -10,6 +10,8 @@ export interface ContendedTable {
   readonly keyInHistory: (tuple: string) => string;
   /** Whether a row that is overwritten unseen must be in a history: TRUNCATE is not recorded. */
   readonly isRecorded: boolean;
+  /** Unique in more than its key: the last row that was written under a key may have lost, or been written once more by an agent. */
+  readonly isUnique?: true;
 }
 
 const plainKey = (row: string) => `${row}.id::text`;
@@ -49,7 +51,17 @@ export const CLEARED: ContendedTable = {
   isRecorded: false,
 };
 
-export const CONTENDED: readonly ContendedTable[] = [HOT, WIDE, PAIR, CLEARED];
+/** Has two unique indexes besides its key. */
+export const SEAT: ContendedTable = {
+  name: 'seat',
+  columns: ['id', 'tag', 'place', 'code'],
+  key: plainKey,
+  keyInHistory: plainKeyInHistory,
+  isRecorded: true,
+  isUnique: true,
+};
+
+export const CONTENDED: readonly ContendedTable[] = [HOT, WIDE, PAIR, CLEARED, SEAT];
 
 /** Every transaction leaves an entry here; it has no key, so that what is applied twice shows. */
 export const JOURNAL = 'journal';
@@ -60,6 +72,8 @@ export const SCHEMA = /* sql */ `
   ALTER TABLE public.wide ALTER big SET STORAGE EXTERNAL;
   CREATE TABLE public.pair (a integer, b text, tag text NOT NULL, PRIMARY KEY (a, b));
   CREATE TABLE public.cleared (id integer PRIMARY KEY, tag text NOT NULL);
+  CREATE TABLE public.seat (id integer PRIMARY KEY, tag text NOT NULL, place integer UNIQUE, code text NOT NULL);
+  CREATE UNIQUE INDEX seat_code ON public.seat (lower(code)) WHERE place > 3;
   CREATE TABLE public.journal (entry text NOT NULL, part integer NOT NULL, filler text NOT NULL);
 `;
 

@@ -52,13 +52,14 @@ interface Effect {
 
 /**
  * Under each key stands what the transaction with the greatest version left there: last update wins, the whole row. A deletion, the
- * old key of a row that was given another, and a TRUNCATE leave nothing.
+ * old key of a row that was given another, and a TRUNCATE leave nothing. Of a table that is unique in more than its key that cannot be
+ * told from the rows of one key.
  */
 function wrongWinners(
   committed: readonly CommittedTransaction[],
   states: readonly NodeState[],
 ): Finding[] {
-  return CONTENDED.flatMap(({ name: table }) => {
+  return CONTENDED.filter(({ isUnique }) => !isUnique).flatMap(({ name: table }) => {
     const { byKey, truncated } = winners(table, committed);
     const found = states.flatMap(({ tables }) => [...(tables.get(table)?.keys() ?? [])]);
     return [...new Set([...byKey.keys(), ...found])].flatMap((key) => {

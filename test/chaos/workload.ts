@@ -1,9 +1,17 @@
 import type { Random } from '../support/sim/random.ts';
-import { CLEARED, HOT, JOURNAL, PAIR, returning, WIDE, type ContendedTable } from './tables.ts';
+import {
+  CLEARED,
+  HOT,
+  JOURNAL,
+  PAIR,
+  returning,
+  SEAT,
+  WIDE,
+  type ContendedTable,
+} from './tables.ts';
 
 // What clients do. Left out, because the product does not converge there yet (docs/concepts/conflicts.md, "What is not there yet"):
 //   lost TOASTed values of a row that was another node's: an UPDATE leaves `big` alone only in rows of its own node;
-//   secondary unique indexes: no table has one;
 //   column-level merge: the whole row of the later write counts.
 
 export type Statement =
@@ -32,6 +40,9 @@ const HOT_KEYS = 60;
 const WIDE_KEYS = 10;
 const PAIR_KEYS = 4;
 const CLEARED_KEYS = 12;
+const SEAT_KEYS = 20;
+const SEAT_PLACES = 12;
+const SEAT_CODES = ['a', 'A', 'b', 'B', 'c', 'd', 'e', 'f', 'g', 'h'];
 
 /** The transactions of one client, one after the other, the same for the same seed. */
 export class Workload {
@@ -86,6 +97,7 @@ export class Workload {
       () => this.#pair(),
       () => this.#pair(),
       () => this.#cleared(),
+      () => this.#seat(),
     ])();
   }
 
@@ -212,6 +224,37 @@ export class Workload {
       id,
       tag,
     );
+  }
+
+  /** Few values, so that nodes often give one to different rows; not one that a row has here, as far as the client sees. */
+  #seat(): Statement {
+    const random = this.#random;
+    const tag = this.#tag();
+    const id = random.below(SEAT_KEYS);
+    const row = [id, tag, random.below(SEAT_PLACES), random.pick(SEAT_CODES)] as const;
+    const free = /* sql */ `NOT EXISTS (
+      SELECT FROM public.seat AS s WHERE s.id <> $1::integer AND (s.place = $3::integer OR lower(s.code) = lower($4))
+    )`;
+    const insert = /* sql */ `INSERT INTO public.seat SELECT $1::integer, $2, $3::integer, $4 WHERE ${free}`;
+    switch (random.below(6)) {
+      case 0:
+      case 1:
+        return write(SEAT, `DELETE FROM public.seat WHERE id = $1`, id);
+      case 2:
+        return write(
+          SEAT,
+          `UPDATE public.seat SET tag = $2, place = $3::integer, code = $4 WHERE id = $1::integer AND ${free}`,
+          ...row,
+        );
+      case 3:
+        return write(SEAT, `${insert} ON CONFLICT DO NOTHING`, ...row);
+      default:
+        return write(
+          SEAT,
+          `${insert} ON CONFLICT (id) DO UPDATE SET tag = EXCLUDED.tag, place = EXCLUDED.place, code = EXCLUDED.code`,
+          ...row,
+        );
+    }
   }
 
   #tag(): string {

@@ -32,6 +32,7 @@ const SCHEMA = `
   CREATE TABLE deferred_id (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY DEFERRABLE, v text, n integer UNIQUE);
   ALTER TABLE deferred_id REPLICA IDENTITY FULL;
   CREATE TABLE second_deferred (id integer PRIMARY KEY, rank integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+  CREATE TABLE keyless (code text UNIQUE);
   CREATE TABLE many (id integer PRIMARY KEY, v text);
   CREATE TABLE parent (id integer PRIMARY KEY, v text);
   CREATE TABLE child (id integer PRIMARY KEY, parent integer REFERENCES parent ON DELETE CASCADE ON UPDATE CASCADE);
@@ -434,6 +435,21 @@ describe('tables of every kind', () => {
     await two.sql(`ALTER TABLE narrow ALTER b TYPE varbit`);
     await cluster.settled();
     expect(await cluster.same('narrow')).toEqual(['(1,abcdef,101)']);
+  });
+
+  test('a value that is taken in a table without a key stops the link, until it is free', async () => {
+    await concurrently(cluster.nodes, async () => {
+      for (const node of cluster.nodes) await node.sql(`INSERT INTO keyless VALUES ('same')`);
+    });
+    for (const node of cluster.nodes) {
+      await failsWith(
+        node,
+        '23505 a replicated row of public.keyless collides with another row: duplicate key value violates unique constraint "keyless_code_key"',
+      );
+    }
+    for (const node of cluster.nodes)
+      await node.sql(`ALTER TABLE keyless DROP CONSTRAINT keyless_code_key`);
+    expect(await cluster.equal('keyless')).toEqual(['(same)', '(same)']);
   });
 
   test('columns may change their type here while statements are prepared', async () => {

@@ -61,6 +61,7 @@ export class ModelLosers {
     const row = statements.localRow(transaction, rival);
     const death = deathOf(row, statements.server.writer, this.#seenUpTo());
     if (!death) throw new Error('a row of this very transaction has the value');
+    this.#world.checks.lost(rival);
     yield* this.#bury(transaction, rival, death);
   }
 
@@ -71,15 +72,16 @@ export class ModelLosers {
     yield undefined;
     const row = found && statements.localRow(transaction, found);
     const { writer } = statements.server;
+    const answer = answerTo(asked, row, writer, this.#seenUpTo());
     const death = this.#world.has('asked rows are killed whatever their version')
       ? row && deathOf(row, writer, this.#seenUpTo())
-      : answerTo(asked, row, writer, this.#seenUpTo());
+      : answer;
+    if (found && answer) this.#world.checks.lost(found);
     if (found && death?.kind === 'kill') yield* this.#bury(transaction, found, death);
   }
 
   *#bury(transaction: Transaction, row: Row, death: Death): Steps {
     const statements = this.#statements;
-    this.#world.checks.lost(row);
     yield* statements.delete(transaction, row.key);
     yield undefined;
     const { version } = death;
