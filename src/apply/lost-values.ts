@@ -15,7 +15,7 @@ import { sameNode, type NodeId } from '../model/node.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
+import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { isLockConflict } from './lock-conflict.ts';
 import { columnParams, keyColumns, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
 import type { PreparedStatements } from './prepared.ts';
@@ -210,6 +210,8 @@ export class LostValues {
       if (session.lost.aborted) throw error;
       this.#tables.forget();
       await rollBack(session);
+      // The value is another row's here by now, which is to lose it: it stays noted.
+      if (hasSqlstate(error, SQLSTATE.uniqueViolation)) return true;
       if (!isLockConflict(error)) throw error;
       return false;
     }

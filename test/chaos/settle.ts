@@ -1,6 +1,6 @@
 import { until } from '../../src/demo/until.ts';
 import { pause } from '../../src/base/wait.ts';
-import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG, OUTBOX } from '../support/settled.ts';
+import { HAS_LOOKED_BELOW, HAS_NOTHING_LEFT, HAS_READ_OWN_LOG } from '../support/settled.ts';
 import type { ChaosNode } from './chaos-node.ts';
 
 export interface SettleOptions {
@@ -15,34 +15,20 @@ export async function settle(
 ): Promise<void> {
   const end = performance.now() + deadlineMs;
   const left = () => Math.max(1000, Math.round(end - performance.now()));
-  for (;;) {
-    const before = await outboxes(nodes, signal);
-    await settleOnce(nodes, { left, signal });
-    const after = await outboxes(nodes, signal);
-    const isOver = after.every(
-      (one, at) => one?.done === 't' && before[at]?.done === 't' && one.mark === before[at].mark,
-    );
-    if (isOver) return;
+  const marks = new Map<ChaosNode, string>();
+  // What is told of lost rows is a write of its own, which the others have to apply.
+  while (await settleOnce(nodes, marks, { left, signal })) {
     if (performance.now() > end) throw new Error('there is always something to tell of lost rows');
     await pause(100, signal);
   }
 }
 
-/** What nodes have to tell of rows that lost their value in a unique index, and whether more has come since another look. */
-async function outboxes(
-  nodes: readonly ChaosNode[],
-  signal: AbortSignal,
-): Promise<({ readonly done: string; readonly mark: string } | undefined)[]> {
-  const asked = nodes.map((node) =>
-    node.query<{ done: string; mark: string }>(OUTBOX, [], { signal }),
-  );
-  return (await Promise.all(asked)).map(([row]) => row);
-}
-
+/** Returns whether a node has had something to tell since `marks`, which are then those of now. */
 async function settleOnce(
   nodes: readonly ChaosNode[],
+  marks: Map<ChaosNode, string>,
   { left, signal }: { readonly left: () => number; readonly signal: AbortSignal },
-): Promise<void> {
+): Promise<boolean> {
   const ends = await Promise.all(
     nodes.map(async (node) => {
       const [row] = await node.query<{ lsn: string }>(
@@ -72,11 +58,24 @@ async function settleOnce(
       () => isDone(HAS_LOOKED_BELOW),
       { deadlineMs: left(), signal },
     );
-    await until(`${node.name} reads lost values again`, () => isDone(HAS_READ_AGAIN), {
+  }
+  let isNew = false;
+  for (const node of nodes) {
+    await using session = await node.connect({ signal });
+    let mark = '';
+    const isDone = async () => {
+      const [row] = await session.query<{ done: string; mark: string }>(HAS_NOTHING_LEFT);
+      mark = row?.mark ?? '';
+      return row?.done === 't';
+    };
+    await until(`${node.name} has nothing left to read again or to tell`, isDone, {
       deadlineMs: left(),
       signal,
     });
+    isNew ||= mark !== marks.get(node);
+    marks.set(node, mark);
   }
+  return isNew;
 }
 
 /** How the links of the nodes stand, a line each: for a group that does not settle. */

@@ -42,7 +42,7 @@ test('the long value comes from the node that overwrote the row, whatever arrive
 
   await two.host.server.start();
   await until('the value to be read again', async () => (await row(three, 1))?.[1] === 'y');
-  await three.readAgain();
+  await three.nothingLeft();
   expect(await row(three, 2)).toEqual(['of one', 'z']);
   expect(await cluster.equal('long_value')).toHaveLength(3);
   // It is node 1's row as before: what that writes next is no conflict.

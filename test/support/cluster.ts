@@ -5,7 +5,7 @@ import pg from 'pg';
 import { expect } from 'vitest';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
 import { startServer } from './servers.ts';
-import { HAS_LOOKED_BELOW, HAS_READ_AGAIN, HAS_READ_OWN_LOG, OUTBOX } from './settled.ts';
+import { FIRST_MARK, HAS_LOOKED_BELOW, HAS_NOTHING_LEFT, HAS_READ_OWN_LOG } from './settled.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -176,12 +176,18 @@ export class TestNode {
     });
   }
 
-  /** Returns when the node has read again all long values that it may have lost. */
-  async readAgain(): Promise<void> {
-    await until(`${this.name} to have read lost values again`, async () => {
-      const [row] = await this.sql(HAS_READ_AGAIN);
+  /**
+   * Returns when the node has read again all long values that it may have lost, and told all of rows that lost their value in a unique
+   * index: a mark that is another one when it has had more to tell.
+   */
+  async nothingLeft(): Promise<string> {
+    let mark = '';
+    await until(`${this.name} to have nothing left to read again or to tell`, async () => {
+      const [row] = await this.sql(HAS_NOTHING_LEFT);
+      mark = String(row?.[1]);
       return row?.[0] === true;
     });
+    return mark;
   }
 
   /** Returns when all that was committed here is applied everywhere. */
@@ -220,6 +226,8 @@ export class TestClient implements AsyncDisposable {
 export class Cluster implements AsyncDisposable {
   readonly hosts: Host[] = [];
   readonly nodes: TestNode[] = [];
+  /** As nothingLeft(), when nodes were settled last. */
+  readonly #marks = new Map<TestNode, string>();
 
   /** `nodes` servers with an agent each; database `app` with extension bdr in each; no group yet. */
   static async bare(nodes: number, options: HostOptions = {}): Promise<Cluster> {
@@ -269,21 +277,12 @@ export class Cluster implements AsyncDisposable {
 
   /** Returns when every node has applied all that any has committed, has read it in its own log, and has done what that asks for. */
   async settled(nodes: readonly TestNode[] = this.nodes): Promise<void> {
-    for (;;) {
-      const before = await outboxes(nodes);
-      await this.#settledOnce(nodes);
-      const after = await outboxes(nodes);
-      if (
-        after.every(
-          ({ isEmpty, mark }, at) => isEmpty && before[at]?.isEmpty && mark === before[at].mark,
-        )
-      )
-        return;
-      await pause(20);
-    }
+    // What is told of lost rows is a write of its own, which the others have to apply.
+    while (await this.#settledOnce(nodes)) await pause(20);
   }
 
-  async #settledOnce(nodes: readonly TestNode[]): Promise<void> {
+  /** Returns whether a node has told something since it was settled last. */
+  async #settledOnce(nodes: readonly TestNode[]): Promise<boolean> {
     const ends = await Promise.all(nodes.map((node) => node.logEnd()));
     for (const node of nodes) {
       await node.applied().catch((error: unknown) => {
@@ -297,8 +296,14 @@ export class Cluster implements AsyncDisposable {
     for (const [index, node] of nodes.entries()) {
       await node.ownLogRead(ends[index] ?? '0/0');
       await node.lookedBelow();
-      await node.readAgain();
     }
+    let isNew = false;
+    for (const node of nodes) {
+      const mark = await node.nothingLeft();
+      isNew ||= mark !== (this.#marks.get(node) ?? FIRST_MARK);
+      this.#marks.set(node, mark);
+    }
+    return isNew;
   }
 
   /** Settles, then compares a table on all nodes row by row. Returns its rows as text. */
@@ -325,18 +330,6 @@ export class Cluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.hosts.map((host) => host[Symbol.asyncDispose]()));
   }
-}
-
-/** What nodes have to tell of rows that lost their value in a unique index, and whether more has come since another look. */
-async function outboxes(
-  nodes: readonly TestNode[],
-): Promise<{ readonly isEmpty: boolean; readonly mark: string }[]> {
-  return Promise.all(
-    nodes.map(async (node) => {
-      const [row] = await node.sql(OUTBOX);
-      return { isEmpty: row?.[0] === true, mark: String(row?.[1]) };
-    }),
-  );
 }
 
 /** Runs writes that no node sees of another: apply is paused on all of them meanwhile. */

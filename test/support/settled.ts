@@ -16,12 +16,15 @@ export const HAS_LOOKED_BELOW = /* sql */ `
       ), true) AS done
 `;
 
-/** Whether no row is left whose long values are to be read again. Asked last: what the other two ask for may find some. */
-export const HAS_READ_AGAIN = /* sql */ `
-  SELECT NOT EXISTS (SELECT FROM bdr.lost_value) AS done
+/**
+ * Whether no row is left whose long values are to be read again, and nothing that is to be told of rows that lost their value in a
+ * unique index; `mark` is another one when there has been more to tell. Asked last: what the other two ask for may leave some.
+ */
+export const HAS_NOTHING_LEFT = /* sql */ `
+  SELECT NOT EXISTS (SELECT FROM bdr.lost_value) AND NOT EXISTS (SELECT FROM bdr.outbox) AS done,
+         last_value || ' ' || is_called AS mark
+  FROM bdr.outbox_message_id_seq
 `;
 
-/** Whether nothing is left to be told of rows that lost their value in a unique index, `done`, and how much there has been, `mark`. */
-export const OUTBOX = /* sql */ `
-  SELECT NOT EXISTS (SELECT FROM bdr.outbox) AS done, last_value || ' ' || is_called AS mark FROM bdr.outbox_message_id_seq
-`;
+/** The mark of a node that never had anything to tell. */
+export const FIRST_MARK = '1 false';
