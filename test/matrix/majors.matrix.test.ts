@@ -15,6 +15,7 @@ const SCHEMA = `
     twice integer GENERATED ALWAYS AS (length(name) * 2) STORED,
     at timestamptz DEFAULT now()
   );
+  CREATE UNIQUE INDEX item_name ON item (lower(name), twice) WHERE id > 2000;
   CREATE TABLE event (what text);
   INSERT INTO item (name, moods) SELECT 'name ' || g, ARRAY['ok', 'happy']::mood[] FROM generate_series(1, 100) AS g;
 `;
@@ -48,12 +49,13 @@ async function tour(cluster: Cluster): Promise<void> {
   });
 
   for (const node of [one, two]) await node.sql('SELECT bdr.bdr_apply_pause()');
-  await one.sql(`UPDATE item SET name = 'earlier' WHERE id = 3`);
-  await two.sql(`UPDATE item SET name = 'later' WHERE id = 3`);
+  const named = `INSERT INTO item (id, name) OVERRIDING SYSTEM VALUE VALUES`;
+  await one.sql(`UPDATE item SET name = 'earlier' WHERE id = 3; ${named} (2001, 'Same')`);
+  await two.sql(`UPDATE item SET name = 'later' WHERE id = 3; ${named} (2002, 'same')`);
   for (const node of [one, two]) await node.sql('SELECT bdr.bdr_apply_resume()');
-  expect((await cluster.equal('item')).filter((row) => row.startsWith('(3,'))[0]).toContain(
-    'later',
-  );
+  const rows = await cluster.equal('item');
+  expect(rows.filter((row) => row.startsWith('(3,'))[0]).toContain('later');
+  expect(rows.filter((row) => /same/i.test(row)).map((row) => row.slice(0, 6))).toEqual(['(2002,']);
   const history = await two.sql(`
     SELECT conflict_type::text, conflict_resolution::text, local_tuple ->> 'name', remote_tuple ->> 'name'
     FROM bdr.bdr_conflict_history WHERE object_name = 'item'`);
