@@ -7,7 +7,7 @@ export function mutantTable(): string {
   const rows = MUTANTS.map(({ name, rule }) => {
     const known = seeds[name];
     const found = known
-      ? `${known.check} | ${known.seed} with ${known.nodes} nodes`
+      ? `${known.check} | ${known.seed} with ${known.nodes} nodes${known.unique ? ', `--unique`' : ''}`
       : 'not found, see below | ';
     return `| ${rule} | ${name} | ${found} |`;
   });
