@@ -19,7 +19,7 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue } from '../pgoutput/tuple-value.ts';
 import { describeTable } from '../postgres/describe-table.ts';
-import { commitStamped, setUpOrigin } from '../postgres/origins.ts';
+import { commitStamped, ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import { readUniqueness } from '../postgres/unique-indexes.ts';
 import type { Session } from '../postgres/session.ts';
 import { rivalsSql } from './rival-statements.ts';
@@ -56,7 +56,17 @@ beforeAll(async () => {
   const origins = await peerOrigins(session);
   await setUpOrigin(session, 'provider');
   tables = new TableMap(session);
-  writer = providersWriter(origins, { session, tables, groupLimit: () => at(-100) });
+  const copy = await ensureOrigin(session, 'copy');
+  const providers = new Map([
+    [origins.provider, PROVIDER],
+    [origins.other, OTHER],
+  ]);
+  writer = providersWriter(origins, {
+    session,
+    tables,
+    origins: () => ({ local: LOCAL, providers, copies: new Set([copy]) }),
+    groupLimit: () => at(-100),
+  });
 });
 afterAll(async () => {
   await session?.close();
@@ -79,8 +89,8 @@ async function relationOf(name: string): Promise<Relation> {
 }
 
 /** A commit of the other peer. */
-async function ofOther(time: PgTime, sql: string): Promise<void> {
-  await user.script(`SELECT pg_replication_origin_session_setup('other')`);
+async function ofOther(time: PgTime, sql: string, origin = 'other'): Promise<void> {
+  await user.script(`SELECT pg_replication_origin_session_setup('${origin}')`);
   await user.script(
     `BEGIN; ${sql}; SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))}); COMMIT`,
   );
@@ -178,6 +188,14 @@ describe('a row that finds its value taken', () => {
     expect(await rows('person')).toEqual(['(2,a@x,,theirs)']);
     expect(await told()).toEqual([`ask 1 -7 ${THIRD}`]);
     expect(await remembered()).toEqual([`1 -7 ${THIRD}`]);
+  });
+
+  test('wins over a row that a join copied: that is deleted as of the time up to which all is seen', async () => {
+    await ofOther(at(-200), `INSERT INTO public.person VALUES (1, 'a@x', NULL, 'copied')`, 'copy');
+    await applied(at(-5), insert(await relationOf('public.person'), '2', 'a@x', null, 'theirs'));
+    expect(await rows('person')).toEqual(['(2,a@x,,theirs)']);
+    expect(await told()).toEqual([`kill 1 -100 ${ME}`]);
+    expect(await remembered()).toEqual([`1 -100 ${ME}`]);
   });
 
   test('in an update leaves nothing of the older row that it was to replace', async () => {
