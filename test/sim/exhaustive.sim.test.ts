@@ -12,6 +12,7 @@ describe('every order of', () => {
     named([['insert a', 'update a'], ['delete a']], 1, 'stamped'),
     named([['insert a', 'move a to b'], ['insert b']], 0, 'stamped'),
     named([['insert a'], ['update a'], ['delete a']], 0, undefined),
+    named([['a takes x', 'a takes y'], ['b takes x']], 0, 'stamped'),
   ])('$name', ({ scope }) => {
     const { states, failure } = exhaust(scope, STATES);
     expect(failure).toBeUndefined();

@@ -10,6 +10,14 @@ const OPERATIONS: readonly (readonly [string, Operation])[] = [
   ['truncate', { kind: 'truncate' }],
 ];
 
+/** With a unique index. */
+const TAKES: readonly (readonly [string, Operation])[] = [
+  ['a takes x', { kind: 'take', key: 'a', v: 'x' }],
+  ['b takes x', { kind: 'take', key: 'b', v: 'x' }],
+  ['c takes x', { kind: 'take', key: 'c', v: 'x' }],
+  ['a takes y', { kind: 'take', key: 'a', v: 'y' }],
+];
+
 /** Small scopes: two nodes with two transactions each, then three nodes. Each begins with a row that node 0 inserts. */
 export function* scopes(): Generator<{ readonly name: string; readonly scope: Scope }, void> {
   for (const first of OPERATIONS) {
@@ -31,6 +39,24 @@ export function* scopes(): Generator<{ readonly name: string; readonly scope: Sc
       yield named([['insert a'], [second[0]], [third[0]]], 1, undefined);
     }
   }
+  yield* uniqueScopes();
+}
+
+/** Rows of two or three nodes that take one value, and give it up, or are deleted. */
+function* uniqueScopes(): Generator<{ readonly name: string; readonly scope: Scope }, void> {
+  for (const [second] of [...TAKES, ['delete a']] as const) {
+    for (const [third] of [...TAKES, ['delete b']] as const) {
+      yield named(
+        [
+          ['a takes x', second],
+          ['b takes x', third],
+        ],
+        0,
+        'stamped',
+      );
+      yield named([['a takes x', second], ['b takes x'], [third]], 0, undefined);
+    }
+  }
 }
 
 /** A scope of operations by name, one list for each node. */
@@ -39,7 +65,8 @@ export function named(
   heartbeats: number,
   heldWhen: Scope['heldWhen'],
 ): { readonly name: string; readonly scope: Scope } {
-  const operations = new Map(OPERATIONS);
+  const operations = new Map([...OPERATIONS, ...TAKES]);
+  const unique = lists.flat().some((name) => name.includes('takes'));
   const scripts = lists.map((list) =>
     list.flatMap((name) => {
       const operation = operations.get(name);
@@ -47,5 +74,6 @@ export function named(
     }),
   );
   const name = lists.map((list) => list.join(', ')).join(' | ');
-  return { name, scope: { scripts, heartbeats, heldWhen } };
+  const scope: Scope = { scripts, heartbeats, heldWhen, ...(unique ? { unique } : {}) };
+  return { name, scope };
 }

@@ -8,6 +8,7 @@ import { ModelNode } from './node.ts';
 import { Process, type Processes, type Steps } from './process.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
+import { UNIQUE_VIOLATION } from './statements.ts';
 import { lastSent, writerOfNode } from './streams.ts';
 import type { Row, Transaction } from './transaction.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
@@ -16,6 +17,8 @@ import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './w
 export type Operation =
   | { readonly kind: 'insert' | 'update' | 'touch' | 'delete'; readonly key: string }
   | { readonly kind: 'move'; readonly key: string; readonly to: string }
+  /** Inserts a row with that value of the unique index, or gives it to the row that is there. */
+  | { readonly kind: 'take'; readonly key: string; readonly v: string }
   | { readonly kind: 'truncate' };
 
 /** What users do on each node, in this order; everything else may happen in any. */
@@ -26,6 +29,8 @@ export interface Scope {
   readonly heartbeats: number;
   /** The first node's commits may be held when they have taken their time, or when they are on the log and not seen yet. */
   readonly heldWhen: 'stamped' | 'written' | undefined;
+  /** Column `v` has a unique index. */
+  readonly unique?: true;
 }
 
 export interface ScopeResult {
@@ -148,7 +153,7 @@ class Scene implements Processes {
         () => this.world,
         () => this.#nodes,
       ),
-      isUnique: false,
+      isUnique: scope.unique === true,
       note: undefined,
       policy: undefined,
       has: (name) => name === mutant,
@@ -185,6 +190,7 @@ class Scene implements Processes {
       ...this.#heartbeatTurns(node),
       ...node.links.flatMap((link) => this.#linkTurns(node, link)),
       ...this.#ownTurns(node),
+      ...this.#outboxTurns(node),
     ]);
   }
 
@@ -204,6 +210,8 @@ class Scene implements Processes {
         .remembered()
         .map(({ key, time, writer }) => `${key} ${time} ${writer.sequence}`);
       const lost = server.lostValues().map(({ key, writer }) => `${key} ${writer}`);
+      for (const { kind, key, version } of server.outbox())
+        lost.push(`${kind} ${key} ${version.time}`);
       const positions = [
         server.position(OWN_ORIGIN),
         ...links.map(({ provider }) => server.position(originOf(provider.index))),
@@ -227,6 +235,7 @@ class Scene implements Processes {
       const turns = this.#nodes.flatMap((node) => [
         ...node.links.flatMap((link) => this.#linkTurns(node, link)),
         ...this.#ownTurns(node),
+        ...this.#outboxTurns(node),
       ]);
       if (turns.length === 0) return this.world.checks.converged();
       for (const { run } of turns) run();
@@ -319,6 +328,12 @@ class Scene implements Processes {
     ];
   }
 
+  #outboxTurns({ server }: ModelNode): Turn[] {
+    if (server.outbox().length === 0) return [];
+    const { index } = server;
+    return [{ name: `${index} sends`, run: () => this.#go(`${index} outbox`) }];
+  }
+
   #named(name: string): readonly Process[] {
     return this.#processes.get(name) ?? [];
   }
@@ -367,7 +382,13 @@ class Scene implements Processes {
     for (const [number, operation] of (this.#scope.scripts[index] ?? []).entries()) {
       yield { ready: () => (this.#done[index] ?? 0) > number * 2 };
       const transaction = server.begin(session);
-      yield* this.#statement(node, transaction, operation);
+      try {
+        yield* this.#statement(node, transaction, operation);
+      } catch (error) {
+        if (error !== UNIQUE_VIOLATION) throw error;
+        server.rollback(session);
+        continue;
+      }
       const isHeld = (this.#done[index] ?? 0) === number * 2 + 1;
       const committing = server.commit(session);
       committing.next();
@@ -395,6 +416,22 @@ class Scene implements Processes {
         const row = values(key);
         if (!(yield* statements.insert(transaction, row))) return;
         log({ kind, relation: ITEM, newTuple: tupleOf([key, row.v, row.big]) });
+        return;
+      }
+      case 'take': {
+        const row = { ...values(key), v: operation.v };
+        const tuple = tupleOf([key, row.v, row.big]);
+        if (yield* statements.insert(transaction, row)) {
+          log({ kind: 'insert', relation: ITEM, newTuple: tuple });
+        } else if (yield* statements.update(transaction, key, () => row)) {
+          log({
+            kind: 'update',
+            relation: ITEM,
+            oldTuple: null,
+            oldTupleIsKey: false,
+            newTuple: tuple,
+          });
+        }
         return;
       }
       case 'update': {
