@@ -73,6 +73,8 @@ export class NodeService {
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   #purgedAt = -Infinity;
+  /** What is noted of a step of the clock. */
+  #notedStep: string | undefined;
   #partedCheckDue = false;
   #released = false;
   /** The call of create or join that all of this belongs to. */
@@ -163,6 +165,7 @@ export class NodeService {
     this.#partedCheckDue = false;
     this.#released = false;
     this.#records = new RecordKeeper();
+    this.#notedStep = undefined;
     this.#call = local?.call;
   }
 
@@ -344,7 +347,12 @@ export class NodeService {
     }
     if (!own) return;
     await reportOwnStream(session, own.report);
-    if (own.clockStep) await noteClockStep(session, own.clockStep);
+    const { clockStep } = own;
+    const known = JSON.stringify(clockStep);
+    // Once: people may take the note away.
+    if (!clockStep || known === this.#notedStep) return;
+    await noteClockStep(session, clockStep);
+    this.#notedStep = known;
   }
 
   // The own stream -----------------------------------------------------------------------------------------------------
