@@ -79,6 +79,8 @@ export class NodeService {
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
   readonly #knownAtPeers = new Map<string, PgTime>();
   #purgedAt = -Infinity;
+  /** What is noted of a step of the clock. */
+  #notedStep: string | undefined;
   #partedCheckDue = false;
   #released = false;
   /** The call of create or join that all of this belongs to. */
@@ -175,6 +177,7 @@ export class NodeService {
     this.#partedCheckDue = false;
     this.#released = false;
     this.#records = new RecordKeeper();
+    this.#notedStep = undefined;
     this.#call = local?.call;
   }
 
@@ -365,7 +368,12 @@ export class NodeService {
     for (const link of links) await this.#reportLink(session, link);
     if (!own) return;
     await reportOwnStream(session, own.report);
-    if (own.clockStep) await noteClockStep(session, own.clockStep);
+    const { clockStep } = own;
+    const known = JSON.stringify(clockStep);
+    // Once: people may take the note away.
+    if (!clockStep || known === this.#notedStep) return;
+    await noteClockStep(session, clockStep);
+    this.#notedStep = known;
   }
 
   async #reportLink(session: Session, { service, provider }: RunningLink): Promise<void> {

@@ -1,0 +1,93 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { until } from '../../test/support/cluster.ts';
+import { startServer } from '../../test/support/servers.ts';
+import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import type { DueStep } from '../catalog/clock-steps.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import { ensureOrigin } from '../postgres/origins.ts';
+import type { Session } from '../postgres/session.ts';
+import { RowRewriter } from './row-rewriter.ts';
+
+let server: EmbeddedServer;
+let session: Session;
+let user: Session;
+beforeAll(async () => {
+  server = await startServer();
+  user = await openNewDatabase(server, 'app');
+  session = await openSession(server, 'app', {
+    settings: { session_replication_role: 'replica', lock_timeout: '50ms' },
+  });
+  await ensureOrigin(user, 'other');
+  await user.script(`
+    CREATE TABLE public.item (id integer PRIMARY KEY, v text);
+    CREATE TABLE public.lonely (id integer PRIMARY KEY);
+    CREATE TABLE public.keyless (v text);
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'fired'; END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON public.item FOR EACH ROW EXECUTE FUNCTION public.refuse()`);
+});
+afterAll(async () => {
+  await session?.close();
+  await user?.close();
+  await server?.[Symbol.asyncDispose]();
+});
+
+/** Rows, with whether each was written by the given transaction or a later one. */
+async function writtenSince(xid: string): Promise<string[]> {
+  const rows = await user.query<{ id: string }>(
+    `SELECT id FROM public.item WHERE age(xmin) <= age(('${xid}'::xid8)::xid) ORDER BY id`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+async function nextId(): Promise<string> {
+  const [row] = await user.query<{ id: string }>('SELECT pg_current_xact_id() AS id');
+  return row?.id ?? '';
+}
+
+/** A step whose rows are those of transactions from `oldestXid` on, up to now. */
+async function stepUpToNow(oldestXid: string): Promise<DueStep> {
+  const [row] = await user.query<{ now: string }>(
+    `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
+  );
+  return { heartbeatXid: oldestXid, oldestXid, upTo: Number(row?.now) as PgTime };
+}
+
+const rewrite = (step: DueStep) =>
+  new RowRewriter(session, step, new AbortController().signal).rewriteAll();
+
+test('rows of this node’s users are written again, from a transaction on and up to a time, and no others', async () => {
+  await user.script(`INSERT INTO public.item VALUES (1, 'before')`);
+  const oldest = await nextId();
+  await user.script(`INSERT INTO public.item VALUES (2, 'late'), (3, 'late')`);
+  await user.script(
+    `INSERT INTO public.lonely VALUES (1); INSERT INTO public.keyless VALUES ('late')`,
+  );
+  await user.script(`SELECT pg_replication_origin_session_setup('other')`);
+  await user.script(`INSERT INTO public.item VALUES (4, 'of a peer')`);
+  await user.script('SELECT pg_replication_origin_session_reset()');
+  const step = await stepUpToNow(oldest);
+  await user.script(`INSERT INTO public.item VALUES (5, 'after')`);
+  const before = await nextId();
+  expect(await rewrite(step)).toBe(3);
+  expect(await writtenSince(before)).toEqual(['2', '3']);
+  // They have versions of now: there is nothing left to do.
+  expect(await rewrite(step)).toBe(0);
+});
+
+test('a row that somebody holds is waited for', async () => {
+  const oldest = await nextId();
+  await user.script(`INSERT INTO public.item VALUES (6, 'late'), (7, 'late')`);
+  const step = await stepUpToNow(oldest);
+  const before = await nextId();
+  await using holder = await openSession(server, 'app');
+  await holder.script('BEGIN; SELECT FROM public.item WHERE id = 6 FOR UPDATE');
+  const rewriting = rewrite(step);
+  await until('the other row to be written', async () =>
+    (await writtenSince(before)).includes('7'),
+  );
+  expect(await writtenSince(before)).toEqual(['7']);
+  await holder.script('ROLLBACK');
+  expect(await rewriting).toBe(2);
+  expect(await writtenSince(before)).toEqual(['6', '7']);
+});
