@@ -20,6 +20,7 @@ import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { LostWrites } from './lost-writes.ts';
+import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
 import { Seen, type OriginMap } from './writers.ts';
@@ -331,6 +332,18 @@ describe('a row of this node that a concurrent change overwrites', () => {
     await lost.settle();
     expect(await rows()).toHaveLength(2);
   });
+});
+
+test('changes of a table with a policy are not written as sets', async () => {
+  const sets = new SetWriter({ session, writer, provider: PROVIDER.id, providerOrigin: 0 });
+  const context = { xid: 1, commitTime: 1 as PgTime, commitLsn: 1 as Lsn, seen: new Seen() };
+  await user.script(`DELETE FROM bdr.conflict_policy`);
+  for (const isSet of [false, true]) {
+    if (isSet) await policy('update_wins');
+    else tables.forget();
+    expect(sets.add(await tables.find(item), insert(['1', 'x', '1']), context)).toBe(!isSet);
+    sets.discard();
+  }
 });
 
 describe('a deletion of this node that a concurrent update passes', () => {

@@ -205,17 +205,20 @@ class Settler {
     if (!table?.policy) return true;
     if (!(await this.#tables.hold(table))) return false;
     const about = await this.#caseOf(note, table, table.policy);
-    if (about === 'wait') return false;
-    const outcome = about && (await this.#outcome(about));
+    if (about && about !== 'wait') await this.#carryOut(about);
     // The code of users takes the mark of the session with it.
     if (table.role !== undefined || table.policy.name === 'handler') {
       await markAgentSession(this.session);
     }
-    if (!about || !outcome) return true;
+    return about !== 'wait';
+  }
+
+  async #carryOut(about: Case): Promise<void> {
+    const outcome = await this.#outcome(about);
+    if (!outcome) return;
     await this.#record(about, outcome);
     await this.#write(about, outcome.row);
     await this.#pending.write();
-    return true;
   }
 
   /** Undefined for a table that is gone by now, or has no key any more. */
@@ -314,7 +317,7 @@ class Settler {
     }
     const values = valuesOf(table, row);
     // A column that was added since keeps what it has.
-    const columns = sql.writable(table).filter(({ name }) => name in row);
+    const columns = sql.writable(table).filter(({ name }) => Object.hasOwn(row, name));
     const settable = sql.settable(columns);
     if (found && settable.length > 0 && !hasFixedColumn(table)) {
       const params = [...columnParams(settable, values), found.ctid];

@@ -122,6 +122,7 @@ export async function prepareLooks(session: Session): Promise<void> {
   const table = { schema: 'bdr', name: 'bdr_nodes' };
   await readRelation(session, table);
   await readUserCode(session, [table]);
+  await readTablePolicy(session, table);
 }
 
 /** A superuser's table may run what it likes. */

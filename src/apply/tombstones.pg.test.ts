@@ -192,4 +192,20 @@ describe('Tombstones', () => {
     expect(await purgeTombstones(session, at(2), at(2))).toBe(1);
     expect(await tombstones.find(table, ['1'])).toEqual({ time: at(3), writer: ONE });
   });
+
+  test('in a table with a conflict policy all peers must know of it, and nothing be noted that is held against it', async () => {
+    await session.script('DELETE FROM bdr.tombstone');
+    const table = await tableOf('t0', ['*k', 'v']);
+    await tombstones.add(table, keys(table, at(1), ['1']), ONE.id);
+    const { schema, name } = table.local.name;
+    await session.script(`
+      INSERT INTO bdr.conflict_policy VALUES ('${schema}', '${name}', 'update_wins', NULL, 'd');
+      INSERT INTO bdr.lost_write (relation, row_key, node_sysid, node_timeline, node_dboid,
+                                  remote_change, remote_txid, remote_time, remote_lsn, remote_seen)
+      VALUES (1, '{1}', '7', 1, 1, 'update', '1', 'now', '0/0', 'now')`);
+    expect(await purgeTombstones(session, at(2), at(2))).toBe(0);
+    await session.script('DELETE FROM bdr.lost_write');
+    expect(await purgeTombstones(session, at(2), at(0))).toBe(0);
+    expect(await purgeTombstones(session, at(2), at(2))).toBe(1);
+  });
 });
