@@ -28,7 +28,10 @@ describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`,
     clocks.set(one, all[0]).set(two, all[1]);
     await cluster.settled();
   });
-  afterAll(() => cluster?.[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await cluster?.[Symbol.asyncDispose]();
+    for (const clock of clocks.values()) clock[Symbol.dispose]();
+  });
 
   /** Sets a node's clock so many seconds after another's. */
   const setAfter = (node: TestNode, other: TestNode, seconds: number) =>

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -16,7 +16,7 @@ export const FAKETIME: string | undefined = existsSync('/usr/lib')
 export const UNLESS_FAKETIME = FAKETIME ? '' : ' (skipped: libfaketime is not installed)';
 
 /** A clock that a server shows instead of the machine's: so many seconds ahead of it, or behind. */
-export class FakeClock {
+export class FakeClock implements Disposable {
   readonly #file: string;
   #seconds = 0;
 
@@ -39,6 +39,11 @@ export class FakeClock {
 
   get seconds(): number {
     return this.#seconds;
+  }
+
+  /** Once no server goes by it any more. */
+  [Symbol.dispose](): void {
+    rmSync(this.#file, { force: true });
   }
 
   /** The file is replaced as a whole: nobody reads half of it. */
