@@ -285,17 +285,7 @@ CREATE TABLE bdr.kill (
 COMMENT ON TABLE bdr.kill IS
     'Published: the node that inserts a row here says that a row which it wrote is gone, up to this version; emptied by the same transaction';
 
-CREATE TABLE bdr.ask (
-    message_id    bigint NOT NULL,
-    schema_name   text   NOT NULL,
-    table_name    text   NOT NULL,
-    row_key       json   NOT NULL,
-    commit_time   bigint NOT NULL,
-    node_sysid    text   NOT NULL,
-    node_timeline oid    NOT NULL,
-    node_dboid    oid    NOT NULL,
-    CONSTRAINT ask_pkey PRIMARY KEY (message_id)
-);
+CREATE TABLE bdr.ask (LIKE bdr.kill INCLUDING INDEXES);
 COMMENT ON TABLE bdr.ask IS
     'Published: asks the node that wrote a row of this version to remove it, and to say so in bdr.kill; emptied by the same transaction';
 

@@ -9,7 +9,7 @@ import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
 import { conflictRowsSql, foundAmongSql, lockedDeleteSql } from './statements.ts';
-import { isOwn, type Table } from './table.ts';
+import { isOwn, policyOf, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
 
@@ -104,7 +104,7 @@ export class BelowTombstones {
       key,
       type: 'update_delete',
       resolution: isLocal ? 'last_update_wins_keep_remote' : 'last_update_wins_keep_local',
-      policy: table.policy?.name ?? 'last_update_wins',
+      policy: policyOf(table),
       rule: 'below_tombstone',
       action: 'delete',
       certainlyConcurrent: areCertainlyConcurrent(change, met, local.id),

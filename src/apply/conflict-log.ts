@@ -8,7 +8,7 @@ import { columnParams, type FoundRow } from './local-rows.ts';
 import type { HistoryOptions, PendingConflicts } from './pending-conflicts.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
 import { conflictRowsSql, writable } from './statements.ts';
-import { isOwn, type Table } from './table.ts';
+import { isOwn, policyOf, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { OriginMap } from './writers.ts';
 
@@ -82,7 +82,7 @@ export class ConflictLog {
       ...conflict,
       table: table.local.name,
       key,
-      policy: table.policy?.name ?? 'last_update_wins',
+      policy: policyOf(table),
       action,
       certainlyConcurrent: areCertainlyConcurrent(change, version, this.#origins().local.id),
       local: { row: local, xmin: found?.xmin ?? null, version: version ?? null },

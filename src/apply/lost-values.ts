@@ -12,7 +12,6 @@ import {
 } from '../catalog/lost-values.ts';
 import { readDefinitions } from '../catalog/restricted.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
-import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
@@ -22,7 +21,7 @@ import type { PreparedStatements } from './prepared.ts';
 import type { ReadFromProvider } from './provider-values.ts';
 import type { RowValues } from './row-values.ts';
 import { keysOfOthersSql, lockedUpdateSql, readAmongSql } from './statements.ts';
-import { storedKey, valuesOfStored } from './stored-keys.ts';
+import { seekKeyedTable, storedKey, valuesOfStored } from './stored-keys.ts';
 import { rowWith, type Table, type TableColumn } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
@@ -129,20 +128,13 @@ export class LostValues {
     const [first] = noted;
     if (!first) return;
     this.#tables.defined(await readDefinitions(this.#session));
-    const table = await this.#table(first.relation);
+    const table = await seekKeyedTable(this.#session, this.#tables, first.relation);
     const keys = noted.map(({ key }) => table && valuesOfStored(table, key));
     const asked = table ? await this.#ask(table, keys) : [];
     for (const [index, note] of noted.entries()) {
       const row = asked[index];
       if (!(await this.#settleOne(note, table, keys[index], row, upTo))) return;
     }
-  }
-
-  /** Undefined for a table that is gone by now, or has no key any more. It is described anew each time, which is seldom. */
-  async #table(oid: string): Promise<Table | undefined> {
-    const relation = await describeTable(this.#session, oid);
-    const table = relation && (await this.#tables.seek(relation));
-    return table && Tombstones.byKey(table) ? table : undefined;
   }
 
   /** The provider's rows under the keys, of which only the long values are read; undefined for one that it has not. */

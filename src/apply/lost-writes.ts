@@ -9,7 +9,6 @@ import type { ConflictType, Resolution } from '../conflict/decide.ts';
 import { keepsLost, type TablePolicy } from '../conflict/policy.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
-import { describeTable } from '../postgres/describe-table.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { askHandlers, type Texts } from './conflict-handlers.ts';
@@ -19,7 +18,7 @@ import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
-import { valuesOfStored } from './stored-keys.ts';
+import { seekKeyedTable, valuesOfStored } from './stored-keys.ts';
 import { hasFixedColumn, type Table, type TableColumn } from './table.ts';
 import { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
@@ -50,6 +49,14 @@ interface Outcome {
   readonly resolution: Resolution;
 }
 
+interface SettlerOptions {
+  /** The link's, whose changes have overwritten what is noted. */
+  readonly provider: NodeId;
+  readonly origins: () => OriginMap;
+  readonly nameOf: (node: NodeId) => string;
+  readonly history: HistoryOptions;
+}
+
 /**
  * Holds what this node's users wrote, and a concurrent change of a link's provider has overwritten, against the table's conflict
  * policy. Where that prefers it, or a handler makes something else of both, it is written again: by an ordinary transaction of this
@@ -59,30 +66,19 @@ interface Outcome {
 export class LostWrites {
   readonly #session: Session;
   readonly #open: () => Promise<Session>;
-  readonly #provider: NodeId;
-  readonly #origins: () => OriginMap;
-  readonly #nameOf: (node: NodeId) => string;
-  readonly #history: HistoryOptions;
+  readonly #options: SettlerOptions;
   #settler: Settler | undefined;
   /** There may be some. */
   #isDue = true;
   #notBefore = -Infinity;
 
   /** `session` reads notes; `open` makes one that has no origin, and writes what this node's users could have written. */
-  constructor(options: {
-    session: Session;
-    open: () => Promise<Session>;
-    provider: NodeId;
-    origins: () => OriginMap;
-    nameOf: (node: NodeId) => string;
-    history: HistoryOptions;
-  }) {
+  constructor(
+    options: SettlerOptions & { readonly session: Session; readonly open: () => Promise<Session> },
+  ) {
     this.#session = options.session;
     this.#open = options.open;
-    this.#provider = options.provider;
-    this.#origins = options.origins;
-    this.#nameOf = options.nameOf;
-    this.#history = options.history;
+    this.#options = options;
   }
 
   /** Something was noted, or may have been. */
@@ -97,15 +93,10 @@ export class LostWrites {
    */
   async settle(): Promise<void> {
     if (!this.#isDue || performance.now() < this.#notBefore) return;
-    const noted = await readLostWrites(this.#session, this.#provider, MOST_AT_ONCE);
+    const noted = await readLostWrites(this.#session, this.#options.provider, MOST_AT_ONCE);
     this.#isDue = noted.length > 0;
     if (!this.#isDue) return;
-    this.#settler ??= new Settler(await this.#open(), {
-      provider: this.#provider,
-      origins: this.#origins,
-      nameOf: this.#nameOf,
-      history: this.#history,
-    });
+    this.#settler ??= new Settler(await this.#open(), this.#options);
     let isWaiting = false;
     for (const note of noted) {
       if (!(await this.#settler.settle(note))) isWaiting = true;
@@ -131,16 +122,7 @@ class Settler {
   readonly #nameOf: (node: NodeId) => string;
   readonly #history: HistoryOptions;
 
-  constructor(
-    session: Session,
-    options: {
-      provider: NodeId;
-      origins: () => OriginMap;
-      nameOf: (node: NodeId) => string;
-      history: HistoryOptions;
-    },
-  ) {
-    const { provider, origins, nameOf, history } = options;
+  constructor(session: Session, { provider, origins, nameOf, history }: SettlerOptions) {
     this.session = session;
     this.#tables = new TableMap(session);
     const statements = new PreparedStatements(session);
@@ -201,7 +183,7 @@ class Settler {
 
   async #settle(note: LostWrite): Promise<boolean> {
     if (!(await forgetLostWrite(this.session, note))) return true;
-    const table = await this.#table(note.relation);
+    const table = await seekKeyedTable(this.session, this.#tables, note.relation);
     if (!table?.policy) return true;
     if (!(await this.#tables.hold(table))) return false;
     const about = await this.#caseOf(note, table, table.policy);
@@ -219,13 +201,6 @@ class Settler {
     await this.#record(about, outcome);
     await this.#write(about, outcome.row);
     await this.#pending.write();
-  }
-
-  /** Undefined for a table that is gone by now, or has no key any more. */
-  async #table(oid: string): Promise<Table | undefined> {
-    const relation = await describeTable(this.session, oid);
-    const table = relation && (await this.#tables.seek(relation));
-    return table && Tombstones.byKey(table) ? table : undefined;
   }
 
   /** Undefined where somebody has written there since, or where this node had deleted nothing. */

@@ -41,6 +41,8 @@ export async function readFromProvider(
 }
 
 const SEEN_POLL_MS = 20;
+/** A commit of the provider that is not seen there for so long waits for somebody. */
+export const MOST_UNSEEN_MS = 1000;
 
 /**
  * Returns whether a session of the provider sees what a transaction did that its stream has brought, once it does or `mostMs` have

@@ -7,14 +7,11 @@ import type { Writer } from '../conflict/version.ts';
 import type { Session } from '../postgres/session.ts';
 import type { ChangeContext } from './change-context.ts';
 import { keyParams, type FoundRow } from './local-rows.ts';
-import type { ReadFromProvider } from './provider-values.ts';
+import { MOST_UNSEEN_MS, type ReadFromProvider } from './provider-values.ts';
 import type { RowValues } from './row-values.ts';
 import { hasUnrecordedSql, originSql } from './statements.ts';
 import type { Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
-
-/** A commit of the provider that is not seen there for so long waits for somebody. */
-const MOST_UNSEEN_MS = 1000;
 
 /**
  * Proof for old changes that meet a row whose commit record is gone, or may be another transaction's (DESIGN 4.1): the provider tells

@@ -1,6 +1,10 @@
+import { describeTable } from '../postgres/describe-table.ts';
+import type { Session } from '../postgres/session.ts';
 import { keyParams } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
 import { rowWith, type Table, type TableColumn } from './table.ts';
+import type { TableMap } from './table-map.ts';
+import { Tombstones } from './tombstones.ts';
 
 /**
  * Keys as the tables of bdr keep them (bdr.tombstone, bdr.lost_value): the values as text, in the order of the columns' names, which
@@ -27,4 +31,18 @@ export function valuesOfStored(table: Table, key: string): RowValues | undefined
   const stored = JSON.parse(key) as (string | null)[];
   if (stored.length !== columns.length) return undefined;
   return rowWith(table, columns, (index) => stored[index]);
+}
+
+/**
+ * The table, by its OID, that such a key is of: described anew each time, to be held before it is used. Undefined for one that is gone
+ * by now, or has no key any more.
+ */
+export async function seekKeyedTable(
+  session: Session,
+  tables: TableMap,
+  oid: string,
+): Promise<Table | undefined> {
+  const relation = await describeTable(session, oid);
+  const table = relation && (await tables.seek(relation));
+  return table && Tombstones.byKey(table) ? table : undefined;
 }

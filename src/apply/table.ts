@@ -1,6 +1,6 @@
 import { BdrError } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
-import type { TablePolicy } from '../conflict/policy.ts';
+import type { Policy, TablePolicy } from '../conflict/policy.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
 import { sameValue, type RowValues } from './row-values.ts';
@@ -42,6 +42,11 @@ export interface Table {
   readonly hold: 'nothing' | 'table' | 'table and casts';
   /** Undefined for last update wins. */
   readonly policy: TablePolicy | undefined;
+}
+
+/** How conflicts of the table are resolved. */
+export function policyOf({ policy }: Table): Policy {
+  return policy?.name ?? 'last_update_wins';
 }
 
 /** How far the local table's owner is trusted; see `Table`. */

@@ -1,26 +1,24 @@
 import { BdrError, messageOf } from '../base/errors.ts';
-import { displayName, quoteQualified, type QualifiedName } from '../base/names.ts';
+import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
-import { isAboutDeath, readDeathNotice } from '../catalog/outbox.ts';
+import { isAboutDeath } from '../catalog/outbox.ts';
 import { decide, type ChangeKind, type Decision } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import {
   isRowChange,
   type Change,
-  type Relation,
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
-import { describeTable } from '../postgres/describe-table.ts';
-import { readRelation } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { ConflictLog } from './conflict-log.ts';
+import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
 import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
 import { withReplicaIdentity } from './identity.ts';
@@ -30,12 +28,11 @@ import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import { LostWriteNotes } from './lost-write-notes.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
-import { completed, type ReadFromProvider } from './provider-values.ts';
+import { completed, MOST_UNSEEN_MS, type ReadFromProvider } from './provider-values.ts';
 import { RecordProof } from './record-proof.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
-import { valuesOfStored } from './stored-keys.ts';
 import {
   hasFixedColumn,
   isOwn,
@@ -52,8 +49,6 @@ import { originsBelow, writerWithId, type OriginMap, type Seen } from './writers
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
-/** A commit of the provider that is not seen there for so long waits for somebody. */
-const MOST_UNSEEN_MS = 1000;
 
 /**
  * Writes changes into the local tables, inside the caller's transaction: first by a statement that takes only rows where that is
@@ -82,12 +77,11 @@ export class ChangeWriter {
   /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
   readonly groupLimit: () => PgTime;
   readonly #origins: () => OriginMap;
-  /** Of this transaction's kills and asks: the tables by name, undefined for one that is not here. */
-  readonly #toldOf = new Map<string, Relation | undefined>();
   /** Of tables whose rows have no key: the TRUNCATE that they must be newer than, in this transaction. */
   readonly #truncated = new Map<Table, Version | undefined>();
   #mustBeAlone = false;
   readonly #losers: UniqueLosers;
+  readonly #deathNotices: DeathNotices;
   /** Each row is held against the unique indexes before it is written. */
   #isCareful = false;
   /** The group limit when the local transaction began. */
@@ -149,6 +143,7 @@ export class ChangeWriter {
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
     this.groupLimit = options.groupLimit;
+    this.#deathNotices = new DeathNotices(session, this.#tables);
     this.#losers = new UniqueLosers({
       session,
       onTable: this.#onTable,
@@ -186,7 +181,7 @@ export class ChangeWriter {
     this.#journal.clear();
     this.#pendingConflicts.clear();
     this.#truncated.clear();
-    this.#toldOf.clear();
+    this.#deathNotices.begin();
   }
 
   /** Takes note of a change that was sent ahead (src/apply/ahead.ts); `write` does so by itself. */
@@ -502,27 +497,14 @@ export class ChangeWriter {
 
   /** A kill, which is a deletion of the row's own version, or an ask (DESIGN 4.2, rule 10). */
   async #hear(change: RowChange, context: ChangeContext): Promise<void> {
-    const notice = readDeathNotice(change);
-    const relation = notice && (await this.#relationOf(notice.table));
-    if (!relation) return;
-    const table = await this.#tables.find(relation);
-    const key = Tombstones.byKey(table) ? valuesOfStored(table, notice.key) : undefined;
-    if (!key) return;
-    const { kind, time } = notice;
+    const heard = await this.#deathNotices.read(change);
+    if (!heard) return;
+    const { kind, table, key, time } = heard;
     if (kind === 'kill') {
       return this.#delete(table, key, { ...context, commitTime: time, isKill: true });
     }
-    const writer = writerWithId(this.#origins(), notice.writer);
+    const writer = writerWithId(this.#origins(), heard.writer);
     return this.#losers.follow(table, key, { time, writer }, context);
-  }
-
-  async #relationOf(name: QualifiedName): Promise<Relation | undefined> {
-    const shown = displayName(name);
-    if (!this.#toldOf.has(shown)) {
-      const local = await readRelation(this.#session, name);
-      this.#toldOf.set(shown, local && (await describeTable(this.#session, local.oid)));
-    }
-    return this.#toldOf.get(shown);
   }
 
   // Deletions ----------------------------------------------------------------------------------------------------------
