@@ -2,8 +2,9 @@ import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { findAbsentHolder, partNode } from '../catalog/deletions-limit.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
-import { Session } from '../postgres/session.ts';
-import { readCount, readSettingsMark } from '../postgres/settings.ts';
+import type { Session } from '../postgres/session.ts';
+import { readCount } from '../postgres/settings.ts';
+import { SettingsWatch } from '../postgres/settings-watch.ts';
 
 const SETTING = 'bdr.max_deletions_for_absent';
 /** Whoever is back sooner is not parted, however much was deleted meanwhile. */
@@ -15,24 +16,18 @@ const AWAY_SECONDS = 60;
  * alone has is nowhere else.
  */
 export class DeletionsLimit {
-  readonly #local: Conninfo;
   readonly #log: Logger;
-  /** The setting was read when this was its mark. */
-  #mark: string | undefined;
+  readonly #settings: SettingsWatch;
   #most = 0;
 
   constructor(local: Conninfo, log: Logger) {
-    this.#local = local;
     this.#log = log;
+    this.#settings = new SettingsWatch(local);
   }
 
   /** Call it now and then, in the session of the node's service. */
   async look(session: Session, signal: AbortSignal): Promise<void> {
-    const mark = await readSettingsMark(session);
-    if (mark !== this.#mark) {
-      this.#most = await this.#read(signal);
-      this.#mark = mark;
-    }
+    await this.#settings.ifChanged(session, signal, (fresh) => this.#read(fresh, signal));
     if (this.#most === 0) return;
     const absent = await findAbsentHolder(session, this.#most, AWAY_SECONDS);
     if (!absent) return;
@@ -43,21 +38,17 @@ export class DeletionsLimit {
     );
   }
 
-  /** As a new session sees it. A value that is no number sets no limit. */
-  async #read(signal: AbortSignal): Promise<number> {
-    await using fresh = await Session.connect(this.#local, {
-      applicationName: 'bdr:settings',
-      signal,
-    });
+  /** A value that is no number sets no limit. */
+  async #read(fresh: Session, signal: AbortSignal): Promise<void> {
     try {
-      return Math.max(0, await readCount(fresh, SETTING, 0));
+      this.#most = Math.max(0, await readCount(fresh, SETTING, 0));
     } catch (error) {
       if (fresh.lost.aborted || signal.aborted) throw error;
+      this.#most = 0;
       this.#log.warn(
         { setting: SETTING, message: messageOf(error) },
         'a setting is not valid: no limit is set',
       );
-      return 0;
     }
   }
 }

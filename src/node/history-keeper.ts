@@ -2,8 +2,8 @@ import type { Logger } from '../base/logger.ts';
 import { messageOf } from '../base/errors.ts';
 import { purgeConflicts } from '../catalog/conflict-history.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
-import { Session } from '../postgres/session.ts';
-import { readSettingsMark } from '../postgres/settings.ts';
+import type { Session } from '../postgres/session.ts';
+import { SettingsWatch } from '../postgres/settings-watch.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { describeError } from './describe-error.ts';
 import { readHistorySettings, SharedHistoryOptions } from './history-settings.ts';
@@ -22,10 +22,8 @@ const MOST_PURGING_MS = 100;
 export class HistoryKeeper {
   /** What links and the own stream go by. */
   readonly options = new SharedHistoryOptions();
-  readonly #local: Conninfo;
   readonly #log: Logger;
-  /** The settings were read when this was their mark. */
-  #mark: string | undefined;
+  readonly #settings: SettingsWatch;
   #retentionMs = Infinity;
   #purgeAt = -Infinity;
   /** While there is more: nothing older is there, so that what was removed is not passed over again and again. */
@@ -34,14 +32,14 @@ export class HistoryKeeper {
   #said = '';
 
   constructor(local: Conninfo, log: Logger) {
-    this.#local = local;
     this.#log = log;
+    this.#settings = new SettingsWatch(local);
   }
 
   /** Call it about once a second. Throws only when the session, or the whole service, is at its end. */
   async look(session: Session, signal: AbortSignal): Promise<void> {
     try {
-      await this.#readSettings(session, signal);
+      await this.#settings.ifChanged(session, signal, (fresh) => this.#readSettings(fresh));
       await this.#purge(session);
     } catch (error) {
       if (session.lost.aborted || signal.aborted) throw error;
@@ -53,13 +51,7 @@ export class HistoryKeeper {
     }
   }
 
-  async #readSettings(session: Session, signal: AbortSignal): Promise<void> {
-    const mark = await readSettingsMark(session);
-    if (mark === this.#mark) return;
-    await using fresh = await Session.connect(this.#local, {
-      applicationName: 'bdr:settings',
-      signal,
-    });
+  async #readSettings(fresh: Session): Promise<void> {
     const settings = await readHistorySettings(fresh);
     for (const { name, message } of settings.invalid) {
       this.#log.warn({ setting: name, message }, 'a setting is not valid: nothing is left out');
@@ -67,7 +59,6 @@ export class HistoryKeeper {
     this.options.set(settings);
     this.#retentionMs = settings.retentionMs;
     this.#purgeAt = -Infinity;
-    this.#mark = mark;
   }
 
   async #purge(session: Session): Promise<void> {

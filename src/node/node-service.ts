@@ -20,10 +20,6 @@ import {
 import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
 import { noteClockStep } from '../catalog/clock-steps.ts';
-import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
-import { forgetLostWritesToParted } from '../catalog/lost-writes.ts';
-import { purgeRowVersions } from '../catalog/row-versions.ts';
-import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
 import { copyOriginName, ownSlotName, providerOfOrigin, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
 import type { Endpoints } from '../membership/endpoints.ts';
@@ -38,15 +34,14 @@ import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
-import { DeletionsLimit } from './deletions-limit.ts';
 import { HistoryKeeper } from './history-keeper.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
+import { Purger, type Horizons } from './purger.ts';
 import { RecordKeeper } from './record-keeper.ts';
 
 const LOOK_INTERVAL_MS = 1000;
-const PURGE_INTERVAL_MS = 5000;
 const RETRY = { firstMs: 500, mostMs: 15_000 };
 
 /**
@@ -71,14 +66,13 @@ export class NodeService {
   readonly #edition = new Edition();
   readonly #ownWatermark = new SharedTime();
   readonly #history: HistoryKeeper;
-  readonly #deletionsLimit: DeletionsLimit;
+  readonly #purger: Purger;
   readonly #rewriter: ClockStepRewriter;
   #records = new RecordKeeper();
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
   readonly #knownAtPeers = new Map<string, PgTime>();
-  #purgedAt = -Infinity;
   /** What is noted of a step of the clock. */
   #notedStep: string | undefined;
   #partedCheckDue = false;
@@ -91,7 +85,7 @@ export class NodeService {
     this.#log = log;
     this.#random = random;
     this.#history = new HistoryKeeper(endpoints.local, log);
-    this.#deletionsLimit = new DeletionsLimit(endpoints.local, log);
+    this.#purger = new Purger(endpoints.local, log);
     this.#rewriter = new ClockStepRewriter(endpoints.local, log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
@@ -221,29 +215,18 @@ export class NodeService {
     await this.#reconcileLinks(session, me, local);
     await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#rewriter.look(session, this.#stop.signal);
-    await this.#purge(session, me);
+    const isReady = me.status === 'r';
+    await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
   }
 
-  /** Forgets versions and deletions that nobody can send anything older about. */
-  async #purge(session: Session, me: Node): Promise<void> {
-    if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS) return;
-    this.#purgedAt = performance.now();
-    const ofPeers = this.#leastWatermark([me.id]);
-    if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
-    const ofAll = Math.min(ofPeers, this.#ownWatermark.get()) as PgTime;
-    await forgetLostValuesOfParted(session);
-    await forgetLostWritesToParted(session);
-    if (me.status === 'r') await this.#deletionsLimit.look(session, this.#stop.signal);
-    if (ofAll === LONG_AGO) return;
-    const forgotten = await purgeTombstones(session, ofAll, this.#knownToAll(me, ofAll));
-    await vacuumTombstones(session, forgotten);
-  }
-
-  /** Up to here all peers know what this node wrote; `most` at most. */
-  #knownToAll(me: Node, most: PgTime): PgTime {
+  #horizons(me: Node): Horizons {
     const peers = this.#nodes.filter(({ id, status }) => status !== 'k' && !sameNode(id, me.id));
     const known = peers.map(({ id }) => this.#knownAtPeers.get(nodeKey(id)) ?? LONG_AGO);
-    return Math.min(most, ...known) as PgTime;
+    return {
+      ofPeers: this.#leastWatermark([me.id]),
+      own: this.#ownWatermark.get(),
+      there: Math.min(...known) as PgTime,
+    };
   }
 
   // Links --------------------------------------------------------------------------------------------------------------
