@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openNewDatabase, openSession } from '../../test/support/agents.ts';
 import {
-  LOCAL,
-  OTHER,
+  describeNamed,
+  originsOfPeers,
   peerOrigins,
   PROVIDER,
   providersWriter,
@@ -18,7 +18,6 @@ import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { describeTable } from '../postgres/describe-table.ts';
 import { originProgress, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { LostValues } from './lost-values.ts';
@@ -57,14 +56,7 @@ beforeAll(async () => {
     CREATE TEMPORARY TABLE item (LIKE public.item);
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
   const peers = await peerOrigins(user);
-  origins = {
-    local: LOCAL,
-    providers: new Map([
-      [peers.provider, PROVIDER],
-      [peers.other, OTHER],
-    ]),
-    copies: new Set(),
-  };
+  origins = originsOfPeers(peers);
   await setUpOrigin(session, 'provider');
   await setUpOrigin(user, 'other');
   const tables = new TableMap(session);
@@ -86,7 +78,7 @@ beforeAll(async () => {
       return user.query(sql.replace(/"?public"?\."?item"?/, 'pg_temp.item'), params);
     },
   });
-  item = await relationOf('item');
+  item = await describeNamed(user, 'public.item');
 });
 afterAll(async () => {
   await session?.close();
@@ -99,13 +91,6 @@ beforeEach(async () => {
   isGone = false;
   await user.script('TRUNCATE public.item, public.short, bdr.lost_value, bdr.tombstone');
 });
-
-async function relationOf(table: string): Promise<Relation> {
-  const [row] = await user.query<{ oid: string }>(`SELECT $1::regclass::oid AS oid`, [
-    `public.${table}`,
-  ]);
-  return (await describeTable(user, row?.oid ?? '')) as Relation;
-}
 
 /** Runs a statement as a commit of a node, of a time. */
 async function as(node: 'provider' | 'other', time: PgTime, sql: string): Promise<void> {
@@ -168,7 +153,7 @@ describe('a change that loses', () => {
   });
 
   test('in a table without long values is not noted', async () => {
-    const short = await relationOf('short');
+    const short = await describeNamed(user, 'public.short');
     await as('other', at(100), `INSERT INTO public.short VALUES (1, 1)`);
     await session.script('BEGIN');
     writer.begin();

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  describeNamed,
   LOCAL,
+  originsOfPeers,
   OTHER,
   peerOrigins,
   PROVIDER,
@@ -16,14 +18,13 @@ import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, UNCHANGED, type TupleValue } from '../pgoutput/tuple-value.ts';
-import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { LostWrites } from './lost-writes.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen, type OriginMap } from './writers.ts';
+import { Seen } from './writers.ts';
 
 let server: EmbeddedServer;
 /** This node's users. */
@@ -47,14 +48,7 @@ beforeAll(async () => {
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1);
     SELECT bdr.internal_make_guard()`);
   const peers = await peerOrigins(user);
-  const origins: OriginMap = {
-    local: LOCAL,
-    providers: new Map([
-      [peers.provider, PROVIDER],
-      [peers.other, OTHER],
-    ]),
-    copies: new Set(),
-  };
+  const origins = originsOfPeers(peers);
   await setUpOrigin(session, 'provider');
   tables = new TableMap(session);
   lost = new LostWrites({
@@ -97,8 +91,7 @@ async function policy(name: string, nodes: string | null = null): Promise<void> 
      ON CONFLICT (schema_name, table_name) DO UPDATE SET policy = EXCLUDED.policy, nodes = EXCLUDED.nodes`,
     [name, nodes],
   );
-  const [row] = await user.query<{ oid: string }>(`SELECT 'public.item'::regclass::oid AS oid`);
-  item = (await describeTable(user, row?.oid ?? '')) as Relation;
+  item = await describeNamed(user, 'public.item');
   tables.forget();
 }
 

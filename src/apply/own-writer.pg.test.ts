@@ -1,13 +1,19 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
-import { LOCAL, OTHER, peerOrigins, PROVIDER } from '../../test/support/apply-writers.ts';
+import {
+  describeNamed,
+  LOCAL,
+  originsOfPeers,
+  OTHER,
+  peerOrigins,
+  PROVIDER,
+} from '../../test/support/apply-writers.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
-import { describeTable } from '../postgres/describe-table.ts';
 import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { OwnWriter } from './own-writer.ts';
@@ -48,14 +54,7 @@ describe('the look below deletions of other nodes', () => {
     const peers = await peerOrigins(user);
     await ensureOrigin(user, 'own');
     tombstones = new Tombstones(new PreparedStatements(user), () => origins);
-    origins = {
-      local: LOCAL,
-      providers: new Map([
-        [peers.provider, PROVIDER],
-        [peers.other, OTHER],
-      ]),
-      copies: new Set(),
-    };
+    origins = originsOfPeers(peers);
   });
   afterAll(async () => {
     ended.abort();
@@ -93,11 +92,8 @@ describe('the look below deletions of other nodes', () => {
     keys: readonly (readonly string[])[],
     by = PROVIDER,
   ): Promise<void> {
-    const [oid] = await user.query<{ oid: string }>(`SELECT $1::regclass::oid AS oid`, [
-      `public.${name}`,
-    ]);
-    const relation = await describeTable(user, oid?.oid ?? '');
-    const table = relation && (await new TableMap(user).seek(relation));
+    const relation = await describeNamed(user, `public.${name}`);
+    const table = await new TableMap(user).seek(relation);
     if (!table) throw new Error(`no table ${name}`);
     await tombstones.add(
       table,

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  describeNamed,
   LOCAL,
+  originsOfPeers,
   OTHER,
   peerOrigins,
   PROVIDER,
@@ -18,7 +20,6 @@ import type { Writer } from '../conflict/version.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue } from '../pgoutput/tuple-value.ts';
-import { describeTable } from '../postgres/describe-table.ts';
 import { commitStamped, ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import { readUniqueness } from '../postgres/unique-indexes.ts';
 import type { Session } from '../postgres/session.ts';
@@ -57,14 +58,10 @@ beforeAll(async () => {
   await setUpOrigin(session, 'provider');
   tables = new TableMap(session);
   const copy = await ensureOrigin(session, 'copy');
-  const providers = new Map([
-    [origins.provider, PROVIDER],
-    [origins.other, OTHER],
-  ]);
   writer = providersWriter(origins, {
     session,
     tables,
-    origins: () => ({ local: LOCAL, providers, copies: new Set([copy]) }),
+    origins: () => ({ ...originsOfPeers(origins), copies: new Set([copy]) }),
     groupLimit: () => at(-100),
   });
 });
@@ -83,10 +80,7 @@ beforeEach(async () => {
   now = Number(row?.now);
 });
 
-async function relationOf(name: string): Promise<Relation> {
-  const [row] = await user.query<{ oid: string }>(`SELECT $1::regclass::oid AS oid`, [name]);
-  return (await describeTable(user, String(row?.oid))) as Relation;
-}
+const relationOf = (name: string) => describeNamed(user, name);
 
 /** A commit of the other peer. */
 async function ofOther(time: PgTime, sql: string, origin = 'other'): Promise<void> {

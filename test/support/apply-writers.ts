@@ -1,8 +1,11 @@
 import { ChangeWriter } from '../../src/apply/writer.ts';
 import { noCounts } from '../../src/apply/apply-counts.ts';
+import type { OriginMap } from '../../src/apply/writers.ts';
 import { LONG_AGO } from '../../src/base/pg-time.ts';
 import type { Writer } from '../../src/conflict/version.ts';
+import type { Relation } from '../../src/pgoutput/transaction.ts';
 import { ensureOrigin } from '../../src/postgres/origins.ts';
+import { describeTable } from '../../src/postgres/describe-table.ts';
 import type { Session } from '../../src/postgres/session.ts';
 
 // A node that applies what one of its two peers sends, for tests that write versions which they state exactly.
@@ -21,6 +24,32 @@ export async function peerOrigins(session: Session): Promise<{ provider: number;
   };
 }
 
+/** What a node knows of origins whose peers are those two. */
+export function originsOfPeers({
+  provider,
+  other,
+}: {
+  provider: number;
+  other: number;
+}): OriginMap {
+  return {
+    local: LOCAL,
+    providers: new Map([
+      [provider, PROVIDER],
+      [other, OTHER],
+    ]),
+    copies: new Set(),
+  };
+}
+
+/** A table of a session's server, as that would describe it to a peer. */
+export async function describeNamed(session: Session, name: string): Promise<Relation> {
+  const [row] = await session.query<{ oid: string }>('SELECT $1::regclass::oid AS oid', [name]);
+  const relation = row && (await describeTable(session, row.oid));
+  if (!relation) throw new Error(`no table ${name}`);
+  return relation;
+}
+
 type Options = ConstructorParameters<typeof ChangeWriter>[0];
 
 /** Writes changes of PROVIDER. Nothing is read from it, and nothing of others has been seen, unless `options` say so. */
@@ -31,14 +60,7 @@ export function providersWriter(
   return new ChangeWriter({
     provider: PROVIDER,
     providerOrigin: origins.provider,
-    origins: () => ({
-      local: LOCAL,
-      providers: new Map([
-        [origins.provider, PROVIDER],
-        [origins.other, OTHER],
-      ]),
-      copies: new Set(),
-    }),
+    origins: () => originsOfPeers(origins),
     otherNodes: () => [LOCAL.id, OTHER.id],
     readFromProvider: () => Promise.resolve([]),
     untilSeen: () => Promise.resolve(true),
