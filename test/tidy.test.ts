@@ -23,6 +23,7 @@ const LAYERS: Readonly<Record<string, number>> = {
   receive: 4,
   apply: 4,
   snapshot: 4,
+  ddl: 4,
   membership: 5,
   node: 6,
   demo: 7,
@@ -38,6 +39,7 @@ const ONLY_HERE: readonly { what: string; pattern: RegExp; where: RegExp }[] = [
     pattern: /console\.|process\.stdout|process\.stderr/,
     where: /^src\/cli\//,
   },
+  { what: 'the parser of SQL', pattern: /import\('libpg-query'\)/, where: /^src\/ddl\/parser\.ts$/ },
   { what: 'the log library', pattern: /from 'pino/, where: /^src\/cli\/log\.ts$/ },
   {
     what: 'clock, chance and timers in a pure folder',

@@ -103,6 +103,28 @@ CREATE TABLE bdr.bdr_conflict_handlers (
 COMMENT ON TABLE bdr.bdr_conflict_handlers IS
     'Functions that resolve conflicts; replicated to all nodes. Written by bdr_create_conflict_handler() and bdr_drop_conflict_handler()';
 
+CREATE TABLE bdr.bdr_queued_commands (
+    lsn          pg_lsn      NOT NULL,
+    queued_at    timestamptz NOT NULL,
+    perpetrator  text        NOT NULL,
+    command_tag  text        NOT NULL,
+    -- What was sent to the server, which may hold other commands beside it: once for those that follow each other in a transaction.
+    command      text        NOT NULL,
+    search_path  text        DEFAULT '',
+    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_command_started() does;
+    -- NULL where the text is that of one command.
+    "position"   integer,
+    -- Where it ran inside a function: `command` is then the call stack from that command on, as PL/pgSQL's PG_CONTEXT shows it.
+    is_context   boolean     NOT NULL DEFAULT false,
+    -- What else decides what it means: settings by name, and the values that ADD COLUMN gave to the rows that there were.
+    settings     jsonb       NOT NULL,
+    missing      jsonb
+);
+-- What is old enough to be forgotten.
+CREATE INDEX bdr_queued_commands_time ON bdr.bdr_queued_commands (queued_at);
+COMMENT ON TABLE bdr.bdr_queued_commands IS
+    'Definitions that were changed on some node: a row travels in its place in the stream, and its arrival runs the command; written by event triggers';
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- This node's own: never replicated.
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -415,6 +437,11 @@ CREATE TABLE bdr.bdr_schema_migrations (
     CONSTRAINT bdr_schema_migrations_pkey PRIMARY KEY (migration)
 );
 COMMENT ON TABLE bdr.bdr_schema_migrations IS 'Which numbered migrations of schema bdr have run here';
+
+-- Which command of the text that a session has sent is being run: sequences, because what they hold for a session outlives a rollback.
+-- `command_text` holds when the text was sent, in microseconds since 2000.
+CREATE SEQUENCE bdr.command_text MINVALUE -9223372036854775808;
+CREATE SEQUENCE bdr.command_position MINVALUE 0;
 
 CREATE TABLE bdr.definition_change (
     change bigint GENERATED ALWAYS AS IDENTITY,

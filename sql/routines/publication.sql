@@ -1,6 +1,7 @@
 -- What a node publishes: publication "bdr" names every replicated table one by one. FOR ALL TABLES would publish this node's
 -- own tables in schema bdr too. "bdr_own" is what the node's own stream reads: of the same tables what takes rows away, always
--- whole rows of all of them (a list of columns would make a user's UPDATE fail once the replica identity changes).
+-- whole rows of all of them (a list of columns would make a user's UPDATE fail once the replica identity changes). "bdr_ddl" are
+-- the commands that change definitions.
 
 CREATE OR REPLACE FUNCTION bdr.internal_replicated_tables()
 RETURNS SETOF regclass
@@ -34,6 +35,10 @@ DECLARE
 BEGIN
     IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
         RETURN 0;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'bdr_ddl') THEN
+        -- Each node forgets old commands by itself.
+        CREATE PUBLICATION bdr_ddl FOR TABLE ONLY bdr.bdr_queued_commands WITH (publish = 'insert');
     END IF;
     FOREACH publication IN ARRAY ARRAY['bdr', 'bdr_own'] LOOP
         IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = publication) THEN
@@ -84,6 +89,8 @@ BEGIN
         CREATE EVENT TRIGGER bdr_publish_new_tables ON ddl_command_end
             WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA')
             EXECUTE FUNCTION bdr.internal_publish_new_tables();
+        -- What a peer's command makes counts as well.
+        ALTER EVENT TRIGGER bdr_publish_new_tables ENABLE ALWAYS;
     END IF;
 END
 $$;

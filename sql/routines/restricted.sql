@@ -248,8 +248,9 @@ $$;
 REVOKE ALL ON FUNCTION bdr.internal_may_call() FROM PUBLIC;
 
 -- Runs a statement with the rights of a role: of a SELECT it returns the one text that that returns, of any other statement how many
--- rows it took. What apply knows of tables was looked up before: code that changes definitions meanwhile is refused.
-CREATE OR REPLACE FUNCTION bdr.internal_run_restricted(owner oid, statement text)
+-- rows it took. What apply knows of tables was looked up before: code that changes definitions meanwhile is refused, unless that is
+-- what it is run for.
+CREATE OR REPLACE FUNCTION bdr.internal_run_restricted(owner oid, statement text, may_define boolean DEFAULT false)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -283,7 +284,7 @@ BEGIN
             PERFORM pg_try_advisory_lock_shared(1650749952, 2);
         END IF;
         IF result IS NOT NULL THEN
-            IF before <> (SELECT bdr.internal_definitions()) THEN
+            IF NOT may_define AND before <> (SELECT bdr.internal_definitions()) THEN
                 RAISE EXCEPTION 'definitions have changed while code of role "%" ran', pg_get_userbyid(owner)
                     USING ERRCODE = 'insufficient_privilege';
             END IF;
@@ -294,7 +295,7 @@ BEGIN
     RAISE EXCEPTION 'index % is in use', index USING ERRCODE = 'lock_not_available';
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_run_restricted(oid, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_run_restricted(oid, text, boolean) FROM PUBLIC;
 
 -- For a peer that reads what its stream left out: as the table's owner, whatever the table is.
 CREATE OR REPLACE FUNCTION bdr.internal_read_restricted(schema_name text, table_name text, statement text)

@@ -12,7 +12,7 @@ import { ENOUGH_FOR_SET } from './apply-worker.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { LentOrigin } from './lent-origin.ts';
 import { SetWriter, type SlowWay } from './set-writer.ts';
-import type { Table } from './table.ts';
+import { isOwn, type Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import type { TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
@@ -216,6 +216,7 @@ export class EarlyApply {
   async #add(workers: Workers, change: Change, context: ChangeContext): Promise<void> {
     const { tables, writer, sets } = workers;
     if (!isRowChange(change)) throw new GivenUp(`it has a change of kind ${change.kind}`);
+    if (isOwn(change.relation)) throw new GivenUp('it changes the group, or definitions');
     if (!isForgettable(writer, change, context)) {
       throw new GivenUp('its deletions may have to be remembered, with its time');
     }

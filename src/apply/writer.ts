@@ -4,12 +4,14 @@ import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { isAboutDeath } from '../catalog/outbox.ts';
+import { isQueuedCommand } from '../catalog/queued-commands.ts';
 import { decide, type ChangeKind, type Decision } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import {
   isRowChange,
   type Change,
+  type InsertChange,
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
@@ -17,6 +19,7 @@ import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
+import { CommandRunner, type CutCommand } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
@@ -82,6 +85,7 @@ export class ChangeWriter {
   #mustBeAlone = false;
   readonly #losers: UniqueLosers;
   readonly #deathNotices: DeathNotices;
+  readonly #commands: CommandRunner;
   /** Each row is held against the unique indexes before it is written. */
   #isCareful = false;
   /** The group limit when the local transaction began. */
@@ -108,6 +112,7 @@ export class ChangeWriter {
     groupLimit: () => PgTime;
     counts: ApplyCounts;
     history: HistoryOptions;
+    cutCommand: CutCommand;
     /** Something of this node's users was noted for their tables' conflict policies, if the transaction commits. */
     onLostWrite: () => void;
   }) {
@@ -144,6 +149,7 @@ export class ChangeWriter {
     this.#origins = origins;
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
+    this.#commands = new CommandRunner(session, this.#tables, options.cutCommand);
     this.#losers = new UniqueLosers({
       session,
       onTable: this.#onTable,
@@ -208,6 +214,7 @@ export class ChangeWriter {
         const values = readValues(change.newTuple);
         refuseMissingColumns(table, values);
         await this.#insert(table, values, context);
+        if (isQueuedCommand(change)) await this.#runCommand(change, context);
         return;
       }
       case 'update': {
@@ -505,6 +512,14 @@ export class ChangeWriter {
     }
     const writer = writerWithId(this.#origins(), heard.writer);
     return this.#losers.follow(table, key, { time, writer }, context);
+  }
+
+  // Definitions --------------------------------------------------------------------------------------------------------
+
+  /** What the transaction has written by then is settled first: afterwards its tables may be others. */
+  async #runCommand(change: InsertChange, context: ChangeContext): Promise<void> {
+    await this.settleDeletions();
+    await this.#commands.run(change, context);
   }
 
   // Deletions ----------------------------------------------------------------------------------------------------------

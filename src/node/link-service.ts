@@ -179,7 +179,7 @@ export class LinkService {
       remote,
       {
         slot: slotName(this.#link),
-        publications: ['bdr'],
+        publications: ['bdr', 'bdr_ddl'],
         start: progress,
         providerMajor,
         streaming: true,

@@ -12,6 +12,7 @@ import { TableMap } from '../apply/table-map.ts';
 import { ChangeWriter } from '../apply/writer.ts';
 import { assert } from '../base/assert.ts';
 import { readAppliedUpTo } from '../catalog/commit-records.ts';
+import { commandText } from '../ddl/command-text.ts';
 import { sameNode } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 import type { LinkConnections } from './link-connections.ts';
@@ -67,6 +68,7 @@ export function createLinkWorkers(
       groupLimit,
       counts: state.applyCounts,
       history,
+      cutCommand: commandText,
       onLostWrite: () => lostWrites.noted(),
     });
     return { session, tables, writer };

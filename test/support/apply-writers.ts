@@ -1,6 +1,7 @@
 import { ChangeWriter } from '../../src/apply/writer.ts';
 import { noCounts } from '../../src/apply/apply-counts.ts';
 import type { OriginMap } from '../../src/apply/writers.ts';
+import { commandText } from '../../src/ddl/command-text.ts';
 import { LONG_AGO } from '../../src/base/pg-time.ts';
 import type { Writer } from '../../src/conflict/version.ts';
 import type { Relation } from '../../src/pgoutput/transaction.ts';
@@ -69,6 +70,7 @@ export function providersWriter(
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
     history: { isKept: true, withRows: true },
+    cutCommand: commandText,
     onLostWrite: () => undefined,
     ...options,
   });

@@ -1,0 +1,628 @@
+-- Capture of commands that change definitions, by event triggers (DESIGN 5; docs/concepts/ddl.md). Each command leaves one row in
+-- bdr.bdr_queued_commands, in its own transaction and in its place among the rows that are written; peers run it as it arrives.
+--
+-- The row says who ran the command, so the triggers run with the rights of whoever fires them: a trigger with its owner's rights
+-- would not know. Only a superuser writes into the queue, though: what the triggers call to write there makes sure that it is called
+-- by them, because everybody may call it.
+
+-- What counts of the settings ---------------------------------------------------------------------------------------------
+
+-- Whether commands that users run here are to be replicated.
+CREATE OR REPLACE FUNCTION bdr.internal_captures_commands()
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM bdr.bdr_nodes AS n
+        JOIN bdr.bdr_local_node AS l
+          ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.node_sysid, l.node_timeline, l.node_dboid)
+        -- A copy of the database is no node.
+        JOIN bdr.bdr_get_local_nodeid() AS me
+          ON (me.sysid, me.timeline, me.dboid) = (l.node_sysid, l.node_timeline, l.node_dboid)
+        WHERE n.node_status IN ('c', 'o', 'r')
+    )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_captures_commands() FROM PUBLIC;
+
+-- The value of a boolean setting that counts for superusers only. Any role can set a parameter that no library defines: where the
+-- role that runs the command and the one that is connected are none, it is an error and not passed over.
+CREATE OR REPLACE FUNCTION bdr.internal_superuser_setting(setting text, role text)
+RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    is_on boolean;
+BEGIN
+    BEGIN
+        is_on := coalesce(nullif(current_setting(setting, true), '')::boolean, false);
+    EXCEPTION
+        WHEN invalid_text_representation THEN
+            RAISE EXCEPTION 'parameter "%" requires a Boolean value', setting USING ERRCODE = 'invalid_parameter_value';
+    END;
+    IF is_on AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname IN (role, session_user) AND r.rolsuper) THEN
+        RAISE EXCEPTION 'permission denied to set parameter "%"', setting
+            USING ERRCODE = 'insufficient_privilege', HINT = format('RESET %s;', setting);
+    END IF;
+    RETURN is_on;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_superuser_setting(text, text) FROM PUBLIC;
+
+-- Whether a command is queued by the names of what it has dropped.
+CREATE OR REPLACE FUNCTION bdr.internal_is_told_by_names(tag text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tag LIKE 'DROP %' AND tag <> 'DROP OWNED' $$;
+
+-- Which command it is -----------------------------------------------------------------------------------------------------
+
+-- A value that nobody but this file's functions can give a setting: any role may set what no library defines.
+CREATE OR REPLACE FUNCTION bdr.internal_session_token(content text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('%s %s', encode(bdr.internal_hmac_sha256(
+        s.secret, convert_to(format('%s in transaction %s of %s', content, pg_current_xact_id(), pg_backend_pid()), 'UTF8')
+    ), 'hex'), content)
+    FROM bdr.message_secret AS s
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_session_token(text) FROM PUBLIC;
+
+-- How many commands are open whose script makes or alters an extension: what such a script does is part of that command.
+CREATE OR REPLACE FUNCTION bdr.internal_extension_depth()
+RETURNS integer
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    token text := current_setting('bdr.extension_script', true);
+    depth text := substring(token FROM ' extension ([0-9]+)$');
+BEGIN
+    -- Without an extension there is no transaction id to be taken: DROP INDEX CONCURRENTLY must be the first to take one.
+    IF depth IS NULL OR token <> bdr.internal_session_token('extension ' || depth) THEN
+        RETURN 0;
+    END IF;
+    RETURN depth;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_extension_depth() FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION bdr.internal_set_extension_depth(depth integer)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT set_config('bdr.extension_script', bdr.internal_session_token('extension ' || depth), true) $$;
+REVOKE ALL ON FUNCTION bdr.internal_set_extension_depth(integer) FROM PUBLIC;
+
+-- When the text that the session runs was sent, as bdr.command_text holds it.
+CREATE OR REPLACE FUNCTION bdr.internal_text_sent_at()
+RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT (extract(epoch FROM statement_timestamp() - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint $$;
+REVOKE ALL ON FUNCTION bdr.internal_text_sent_at() FROM PUBLIC;
+
+-- Counts the commands of one text, as far as they fire event triggers and are not run by a function or by an extension's script.
+-- One text has one statement_timestamp(). DROP is not counted, because it is told by the names of what it has dropped; REINDEX is
+-- not because some majors fire for it and some do not.
+CREATE OR REPLACE FUNCTION bdr.internal_command_started()
+RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stack text;
+    sent_at bigint := bdr.internal_text_sent_at();
+    depth integer;
+    is_first boolean;
+BEGIN
+    IF NOT bdr.internal_captures_commands() THEN
+        RETURN;
+    END IF;
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    depth := bdr.internal_extension_depth();
+    IF depth = 0 AND strpos(stack, E'\n') = 0 AND tg_tag <> 'REINDEX' AND NOT bdr.internal_is_told_by_names(tg_tag) THEN
+        BEGIN
+            is_first := currval('bdr.command_text') <> sent_at;
+        EXCEPTION
+            WHEN object_not_in_prerequisite_state THEN
+                is_first := true;
+        END;
+        PERFORM setval('bdr.command_text', sent_at);
+        PERFORM setval('bdr.command_position', CASE WHEN is_first THEN 1 ELSE currval('bdr.command_position') + 1 END);
+    END IF;
+    IF tg_tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+        PERFORM bdr.internal_set_extension_depth(depth + 1);
+    END IF;
+END
+$$;
+
+-- What is not replicated --------------------------------------------------------------------------------------------------
+
+-- Whether what an object is part of is temporary or unlogged, and so only here.
+CREATE OR REPLACE FUNCTION bdr.internal_is_local_object(class oid, object oid)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_class AS c
+        WHERE c.relpersistence <> 'p'
+          AND c.oid = CASE class
+              WHEN 'pg_class'::regclass THEN object
+              WHEN 'pg_trigger'::regclass THEN (SELECT t.tgrelid FROM pg_trigger AS t WHERE t.oid = object)
+              WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy AS p WHERE p.oid = object)
+              WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite AS r WHERE r.oid = object)
+              WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint AS k WHERE k.oid = object)
+              WHEN 'pg_statistic_ext'::regclass THEN (SELECT s.stxrelid FROM pg_statistic_ext AS s WHERE s.oid = object)
+          END
+    )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_local_object(oid, oid) FROM PUBLIC;
+
+-- Commands that concern one server only, or that peers' own copies of this would do a second time.
+CREATE OR REPLACE FUNCTION bdr.internal_is_local_command(tag text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT tag ~ '^(CREATE|ALTER|DROP) (PUBLICATION|SUBSCRIPTION|USER MAPPING|EVENT TRIGGER)$' OR tag IN ('REINDEX', 'SECURITY LABEL')
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_local_command(text) FROM PUBLIC;
+
+-- What is refused because the nodes would differ afterwards ---------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_exclusion(relation oid)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found text := (
+        SELECT format('Table %s has exclusion constraint %I.', k.conrelid::regclass, k.conname)
+        FROM pg_constraint AS k
+        -- Made by this transaction: one that a superuser has permitted does not hold up what comes later.
+        WHERE k.conrelid = relation AND k.contype = 'x' AND age(k.xmin) <= 0
+        LIMIT 1
+    );
+BEGIN
+    IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'EXCLUDE constraints are unsafe with BDR active'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = found,
+                  HINT = 'Nodes that accept rows at the same time cannot keep them from excluding each other. A superuser may SET '
+                      || 'bdr.permit_unsafe_ddl_commands = on.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_exclusion(oid) FROM PUBLIC;
+
+-- Whether an expression, as the catalogs hold it, may have another value each time: it calls such a function, or takes a number of
+-- a sequence. `stable_too`: or within another transaction.
+CREATE OR REPLACE FUNCTION bdr.internal_is_changing(expression pg_node_tree, stable_too boolean)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT expression::text ~ '\{NEXTVALUEEXPR '
+        OR (stable_too AND expression::text ~ '\{(SQLVALUEFUNCTION|COERCEVIAIO) ')
+        OR EXISTS (
+            SELECT FROM regexp_matches(expression::text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS called (ids)
+            JOIN pg_proc AS p ON p.oid = called.ids[1]::oid
+            WHERE p.provolatile = 'v' OR (stable_too AND p.provolatile = 's')
+        )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_changing(pg_node_tree, boolean) FROM PUBLIC;
+
+-- A table is about to be written anew. `columns` are those that it had before the command.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(relation oid, reasons integer, columns smallint[])
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stack text;
+    is_logged boolean := (SELECT c.relpersistence = 'p' FROM pg_class AS c WHERE c.oid = relation);
+    has_rows boolean;
+    changing text;
+BEGIN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    IF stack !~ '^[^\n]*\nPL/pgSQL function bdr\.internal_rewrite_begins\(\) ' THEN
+        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT bdr.internal_captures_commands() THEN
+        RETURN false;
+    END IF;
+    -- Reason 1: its persistence.
+    IF reasons & 1 <> 0 AND NOT is_logged THEN
+        RAISE EXCEPTION 'ALTER TABLE ... SET LOGGED is not supported when bdr is active'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('The rows of unlogged table %s are on this node only.', relation::regclass),
+                  HINT = 'CREATE TABLE another one, and INSERT the rows there.';
+    END IF;
+    -- Reason 2: values of columns that are new.
+    SELECT string_agg(quote_ident(a.attname), ', ') INTO changing
+    FROM pg_attribute AS a
+    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = relation AND a.attnum <> ALL (columns) AND a.attgenerated = ''
+      AND bdr.internal_is_changing(d.adbin, false);
+    IF reasons & 2 = 0 OR changing IS NULL OR NOT is_logged THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s)', relation::regclass) INTO has_rows;
+    IF has_rows THEN
+        RAISE EXCEPTION 'ALTER TABLE ... ADD COLUMN ... DEFAULT may only affect UNLOGGED or TEMPORARY tables when BDR is active; % is a regular table',
+                relation::regclass
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('Each node would give other values to the rows that there are, in column %s.', changing),
+                  HINT = 'ADD COLUMN without the default, then ALTER COLUMN ... SET DEFAULT, then UPDATE the rows, then SET NOT NULL.';
+    END IF;
+    RETURN true;
+END
+$$;
+
+-- STABLE, so that it sees the table as it was before the command.
+CREATE OR REPLACE FUNCTION bdr.internal_rewrite_begins()
+RETURNS event_trigger
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    relation oid := pg_event_trigger_table_rewrite_oid();
+    columns smallint[] := ARRAY(SELECT a.attnum FROM pg_attribute AS a WHERE a.attrelid = relation);
+    looked boolean;
+BEGIN
+    IF coalesce(current_setting('bdr.skip_ddl_replication', true), '') IN ('', 'off', 'false')
+       AND coalesce(current_setting('bdr.permit_unsafe_ddl_commands', true), '') IN ('', 'off', 'false')
+    THEN
+        looked := bdr.internal_refuse_rewrite(relation, pg_event_trigger_table_rewrite_reason(), columns);
+    END IF;
+END
+$$;
+
+-- The queue ---------------------------------------------------------------------------------------------------------------
+
+-- The settings that decide what a command means, search_path aside.
+CREATE OR REPLACE FUNCTION bdr.internal_command_settings()
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_object_agg(name, current_setting(name))
+    FROM unnest(ARRAY[
+        'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'extra_float_digits', 'bytea_output', 'xmlbinary', 'xmloption',
+        'standard_conforming_strings', 'backslash_quote', 'array_nulls', 'transform_null_equals', 'check_function_bodies',
+        'default_table_access_method', 'default_toast_compression'
+    ]) AS name
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_command_settings() FROM PUBLIC;
+
+-- The values that rows have in columns that were added after them, where those were computed at that moment: the same command would
+-- compute others elsewhere. NULL for none. Columns of `relation`, and of the tables that inherit from it.
+CREATE OR REPLACE FUNCTION bdr.internal_missing_values(relation oid)
+RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET DateStyle = 'ISO, YMD'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = 3
+SET bytea_output = 'hex'
+AS $$
+    WITH RECURSIVE tables AS (
+        SELECT relation AS oid
+        UNION
+        SELECT i.inhrelid FROM tables AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+    )
+    SELECT jsonb_agg(jsonb_build_object(
+        'schema', n.nspname, 'table', c.relname, 'column', a.attname, 'value', (a.attmissingval::text::text[])[1]
+    ))
+    FROM tables AS t
+    JOIN pg_class AS c ON c.oid = t.oid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_attribute AS a ON a.attrelid = t.oid
+    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.atthasmissing AND NOT a.attisdropped AND bdr.internal_is_changing(d.adbin, true)
+      -- Those that this transaction has added.
+      AND age(a.xmin) <= 0
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_missing_values(oid) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION bdr.internal_queue(
+    role text, tag text, command text, "position" integer, is_context boolean, missing jsonb
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    seen text := bdr.internal_session_token(concat('text ', md5(command), ' ', bdr.internal_text_sent_at()));
+BEGIN
+    -- A long text of many commands is sent once.
+    IF "position" IS NOT NULL THEN
+        IF seen = current_setting('bdr.queued_text', true) THEN
+            command := '';
+        ELSE
+            PERFORM set_config('bdr.queued_text', seen, true);
+        END IF;
+    END IF;
+    INSERT INTO bdr.bdr_queued_commands (
+        lsn, queued_at, perpetrator, command_tag, command, search_path, "position", is_context, settings, missing
+    )
+    VALUES (
+        pg_current_wal_insert_lsn(), clock_timestamp(), role, tag, command,
+        coalesce(current_setting('bdr.command_search_path', true), ''), "position", is_context,
+        bdr.internal_command_settings(), missing
+    );
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_queue(text, text, text, integer, boolean, jsonb) FROM PUBLIC;
+
+-- CREATE TABLE AS ---------------------------------------------------------------------------------------------------------
+
+-- A table of plain columns, as CREATE TABLE AS makes one, as a command of its own: its query may use what is only here.
+CREATE OR REPLACE FUNCTION bdr.internal_plain_table(relation oid)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        'CREATE TABLE %I.%I (%s) USING %I%s',
+        n.nspname, c.relname,
+        (
+            SELECT string_agg(
+                concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                    CASE WHEN a.attcollation <> t.typcollation
+                        THEN format('COLLATE %I.%I', cn.nspname, co.collname)
+                    END),
+                ', ' ORDER BY a.attnum
+            )
+            FROM pg_attribute AS a
+            JOIN pg_type AS t ON t.oid = a.atttypid
+            LEFT JOIN (pg_collation AS co JOIN pg_namespace AS cn ON cn.oid = co.collnamespace) ON co.oid = a.attcollation
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        ),
+        am.amname,
+        (
+            SELECT coalesce(' WITH (' || string_agg(
+                format('%s = %L', split_part(option, '=', 1), substr(option, strpos(option, '=') + 1)), ', '
+            ) || ')', '')
+            FROM unnest(c.reloptions) AS option
+        )
+    )
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_am AS am ON am.oid = c.relam
+    WHERE c.oid = relation
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_plain_table(oid) FROM PUBLIC;
+
+-- The command has filled the table before it could be published, so these rows are in no stream: they are written again.
+CREATE OR REPLACE FUNCTION bdr.internal_write_rows_again(relation oid)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $$
+DECLARE
+    has_rows boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', relation::regclass) INTO has_rows;
+    IF has_rows THEN
+        EXECUTE format('CREATE TEMPORARY TABLE bdr_rows ON COMMIT DROP AS SELECT * FROM %s', relation::regclass);
+        EXECUTE format('TRUNCATE %s', relation::regclass);
+    END IF;
+    PERFORM bdr.internal_sync_publication();
+    IF has_rows THEN
+        EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.bdr_rows', relation::regclass);
+        DROP TABLE pg_temp.bdr_rows;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_write_rows_again(oid) FROM PUBLIC;
+
+-- The triggers ------------------------------------------------------------------------------------------------------------
+
+-- The path that the command was run with: every other function here has a path of its own.
+CREATE OR REPLACE FUNCTION bdr.internal_note_search_path()
+RETURNS event_trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM pg_catalog.set_config('bdr.command_search_path', pg_catalog.current_setting('search_path'), true);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION bdr.internal_queue_command(role text, tag text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- The words of PG_CONTEXT.
+SET lc_messages = 'C'
+AS $$
+DECLARE
+    stack text;
+    -- Below the two functions of ours: what ran the command, if not the session itself.
+    caller text[];
+    depth integer;
+    made record;
+    permits_unsafe boolean;
+    command text := current_query();
+    "position" integer;
+    missing jsonb;
+BEGIN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    -- The second line is there where the server evaluates that in another way, because one of its evaluations is under way.
+    caller := regexp_match(
+        stack,
+        '^[^\n]*\n(?:PL/pgSQL assignment "queued := bdr\.internal_queue_command\(current_user, tg_tag\)"\n)?'
+            || 'PL/pgSQL function bdr\.internal_capture_command\(\) [^\n]*(?:\n(.*))?$'
+    );
+    IF caller IS NULL THEN
+        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT bdr.internal_captures_commands() THEN
+        RETURN false;
+    END IF;
+    depth := bdr.internal_extension_depth();
+    IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') AND depth > 0 THEN
+        depth := depth - 1;
+        PERFORM bdr.internal_set_extension_depth(depth);
+    END IF;
+    -- What has nothing to report has done nothing, but for one; what was dropped is queued where that is known.
+    IF depth > 0 OR bdr.internal_is_local_command(tag) OR bdr.internal_is_told_by_names(tag)
+       OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
+    THEN
+        RETURN false;
+    END IF;
+    permits_unsafe := bdr.internal_superuser_setting('bdr.permit_unsafe_ddl_commands', role);
+
+    SELECT count(*) AS objects,
+           count(*) FILTER (
+               WHERE c.schema_name IN ('pg_temp', 'bdr', 'bdr_guard') OR bdr.internal_is_local_object(c.classid, c.objid)
+           ) AS local_objects,
+           min(c.objid) FILTER (WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table') AS relation
+    INTO made
+    FROM pg_event_trigger_ddl_commands() AS c
+    WHERE NOT c.in_extension;
+    IF made.objects = made.local_objects AND tag <> 'DROP OWNED' THEN
+        RETURN false;
+    END IF;
+    IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
+        PERFORM bdr.internal_refuse_exclusion(c.objid)
+        FROM pg_event_trigger_ddl_commands() AS c
+        WHERE c.object_type = 'table';
+    END IF;
+
+    IF tag IN ('CREATE TABLE AS', 'SELECT INTO') THEN
+        PERFORM bdr.internal_queue(role, 'CREATE TABLE', bdr.internal_plain_table(made.relation), NULL, false, NULL);
+        PERFORM bdr.internal_write_rows_again(made.relation);
+        RETURN true;
+    END IF;
+    IF caller[1] IS NULL THEN
+        "position" := currval('bdr.command_position');
+    ELSIF caller[1] LIKE 'SQL statement "%' THEN
+        command := caller[1];
+    ELSE
+        RAISE EXCEPTION 'DDL command attempted inside function or multi-statement string'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = split_part(caller[1], E'\n', 1),
+                  HINT = 'The text of a command inside an SQL function is not known. Use PL/pgSQL, or bdr.bdr_replicate_ddl_command(...).';
+    END IF;
+    IF tag = 'ALTER TABLE' AND made.relation IS NOT NULL THEN
+        missing := bdr.internal_missing_values(made.relation);
+    END IF;
+    PERFORM bdr.internal_queue(role, tag, command, "position", caller[1] IS NOT NULL, missing);
+    RETURN true;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION bdr.internal_capture_command()
+RETURNS event_trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    queued boolean;
+BEGIN
+    queued := bdr.internal_queue_command(current_user, tg_tag);
+END
+$$;
+
+-- What DROP has dropped, by name: what of it was only here is left out. `command` has the names in full.
+CREATE OR REPLACE FUNCTION bdr.internal_queue_drop(role text, tag text, command text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lc_messages = 'C'
+AS $$
+DECLARE
+    stack text;
+BEGIN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    IF stack !~ '^[^\n]*\nPL/pgSQL function bdr\.internal_capture_drop\(\) ' THEN
+        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT bdr.internal_captures_commands() OR bdr.internal_extension_depth() > 0
+       OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
+    THEN
+        RETURN false;
+    END IF;
+    PERFORM bdr.internal_queue(role, tag, command, NULL, false, NULL);
+    RETURN true;
+END
+$$;
+
+-- STABLE, so that it sees relations as they were before the command.
+CREATE OR REPLACE FUNCTION bdr.internal_capture_drop()
+RETURNS event_trigger
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kind text := substr(tg_tag, 6);
+    names text;
+    takes_more boolean;
+    queued boolean;
+BEGIN
+    -- Of what a class of commands drops besides, the text of the command tells.
+    IF NOT bdr.internal_is_told_by_names(tg_tag) OR tg_tag IN ('DROP PUBLICATION', 'DROP SUBSCRIPTION', 'DROP USER MAPPING') THEN
+        RETURN;
+    END IF;
+    SELECT string_agg(
+               CASE WHEN o.object_type = 'aggregate' THEN replace(o.object_identity, '()', '(*)') ELSE o.object_identity END, ', '
+           ) FILTER (WHERE o.original),
+           bool_or(o.normal AND NOT o.original)
+    INTO names, takes_more
+    FROM pg_event_trigger_dropped_objects() AS o
+    LEFT JOIN pg_class AS c ON c.oid = o.objid AND o.classid = 'pg_class'::regclass
+    LEFT JOIN pg_trigger AS t ON t.oid = o.objid AND o.classid = 'pg_trigger'::regclass
+    LEFT JOIN pg_policy AS p ON p.oid = o.objid AND o.classid = 'pg_policy'::regclass
+    LEFT JOIN pg_rewrite AS r ON r.oid = o.objid AND o.classid = 'pg_rewrite'::regclass
+    LEFT JOIN pg_class AS owning ON owning.oid IN (t.tgrelid, p.polrelid, r.ev_class)
+    WHERE NOT o.is_temporary
+      AND coalesce(c.relpersistence, owning.relpersistence, 'p') = 'p'
+      AND o.schema_name IS DISTINCT FROM 'bdr' AND o.schema_name IS DISTINCT FROM 'bdr_guard'
+      AND NOT (o.object_type = 'schema' AND o.object_name IN ('bdr', 'bdr_guard'));
+    IF names IS NOT NULL THEN
+        queued := bdr.internal_queue_drop(
+            current_user, tg_tag, format('DROP %s IF EXISTS %s%s', kind, names, CASE WHEN takes_more THEN ' CASCADE' ELSE '' END)
+        );
+    END IF;
+END
+$$;
+
+-- Not in replica mode: what a peer's command does is not captured again. Names decide the order of triggers of one event.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'bdr_capture_command') THEN
+        CREATE EVENT TRIGGER bdr_capture_start ON ddl_command_start EXECUTE FUNCTION bdr.internal_command_started();
+        CREATE EVENT TRIGGER bdr_capture_a_search_path ON ddl_command_end EXECUTE FUNCTION bdr.internal_note_search_path();
+        CREATE EVENT TRIGGER bdr_capture_command ON ddl_command_end EXECUTE FUNCTION bdr.internal_capture_command();
+        CREATE EVENT TRIGGER bdr_capture_drop ON sql_drop EXECUTE FUNCTION bdr.internal_capture_drop();
+        CREATE EVENT TRIGGER bdr_capture_rewrite ON table_rewrite EXECUTE FUNCTION bdr.internal_rewrite_begins();
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION bdr.bdr_replicate_ddl_command(cmd text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+    IF NOT bdr.bdr_is_active_in_db() THEN
+        RAISE EXCEPTION 'BDR is not active in this database'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call bdr.bdr_group_create(...) or bdr.bdr_group_join(...) first.';
+    END IF;
+    EXECUTE cmd;
+END
+$$;
+COMMENT ON FUNCTION bdr.bdr_replicate_ddl_command(text) IS
+    'Runs commands here and on all other nodes, with an empty search_path: names must be given in full. Event triggers capture what it runs, as any other command';

@@ -1,0 +1,70 @@
+import { BdrError, messageOf } from '../base/errors.ts';
+import {
+  readQueuedCommand,
+  runQueuedCommand,
+  type QueuedCommand,
+} from '../catalog/queued-commands.ts';
+import type { InsertChange } from '../pgoutput/transaction.ts';
+import type { Session } from '../postgres/session.ts';
+import { sqlstateOf } from '../postgres/sqlstate.ts';
+import type { ChangeContext } from './change-context.ts';
+import { isLockConflict } from './lock-conflict.ts';
+import type { TableMap } from './table-map.ts';
+
+/** The text of a command alone, cut out of what it came with; may throw BdrError. Null for one that has nothing to do here. */
+export type CutCommand = (command: QueuedCommand) => Promise<string | null>;
+
+const MOST_SHOWN = 300;
+
+/** Runs what changed definitions on the provider, in its place among the rows (DESIGN 5), in the caller's transaction. */
+export class CommandRunner {
+  readonly #session: Session;
+  readonly #tables: TableMap;
+  readonly #cut: CutCommand;
+  /** Commands that were sent as one text bring it once. */
+  #text: { readonly xid: number; readonly text: string } | undefined;
+
+  constructor(session: Session, tables: TableMap, cut: CutCommand) {
+    this.#session = session;
+    this.#tables = tables;
+    this.#cut = cut;
+  }
+
+  /** Throws BdrError when it cannot be run here. */
+  async run(change: InsertChange, { xid }: ChangeContext): Promise<void> {
+    const queued = readQueuedCommand(change);
+    const text = await this.#cut(this.#withText(queued, xid));
+    if (text === null) return;
+    try {
+      await runQueuedCommand(this.#session, queued, text);
+    } catch (error) {
+      if (this.#session.lost.aborted || isLockConflict(error)) throw error;
+      throw failed(queued, text, error);
+    }
+    // Tables are others by now, for this transaction too.
+    this.#tables.forget();
+  }
+
+  #withText(queued: QueuedCommand, xid: number): QueuedCommand {
+    if (queued.position === null) return queued;
+    if (queued.text !== '') {
+      this.#text = { xid, text: queued.text };
+      return queued;
+    }
+    return { ...queued, text: this.#text?.xid === xid ? this.#text.text : '' };
+  }
+}
+
+function failed({ tag, perpetrator }: QueuedCommand, text: string, error: unknown): BdrError {
+  const { detail, hint } = error as { detail?: string; hint?: string };
+  const shown = text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)} …` : text;
+  return new BdrError('apply_failed', {
+    message: `a replicated ${tag} command failed: ${messageOf(error)}`,
+    detail: `${detail === undefined ? '' : `${detail} `}Run as role "${perpetrator}": ${shown}`,
+    hint:
+      hint ??
+      'Make it possible on this node, with bdr.skip_ddl_replication = on; the link goes on by itself.',
+    sqlstate: sqlstateOf(error),
+    cause: error,
+  });
+}
