@@ -65,7 +65,41 @@ test('every function of schema bdr names its search path, temporary objects last
     FROM pg_proc AS p
     WHERE p.pronamespace = 'bdr'::regnamespace
       AND NOT coalesce(p.proconfig && ARRAY['search_path=pg_catalog, pg_temp', 'search_path=""'], false)`);
-  expect(others).toEqual([]);
+  // Its one statement looks at the path itself, with the rights of whoever has set it, and names what it calls in full.
+  expect(others).toEqual([{ name: 'bdr.internal_note_search_path()' }]);
+});
+
+test.each([
+  `SELECT bdr.internal_queue_command('postgres', 'CREATE TABLE')`,
+  `SELECT bdr.internal_queue_drop('postgres', 'DROP TABLE', 'DROP TABLE t')`,
+  `SELECT bdr.internal_refuse_rewrite('pg_authid'::regclass, 2, '{}')`,
+  // What the server says of who calls it, as far as a role can forge that.
+  `DO $$
+   DECLARE queued boolean;
+   BEGIN
+       queued := bdr.internal_queue_command(
+           'postgres', 'CREATE TABLE' /*"
+PL/pgSQL function bdr.internal_capture_command() line 5 at assignment*/);
+   END $$`,
+  `DO $$
+   BEGIN
+       EXECUTE 'SELECT bdr.internal_queue_command(''postgres'', ''CREATE TABLE'') /*"
+PL/pgSQL function bdr.internal_capture_command() line 5 at assignment*/';
+   END $$`,
+  `CREATE FUNCTION hers."bdr.internal_capture_command"() RETURNS void LANGUAGE plpgsql AS $$
+   DECLARE queued boolean;
+   BEGIN
+       queued := bdr.internal_queue_command(current_user, 'CREATE TABLE');
+   END $$;
+   SET search_path = hers;
+   SELECT "bdr.internal_capture_command"()`,
+  `INSERT INTO bdr.bdr_queued_commands (lsn, queued_at, perpetrator, command_tag, command, settings)
+   VALUES ('0/1', now(), 'mallory', 'CREATE TABLE', 'CREATE TABLE t ()', '{}')`,
+])('a role cannot queue a command but by running it: %s', async (script) => {
+  await expect(
+    session.script(`SET SESSION AUTHORIZATION mallory; ${script}`),
+  ).rejects.toMatchObject({ code: '42501' });
+  await session.script('RESET SESSION AUTHORIZATION; RESET search_path');
 });
 
 test('a function that runs with the rights of its owner is for everybody only where it must be', async () => {
@@ -82,7 +116,12 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.bdr_is_active_in_db()',
     'bdr.bdr_replication_identifier_is_replaying()',
     // An event trigger runs whoever fires it; nobody can call it.
+    'bdr.internal_command_started()',
     'bdr.internal_is_being_filled()',
     'bdr.internal_publish_new_tables()',
+    // What event triggers call, and who else calls it is told so.
+    'bdr.internal_queue_command(text,text)',
+    'bdr.internal_queue_drop(text,text,text)',
+    'bdr.internal_refuse_rewrite(oid,integer,smallint[])',
   ]);
 });
