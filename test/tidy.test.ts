@@ -39,7 +39,11 @@ const ONLY_HERE: readonly { what: string; pattern: RegExp; where: RegExp }[] = [
     pattern: /console\.|process\.stdout|process\.stderr/,
     where: /^src\/cli\//,
   },
-  { what: 'the parser of SQL', pattern: /import\('libpg-query'\)/, where: /^src\/ddl\/parser\.ts$/ },
+  {
+    what: 'the parser of SQL',
+    pattern: /import\('libpg-query'\)/,
+    where: /^src\/ddl\/parser\.ts$/,
+  },
   { what: 'the log library', pattern: /from 'pino/, where: /^src\/cli\/log\.ts$/ },
   {
     what: 'clock, chance and timers in a pure folder',

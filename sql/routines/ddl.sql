@@ -25,8 +25,9 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_captures_commands() FROM PUBLIC;
 
--- The value of a boolean setting that counts for superusers only. Any role can set a parameter that no library defines: where the
--- role that runs the command and the one that is connected are none, it is an error and not passed over.
+-- The value of a boolean setting that counts for superusers only, and for everybody where it is set for the database. Any role can set
+-- a parameter that no library defines: where neither the role that runs the command nor the one that is connected is one, it is an
+-- error and not passed over.
 CREATE OR REPLACE FUNCTION bdr.internal_superuser_setting(setting text, role text)
 RETURNS boolean
 LANGUAGE plpgsql STABLE
@@ -41,7 +42,15 @@ BEGIN
         WHEN invalid_text_representation THEN
             RAISE EXCEPTION 'parameter "%" requires a Boolean value', setting USING ERRCODE = 'invalid_parameter_value';
     END;
-    IF is_on AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname IN (role, session_user) AND r.rolsuper) THEN
+    IF is_on
+       AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname IN (role, session_user) AND r.rolsuper)
+       AND NOT EXISTS (
+           SELECT FROM pg_db_role_setting AS s
+           JOIN pg_database AS d ON d.datname = current_database()
+           WHERE s.setdatabase IN (0, d.oid) AND s.setrole = 0
+             AND format('%s=%s', setting, current_setting(setting)) = ANY (s.setconfig)
+       )
+    THEN
         RAISE EXCEPTION 'permission denied to set parameter "%"', setting
             USING ERRCODE = 'insufficient_privilege', HINT = format('RESET %s;', setting);
     END IF;

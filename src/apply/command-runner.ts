@@ -6,13 +6,20 @@ import {
 } from '../catalog/queued-commands.ts';
 import type { InsertChange } from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
-import { sqlstateOf } from '../postgres/sqlstate.ts';
+import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isLockConflict } from './lock-conflict.ts';
 import type { TableMap } from './table-map.ts';
 
-/** The text of a command alone, cut out of what it came with; may throw BdrError. Null for one that has nothing to do here. */
-export type CutCommand = (command: QueuedCommand) => Promise<string | null>;
+/**
+ * Cuts the text of a command out of what it came with; may throw BdrError. `mayBeOfLocal`: the one table that it is for may be only
+ * where it was run.
+ */
+export type CutCommand = (
+  command: QueuedCommand,
+) => Promise<{ readonly text: string; readonly mayBeOfLocal: boolean }>;
+
+const SAVEPOINT = 'bdr_command';
 
 const MOST_SHOWN = 300;
 
@@ -33,11 +40,15 @@ export class CommandRunner {
   /** Throws BdrError when it cannot be run here. */
   async run(change: InsertChange, { xid }: ChangeContext): Promise<void> {
     const queued = readQueuedCommand(change);
-    const text = await this.#cut(this.#withText(queued, xid));
-    if (text === null) return;
+    const { text, mayBeOfLocal } = await this.#cut(this.#withText(queued, xid));
     try {
+      if (mayBeOfLocal) await this.#session.script(`SAVEPOINT ${SAVEPOINT}`);
       await runQueuedCommand(this.#session, queued, text);
     } catch (error) {
+      if (mayBeOfLocal && hasSqlstate(error, SQLSTATE.undefinedTable)) {
+        await this.#session.script(`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`);
+        return;
+      }
       if (this.#session.lost.aborted || isLockConflict(error)) throw error;
       throw failed(queued, text, error);
     }

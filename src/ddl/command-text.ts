@@ -12,10 +12,28 @@ export interface CapturedText {
   readonly isContext: boolean;
 }
 
+/** A command by itself. */
+export interface CommandText {
+  readonly text: string;
+  /** It is for one table or sequence, which may be unlogged or temporary, and then is only where the command was run. */
+  readonly mayBeOfLocal: boolean;
+}
+
 /** Cuts the command out of what was captured, as it is to be run inside a transaction. Throws BdrError where that is not certain. */
-export async function commandText(captured: CapturedText): Promise<string> {
-  const statement = captured.isContext ? await ofContext(captured) : await ofText(captured);
-  return runsConcurrently(statement.node) ? withoutConcurrently(statement.text) : statement.text;
+export async function commandText(captured: CapturedText): Promise<CommandText> {
+  const { text, node } = captured.isContext ? await ofContext(captured) : await ofText(captured);
+  return {
+    text: runsConcurrently(node) ? await withoutConcurrently(text) : text,
+    mayBeOfLocal: isGrantOnOne(node),
+  };
+}
+
+/** Event triggers are not told what GRANT is for. */
+function isGrantOnOne(node: Node): boolean {
+  if (!('GrantStmt' in node)) return false;
+  const { targtype, objtype, objects } = node.GrantStmt;
+  const isRelation = objtype === 'OBJECT_TABLE' || objtype === 'OBJECT_SEQUENCE';
+  return targtype === 'ACL_TARGET_OBJECT' && isRelation && objects?.length === 1;
 }
 
 async function ofText(captured: CapturedText): Promise<ParsedStatement> {

@@ -17,7 +17,9 @@ export async function parseStatements(text: string): Promise<ParsedStatement[]> 
   // Its places are counted in bytes.
   const bytes = Buffer.from(text);
   return stmts.map(({ stmt, stmt_location: start = 0, stmt_len: length }) => ({
-    text: bytes.toString('utf8', start, length === undefined ? bytes.length : start + length).trim(),
+    text: bytes
+      .toString('utf8', start, length === undefined ? bytes.length : start + length)
+      .trim(),
     node: stmt ?? ({} as Node),
   }));
 }

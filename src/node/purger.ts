@@ -2,6 +2,7 @@ import type { Logger } from '../base/logger.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
 import { forgetLostWritesToParted } from '../catalog/lost-writes.ts';
+import { purgeQueuedCommands } from '../catalog/queued-commands.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
 import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
@@ -9,6 +10,8 @@ import type { Session } from '../postgres/session.ts';
 import { DeletionsLimit } from './deletions-limit.ts';
 
 const INTERVAL_MS = 5000;
+/** Commands that changed definitions are kept for people to look at. */
+const COMMANDS_KEPT_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** How far a node and its peers know what there is; each LONG_AGO while it is not known. */
 export interface Horizons {
@@ -42,6 +45,7 @@ export class Purger {
     if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
     await forgetLostValuesOfParted(session);
     await forgetLostWritesToParted(session);
+    await purgeQueuedCommands(session, COMMANDS_KEPT_MS);
     if (isReady) await this.#deletionsLimit.look(session, signal);
     const ofAll = Math.min(ofPeers, own) as PgTime;
     if (ofAll === LONG_AGO) return;

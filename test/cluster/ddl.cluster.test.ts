@@ -7,10 +7,12 @@ let one: TestNode;
 let two: TestNode;
 
 beforeAll(async () => {
-  cluster = await Cluster.start(2, '', {});
+  cluster = await Cluster.start(2, '', { replicatesDdl: true });
   [one, two] = [cluster.node(1), cluster.node(2)];
   for (const node of [one, two]) {
-    await node.sql(`CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT ALL ON DATABASE app TO alice; GRANT alice TO bob`);
+    await node.sql(
+      `CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT ALL ON DATABASE app TO alice; GRANT alice TO bob`,
+    );
   }
   await one.sql('GRANT ALL ON SCHEMA public TO alice');
 });
@@ -26,9 +28,10 @@ async function applied(): Promise<void> {
         () => false,
       );
       for (const reader of [one, two]) {
-        expect(
-          await reader.sql(`SELECT status_error FROM bdr.bdr_links WHERE status = 'failed'`),
-        ).toEqual([]);
+        const [failed] = await reader.sql(
+          `SELECT status_error FROM bdr.bdr_links WHERE status = 'failed'`,
+        );
+        if (failed) throw new Error(`${reader.name}: ${JSON.stringify(failed[0])}`);
       }
     }
   }
@@ -45,7 +48,10 @@ async function sameSchema(): Promise<string> {
 
 describe('commands arrive on the other node', () => {
   test.each([
-    ['CREATE SCHEMA with tables in it', `CREATE SCHEMA s1 CREATE TABLE a (id integer PRIMARY KEY) CREATE VIEW v AS SELECT * FROM a`],
+    [
+      'CREATE SCHEMA with tables in it',
+      `CREATE SCHEMA s1 CREATE TABLE a (id integer PRIMARY KEY) CREATE VIEW v AS SELECT * FROM a`,
+    ],
     [
       'CREATE TABLE in all its forms',
       `CREATE TABLE parent (id bigserial PRIMARY KEY, v text NOT NULL DEFAULT 'x', n numeric(10, 2) CHECK (n > 0), at timestamptz DEFAULT now());
@@ -139,13 +145,13 @@ describe('commands arrive on the other node', () => {
        CREATE TABLE from_query AS SELECT id, v COLLATE "C" AS v, ARRAY[id]::smallint[] AS a FROM only_here; SELECT id INTO from_select FROM only_here;
        CREATE TABLE empty AS SELECT * FROM only_here WITH NO DATA; DROP TABLE only_here`,
     ],
-    ['objects that depend on what is dropped', `DROP TABLE parent CASCADE; DROP SCHEMA moved CASCADE; DROP TABLE IF EXISTS not_there; DROP OWNED BY bob`],
+    [
+      'objects that depend on what is dropped',
+      `DROP TABLE parent CASCADE; DROP SCHEMA moved CASCADE; DROP TABLE IF EXISTS not_there; DROP OWNED BY bob`,
+    ],
   ])('%s', async (_, commands) => {
     await one.sql(commands);
-    await sameSchema();
-    // What was computed for rows that were there, and what rows were written meanwhile.
-    const tables = await one.sql('SELECT t::text FROM bdr.internal_replicated_tables() AS t');
-    for (const [table] of tables) await cluster.same(String(table));
+    await applied();
   });
 
   test('one by one as well as many at once, and rows between them', async () => {
@@ -162,7 +168,140 @@ describe('commands arrive on the other node', () => {
       SAVEPOINT a; CREATE TABLE never (id integer); ROLLBACK TO a;
       ALTER TABLE single ADD COLUMN w text; UPDATE single SET w = v; ALTER TABLE single DROP COLUMN v; INSERT INTO single VALUES (4, 'd'); COMMIT;
       CREATE TABLE IF NOT EXISTS single (other text); CREATE TABLE "after ""all""" (id integer PRIMARY KEY)`);
-    await sameSchema();
+    await applied();
     expect(await cluster.same('single')).toEqual(['(1,first)', '(2,first)', '(3,b)', '(4,d)']);
+  });
+});
+
+test('definitions are the same letter by letter, and so are rows: those that commands made or changed, too', async () => {
+  await sameSchema();
+  const tables = await one.sql('SELECT t::text FROM bdr.internal_replicated_tables() AS t');
+  for (const [table] of tables) await cluster.same(String(table));
+});
+
+describe('whose command it is', () => {
+  test("is the same on all nodes: of ordinary roles, after SET ROLE, in functions with their owner's rights", async () => {
+    await one.sqlAs(
+      'alice',
+      `CREATE TABLE of_alice (id integer PRIMARY KEY, n integer);
+       CREATE FUNCTION make_one() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+       BEGIN
+           EXECUTE 'CREATE TABLE made_by_function (id integer PRIMARY KEY)';
+           ALTER TABLE made_by_function ADD COLUMN v text;
+       END $$`,
+    );
+    await two.sqlAs('alice', 'CREATE INDEX ON of_alice (n)').catch(() => undefined);
+    await applied();
+    await two.sqlAs('bob', 'SELECT public.make_one()');
+    await one.sql(`SET ROLE alice; CREATE TABLE by_set_role (id integer PRIMARY KEY)`);
+    await applied();
+    expect(
+      await two.sql(
+        `SELECT c.relname, r.rolname FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
+         WHERE c.relname IN ('of_alice', 'made_by_function', 'by_set_role') ORDER BY 1`,
+      ),
+    ).toEqual([
+      ['by_set_role', 'alice'],
+      ['made_by_function', 'alice'],
+      ['of_alice', 'alice'],
+    ]);
+  });
+
+  test('gives what it calls no more rights on the other node', async () => {
+    await one.sqlAs(
+      'alice',
+      `CREATE FUNCTION climb(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
+       DECLARE command text;
+       BEGIN
+           FOREACH command IN ARRAY ARRAY['RESET ROLE', 'SET SESSION AUTHORIZATION postgres', 'ALTER ROLE alice SUPERUSER',
+               $c$SELECT set_config('role', 'postgres', false)$c$, 'ALTER ROLE alice SUPERUSER'] LOOP
+               BEGIN EXECUTE command; EXCEPTION WHEN OTHERS THEN NULL; END;
+           END LOOP;
+           RETURN $1;
+       END $$;
+       INSERT INTO of_alice VALUES (1, 1);
+       ALTER TABLE of_alice ADD CHECK (climb(n) > 0);
+       ALTER TABLE of_alice ADD COLUMN c integer DEFAULT climb(3);
+       CREATE INDEX ON of_alice (climb(n))`,
+    );
+    await applied();
+    for (const node of [one, two]) {
+      expect(await node.sql(`SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'`)).toEqual([
+        [false],
+      ]);
+    }
+  });
+
+  test('must be a role of the other node too: until then the link waits, and nothing is half done', async () => {
+    await one.sql('CREATE ROLE carol LOGIN; GRANT ALL ON SCHEMA public TO carol');
+    await two.sql('CREATE ROLE dave');
+    await expect(applied()).rejects.toThrow(/carol/);
+    await two.sql('CREATE ROLE carol LOGIN');
+    await applied();
+    await one.sqlAs('carol', 'CREATE TABLE of_carol (id integer PRIMARY KEY)');
+    await applied();
+  });
+});
+
+describe('what stays on one node', () => {
+  test('is temporary, unlogged, or kept there by a superuser', async () => {
+    const before = await sameSchema();
+    await one.sql(`
+      CREATE TEMP TABLE t (id integer); CREATE INDEX ON t (id); GRANT SELECT ON t TO bob; DROP TABLE t;
+      CREATE UNLOGGED TABLE u (id integer PRIMARY KEY); ALTER TABLE u ADD COLUMN v text; GRANT SELECT ON u TO bob;
+      COMMENT ON TABLE u IS 'here'; DROP TABLE u;
+      CREATE PUBLICATION mine FOR TABLE src; DROP PUBLICATION mine`);
+    await two.sql(`SET bdr.skip_ddl_replication = on; CREATE TABLE only_on_two (id integer)`);
+    await applied();
+    expect(await schemaText(one)).toBe(before);
+    expect(await schemaText(two)).toContain('only_on_two');
+    await two.sql(`SET bdr.skip_ddl_replication = on; DROP TABLE only_on_two`);
+    await expect(
+      two.sqlAs('alice', 'SET bdr.skip_ddl_replication = on; CREATE TABLE hidden (id integer)'),
+    ).rejects.toMatchObject({ code: '42501' });
+  });
+});
+
+describe('what would make the nodes differ', () => {
+  test.each([
+    [
+      'a value for each row that is there',
+      'ALTER TABLE ix ADD COLUMN u uuid DEFAULT gen_random_uuid()',
+      '0A000',
+    ],
+    ['a number for each row that is there', 'ALTER TABLE ix ADD COLUMN s bigserial', '0A000'],
+    [
+      'rows that only one node has',
+      'CREATE UNLOGGED TABLE lonely (id integer); ALTER TABLE lonely SET LOGGED',
+      '0A000',
+    ],
+    ['rows that exclude each other', 'ALTER TABLE ix ADD EXCLUDE USING btree (n WITH =)', '0A000'],
+    [
+      'a command whose text is not known',
+      `CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS 'CREATE TABLE x (id integer)'; SELECT in_sql()`,
+      '0A000',
+    ],
+  ])('is refused: %s', async (_, command, code) => {
+    await one.sql(`INSERT INTO ix VALUES (1, 'a', 1) ON CONFLICT DO NOTHING`);
+    await expect(one.sql(command)).rejects.toMatchObject({ code });
+  });
+
+  test('is not refused where there are no rows, or where a superuser permits it', async () => {
+    await one.sql(`
+      CREATE TABLE no_rows (id integer PRIMARY KEY);
+      ALTER TABLE no_rows ADD COLUMN u uuid DEFAULT gen_random_uuid(), ADD COLUMN s bigserial;
+      SET bdr.permit_unsafe_ddl_commands = on;
+      ALTER TABLE no_rows ADD EXCLUDE USING btree (s WITH =)`);
+    await applied();
+  });
+
+  test('comes out alike with bdr_replicate_ddl_command(), which wants names in full', async () => {
+    await expect(
+      one.sql(`SELECT bdr.bdr_replicate_ddl_command('CREATE TABLE named (id integer)')`),
+    ).rejects.toMatchObject({ code: '3F000' });
+    await one.sql(
+      `SELECT bdr.bdr_replicate_ddl_command('CREATE TABLE public.named (id integer PRIMARY KEY); ALTER TABLE public.named ADD COLUMN v text')`,
+    );
+    expect(await sameSchema()).toContain('CREATE TABLE public.named');
   });
 });

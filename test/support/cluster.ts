@@ -9,7 +9,10 @@ import { FIRST_MARK, HAS_LOOKED_BELOW, HAS_NOTHING_LEFT, HAS_READ_OWN_LOG } from
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-type HostOptions = NonNullable<Parameters<typeof startServer>[0]>;
+type HostOptions = NonNullable<Parameters<typeof startServer>[0]> & {
+  /** Definitions that a test changes are replicated. Most tests are about rows: what they change they change on each node. */
+  readonly replicatesDdl?: boolean;
+};
 
 /** A PostgreSQL server with an agent beside it, run as a user runs it: the built command line, a process of its own. */
 export class Host implements AsyncDisposable {
@@ -278,6 +281,9 @@ export class Cluster implements AsyncDisposable {
     await maintenance.sql(`CREATE DATABASE ${database}`);
     const node = new TestNode(name, host, database);
     await node.sql('CREATE EXTENSION bdr');
+    if (!host.options.replicatesDdl) {
+      await maintenance.sql(`ALTER DATABASE ${database} SET bdr.skip_ddl_replication = on`);
+    }
     this.nodes.push(node);
     return node;
   }

@@ -1,0 +1,111 @@
+import { fileURLToPath } from 'node:url';
+import knex, { type Knex } from 'knex';
+import { runner } from 'node-pg-migrate';
+import { DataSource } from 'typeorm';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Cluster, type TestNode } from '../support/cluster.ts';
+import { FORUM } from '../support/migrations/forum-by-typeorm.ts';
+import { SHOP } from '../support/migrations/shop-by-knex.ts';
+import { schemaText } from '../support/schema-text.ts';
+
+// What applications' migration tools send, up and down, on the nodes in turn (docs/concepts/ddl.md).
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start(2, '', { replicatesDdl: true });
+});
+afterAll(() => cluster[Symbol.asyncDispose]());
+
+/** One step of a tool on one node: the next migration, or the last one back. */
+type Step = (node: TestNode, direction: 'up' | 'down', number: number) => Promise<void>;
+
+const STEPS = 3;
+
+/** Runs all migrations up, down and up again, each step on the other node; at each end definitions and rows are compared. */
+async function runInTurns(bookkeeping: string, step: Step): Promise<void> {
+  const before = await sameEverywhere();
+  const up = Array.from({ length: STEPS }, (_, i) => i + 1);
+  let turn = 0;
+  for (const direction of ['up', 'down', 'up'] as const) {
+    for (const number of direction === 'up' ? up : [...up].reverse()) {
+      await step(cluster.node((turn++ % 2) + 1), direction, number);
+      if (turn === 1) await numberApart(bookkeeping);
+      await cluster.settled();
+    }
+    const after = await sameEverywhere();
+    if (direction === 'up') expect(after).not.toBe(before);
+  }
+}
+
+/** What the tool has done is in a table with a serial key: each node takes numbers of its own. */
+async function numberApart(sequence: string): Promise<void> {
+  await cluster.settled();
+  for (const [i, node] of cluster.nodes.entries()) {
+    await node.sql(`SELECT setval('${sequence}', ${(i + 1) * 1000})`);
+  }
+}
+
+async function sameEverywhere(): Promise<string> {
+  await cluster.settled();
+  const [first = '', second] = await Promise.all(cluster.nodes.map((node) => schemaText(node)));
+  expect(second).toBe(first);
+  const tables = await cluster
+    .node(1)
+    .sql('SELECT t::text FROM bdr.internal_replicated_tables() AS t');
+  for (const [table] of tables) await cluster.same(String(table));
+  return first;
+}
+
+const connectionOf = ({ host, database }: TestNode) => ({
+  host: '127.0.0.1',
+  port: host.server.port,
+  user: 'postgres',
+  database,
+});
+
+test('knex', async () => {
+  const migrationSource: Knex.MigrationSource<string> = {
+    getMigrations: () => Promise.resolve(Object.keys(SHOP)),
+    getMigrationName: (name) => name,
+    getMigration: (name) => Promise.resolve(SHOP[name] as Knex.Migration),
+  };
+  await runInTurns('knex_migrations_id_seq', async (node, direction) => {
+    const db = knex({ client: 'pg', connection: connectionOf(node) });
+    try {
+      await db.migrate[direction]({ migrationSource });
+    } finally {
+      await db.destroy();
+    }
+  });
+});
+
+test('node-pg-migrate', async () => {
+  await runInTurns('pgmigrations_id_seq', async (node, direction) => {
+    await runner({
+      databaseUrl: connectionOf(node),
+      dir: fileURLToPath(new URL('../support/migrations/node-pg-migrate', import.meta.url)),
+      migrationsTable: 'pgmigrations',
+      direction,
+      count: 1,
+      log: () => undefined,
+    });
+  });
+});
+
+test('TypeORM', async () => {
+  await runInTurns('migrations_id_seq', async (node, direction, number) => {
+    const source = new DataSource({
+      type: 'postgres',
+      ...connectionOf(node),
+      username: 'postgres',
+      migrations: FORUM.slice(0, number),
+    });
+    await source.initialize();
+    try {
+      if (direction === 'up') await source.runMigrations({ transaction: 'each' });
+      else await source.undoLastMigration({ transaction: 'each' });
+    } finally {
+      await source.destroy();
+    }
+  });
+});
