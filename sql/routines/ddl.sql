@@ -238,6 +238,7 @@ DECLARE
     is_logged boolean := (SELECT c.relpersistence = 'p' FROM pg_class AS c WHERE c.oid = relation);
     has_rows boolean;
     changing text;
+    is_by_row boolean;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
     IF stack !~ '^[^\n]*\nPL/pgSQL function bdr\.internal_rewrite_begins\(\) ' THEN
@@ -253,13 +254,13 @@ BEGIN
                   DETAIL = format('The rows of unlogged table %s are on this node only.', relation::regclass),
                   HINT = 'CREATE TABLE another one, and INSERT the rows there.';
     END IF;
-    -- Reason 2: values of columns that are new.
-    SELECT string_agg(quote_ident(a.attname), ', ') INTO changing
+    -- Values of columns that are new. What is the same for all rows, now() for one, is sent along unless the table is written anew.
+    SELECT string_agg(quote_ident(a.attname), ', '), bool_or(bdr.internal_is_changing(d.adbin, false)) INTO changing, is_by_row
     FROM pg_attribute AS a
     JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = relation AND a.attnum <> ALL (columns) AND a.attgenerated = ''
-      AND bdr.internal_is_changing(d.adbin, false);
-    IF reasons & 2 = 0 OR changing IS NULL OR NOT is_logged THEN
+      AND bdr.internal_is_changing(d.adbin, true);
+    IF changing IS NULL OR NOT is_logged THEN
         RETURN false;
     END IF;
     EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s)', relation::regclass) INTO has_rows;
@@ -268,7 +269,11 @@ BEGIN
                 relation::regclass
             USING ERRCODE = 'feature_not_supported',
                   DETAIL = format('Each node would give other values to the rows that there are, in column %s.', changing),
-                  HINT = 'ADD COLUMN without the default, then ALTER COLUMN ... SET DEFAULT, then UPDATE the rows, then SET NOT NULL.';
+                  HINT = CASE
+                      WHEN is_by_row THEN
+                          'ADD COLUMN without the default, then ALTER COLUMN ... SET DEFAULT, then UPDATE the rows, then SET NOT NULL.'
+                      ELSE 'Add it by an ALTER TABLE of its own, which need not write the table anew.'
+                  END;
     END IF;
     RETURN true;
 END

@@ -269,6 +269,11 @@ describe('what would make the nodes differ', () => {
       'ALTER TABLE ix ADD COLUMN u uuid DEFAULT gen_random_uuid()',
       '0A000',
     ],
+    [
+      'a value that is another one at each moment, in a table that is written anew',
+      'ALTER TABLE ix ADD COLUMN at timestamptz DEFAULT now(), ADD COLUMN g integer GENERATED ALWAYS AS (n) STORED',
+      '0A000',
+    ],
     ['a number for each row that is there', 'ALTER TABLE ix ADD COLUMN s bigserial', '0A000'],
     [
       'rows that only one node has',

@@ -27,7 +27,8 @@ export const SHOP: Record<string, Knex.Migration> = {
         table.uuid('id').primary().defaultTo(knex.raw('gen_random_uuid()'));
         table
           .bigInteger('customer_id')
-          .references('public.customers.id')
+          .references('id')
+          .inTable('public.customers')
           .onDelete('CASCADE')
           .index();
         table.decimal('total', 12, 2).checkPositive();

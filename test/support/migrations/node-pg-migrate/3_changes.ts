@@ -6,8 +6,9 @@ export function up(pgm: MigrationBuilder): void {
   pgm.addColumns(ACCOUNTS, {
     limit: { type: 'integer', notNull: true, default: 100 },
     checked_at: { type: 'timestamptz', notNull: true, default: pgm.func('now()') },
-    twice: { type: 'numeric', expressionGenerated: 'balance * 2' },
   });
+  // Not together: the rows would be written anew, each node with its own now().
+  pgm.addColumns(ACCOUNTS, { twice: { type: 'numeric', expressionGenerated: 'balance * 2' } });
   pgm.renameColumn(ACCOUNTS, 'owner', 'holder');
   pgm.alterColumn(ACCOUNTS, 'number', { notNull: true, comment: 'As on paper' });
   pgm.addConstraint(ACCOUNTS, 'no_closed_money', { check: `state <> 'closed' OR balance = 0` });
