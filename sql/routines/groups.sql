@@ -74,6 +74,7 @@ BEGIN
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
+    DELETE FROM bdr.late_deletion;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
@@ -426,6 +427,7 @@ BEGIN
     DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
+    DELETE FROM bdr.late_deletion;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_skipped_transactions;

@@ -113,7 +113,8 @@ async function death(
   { id }: Writer,
 ): Promise<RowChange> {
   const row = ['1', 'public', table, JSON.stringify([key]), String(time), id.sysid];
-  return insert(await relationOf(`bdr.${kind}`), ...row, String(id.timeline), String(id.dboid));
+  row.push(String(id.timeline), String(id.dboid), 'f');
+  return insert(await relationOf(`bdr.${kind}`), ...row);
 }
 
 /** Applies a transaction of the provider. */
