@@ -291,6 +291,19 @@ CREATE TABLE bdr.ask (LIKE bdr.kill INCLUDING INDEXES);
 COMMENT ON TABLE bdr.ask IS
     'Published: asks the node that wrote a row of this version to remove it, and to say so in bdr.kill; emptied by the same transaction';
 
+CREATE TABLE bdr.open_ask (
+    relation      oid         NOT NULL,
+    -- As in bdr.tombstone.
+    row_key       text[]      NOT NULL,
+    -- Who was asked.
+    node_sysid    text        NOT NULL,
+    node_timeline oid         NOT NULL,
+    node_dboid    oid         NOT NULL,
+    asked_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE bdr.open_ask IS
+    'Asks that were sent and may not be answered yet: where the node is parted, this one answers in its stead';
+
 CREATE TABLE bdr.lost_write (
     lost_id       bigint GENERATED ALWAYS AS IDENTITY,
     relation      oid         NOT NULL,

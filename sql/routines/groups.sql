@@ -70,6 +70,7 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.outbox;
+    DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.record_mark;
@@ -421,6 +422,7 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.outbox;
+    DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.conflict_policy;

@@ -3,6 +3,7 @@ import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
+import { askAnswered } from '../catalog/open-asks.ts';
 import { isAboutDeath } from '../catalog/outbox.ts';
 import { decide, type ChangeKind, type Decision } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
@@ -34,6 +35,7 @@ import { RecordProof } from './record-proof.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
+import { storedKey } from './stored-keys.ts';
 import {
   hasFixedColumn,
   isOwn,
@@ -509,6 +511,7 @@ export class ChangeWriter {
     const { kind, table, key, time, isLate } = heard;
     if (!key) return this.#truncate(table.relation, { ...context, commitTime: time });
     if (kind === 'kill') {
+      await askAnswered(this.#session, table.local.oid, storedKey(table, key), this.#provider.id);
       return this.#delete(table, key, { ...context, commitTime: time, isKill: true, isLate });
     }
     const writer = writerWithId(this.#origins(), heard.writer);

@@ -62,14 +62,17 @@ export async function hasOutbox(session: Session): Promise<boolean> {
 }
 
 /**
- * Sends what is new in the outbox. Kills stay there, as sent, until forgetKill(). One script is one transaction, and it must be one
+ * Sends what is new in the outbox. Kills stay there, as sent, until forgetKill(); of asks it is kept who was asked. One script is one transaction, and it must be one
  * without origin.
  */
 export async function sendOutbox(session: Session): Promise<void> {
   await session.script(/* sql */ `
     WITH taken AS (UPDATE bdr.outbox SET is_sent = true WHERE kind = 'kill' AND NOT is_sent RETURNING *)
     INSERT INTO bdr.kill (${TOLD}) ${tellSql('taken', false)};
-    WITH taken AS (DELETE FROM bdr.outbox WHERE kind = 'ask' RETURNING *)
+    WITH taken AS (DELETE FROM bdr.outbox WHERE kind = 'ask' RETURNING *), kept AS (
+        INSERT INTO bdr.open_ask (relation, row_key, node_sysid, node_timeline, node_dboid)
+        SELECT x.relation, x.row_key, x.node_sysid, x.node_timeline, x.node_dboid FROM taken AS x
+    )
     INSERT INTO bdr.ask (${TOLD}) ${tellSql('taken', false)};
     DELETE FROM bdr.kill;
     DELETE FROM bdr.ask
