@@ -330,8 +330,9 @@ export class ChangeWriter {
       if (!hasSqlstate(error, SQLSTATE.uniqueViolation) || Tombstones.byKey(table)) throw error;
       throw new BdrError('apply_failed', {
         message: `a replicated row of ${displayName(table.local.name)} collides with another row: ${messageOf(error)}`,
-        detail: (error as { detail?: string }).detail,
-        hint: 'Change or delete the local row that has the same value; the link goes on by itself.',
+        detail:
+          `${(error as { detail?: string }).detail ?? ''} Rows of this table have no key: the other nodes could not be told which of the two is to go.`.trim(),
+        hint: 'Change or delete the local row that has the same value, or drop the unique index until the link has passed this row: it goes on by itself. With a primary key, on every node, the later of two such rows wins and nothing stops.',
         sqlstate: SQLSTATE.uniqueViolation,
         cause: error,
       });

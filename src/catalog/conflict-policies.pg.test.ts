@@ -4,6 +4,7 @@ import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { readConflictHandlers, readTablePolicy } from './conflict-policies.ts';
+import { readPolicyStates } from './policy-states.ts';
 
 let server: EmbeddedServer;
 let session: Session;
@@ -308,6 +309,40 @@ describe('in a node', () => {
       expect(found).toMatchObject([
         { found: { flaw: expect.stringContaining('has not the rights') as string } },
       ]);
+      await session.script(`
+        SET session_replication_role = replica;
+        INSERT INTO bdr.conflict_policy VALUES ('hers', 'item', 'node_priority', '{here,paris}', 'd');
+        INSERT INTO bdr.bdr_conflict_handlers VALUES ('y', 'update_update', 'hers', 'item', 'hers.none()');
+        INSERT INTO bdr.conflict_policy VALUES ('hers', 'none', 'update_wins', NULL, 'd');
+        SET session_replication_role = origin`);
+      expect(await readPolicyStates(session)).toEqual([
+        {
+          table: name,
+          policy: 'node_priority',
+          isHere: true,
+          hasKey: true,
+          tellsOldRows: true,
+          unknownNodes: ['paris'],
+          handlers: [
+            {
+              name: 'x',
+              signature: expect.stringContaining('not_hers') as string,
+              state: 'not_owners',
+            },
+            { name: 'y', signature: 'hers.none()', state: 'missing' },
+          ],
+        },
+        {
+          table: { schema: 'hers', name: 'none' },
+          policy: 'update_wins',
+          isHere: false,
+          hasKey: false,
+          tellsOldRows: false,
+          unknownNodes: [],
+          handlers: [],
+        },
+      ]);
+      await session.script('DELETE FROM bdr.conflict_policy');
       await session.script('DELETE FROM bdr.bdr_conflict_handlers');
     });
   });
