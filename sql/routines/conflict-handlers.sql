@@ -23,7 +23,44 @@ AS $$
     CROSS JOIN pg_class AS c
     WHERE p.oid = handler AND c.oid = relation
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_handler_flaw(regclass, regprocedure) FROM PUBLIC;
+COMMENT ON FUNCTION bdr.internal_handler_flaw(regclass, regprocedure) IS 'Internal: why a function cannot be a conflict handler of a table';
+
+-- A handler runs with the rights of its owner, on rows of the table. Who owns the table decides which function that is, and what it is
+-- given: so it must be rights that he has, on the node where it runs.
+CREATE OR REPLACE FUNCTION bdr.internal_is_owners_handler(relation regclass, handler regprocedure)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_has_role(c.relowner, p.proowner, 'USAGE')
+    FROM pg_proc AS p
+    CROSS JOIN pg_class AS c
+    WHERE p.oid = handler AND c.oid = relation
+$$;
+COMMENT ON FUNCTION bdr.internal_is_owners_handler(regclass, regprocedure) IS
+    'Internal: whether the owner of a table has the rights of the owner of a function';
+
+CREATE OR REPLACE FUNCTION bdr.internal_check_handler(relation regclass, handler regprocedure)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    flaw text := bdr.internal_handler_flaw(relation, handler);
+BEGIN
+    IF flaw IS NOT NULL THEN
+        RAISE EXCEPTION 'conflict handler function signature must be (IN tablerow, IN tablerow, IN text, IN regclass, IN bdr.bdr_conflict_type, OUT tablerow, OUT bdr.bdr_conflict_handler_action)'
+            USING ERRCODE = 'invalid_function_definition', HINT = flaw;
+    END IF;
+    IF NOT bdr.internal_is_owners_handler(relation, handler) THEN
+        RAISE EXCEPTION 'permission denied for function %', handler
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('A conflict handler runs with the rights of its owner, which the owner of table %s must have.', relation),
+                  HINT = 'ALTER FUNCTION ... OWNER TO the owner of the table, on each node.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_check_handler(regclass, regprocedure) IS 'Internal: refuses a function that cannot be a conflict handler of a table';
 
 CREATE OR REPLACE FUNCTION bdr.bdr_create_conflict_handler(
     ch_rel regclass, ch_name name, ch_proc regprocedure, ch_type bdr.bdr_conflict_type, ch_timeframe interval DEFAULT NULL
@@ -34,19 +71,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    flaw text;
     policy text;
 BEGIN
     IF ch_rel IS NULL OR ch_name IS NULL OR ch_proc IS NULL OR ch_type IS NULL THEN
         RAISE EXCEPTION 'only ch_timeframe may be null' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    PERFORM bdr.internal_check_policy_table(ch_rel);
+    PERFORM bdr.internal_check_owner(ch_rel);
     EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', ch_rel);
-    flaw := bdr.internal_handler_flaw(ch_rel, ch_proc);
-    IF flaw IS NOT NULL THEN
-        RAISE EXCEPTION 'conflict handler function signature must be (IN tablerow, IN tablerow, IN text, IN regclass, IN bdr.bdr_conflict_type, OUT tablerow, OUT bdr.bdr_conflict_handler_action)'
-            USING ERRCODE = 'invalid_function_definition', HINT = flaw;
-    END IF;
+    PERFORM bdr.internal_check_handler(ch_rel, ch_proc);
     SELECT p.policy INTO policy
     FROM bdr.conflict_policy AS p
     JOIN pg_namespace AS n ON n.nspname = p.schema_name
@@ -68,7 +100,28 @@ END
 $$;
 COMMENT ON FUNCTION bdr.bdr_create_conflict_handler(regclass, name, regprocedure, bdr.bdr_conflict_type, interval) IS
     'Has a function resolve conflicts of a table, of one type, on all nodes; the function itself must be made on each';
-REVOKE ALL ON FUNCTION bdr.bdr_create_conflict_handler(regclass, name, regprocedure, bdr.bdr_conflict_type, interval) FROM PUBLIC;
+
+-- As bdr.internal_admit_policy().
+CREATE OR REPLACE FUNCTION bdr.internal_admit_handler()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    handler regprocedure := NEW.ch_fun::regprocedure;
+BEGIN
+    -- Peers look it up as it is written.
+    IF handler::text <> NEW.ch_fun THEN
+        RAISE EXCEPTION 'conflict handler function must be written as %', handler USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM bdr.internal_check_handler(format('%I.%I', NEW.ch_schema, NEW.ch_table)::regclass, handler);
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_admit_handler() FROM PUBLIC;
+
+CREATE OR REPLACE TRIGGER admit_handler AFTER INSERT OR UPDATE ON bdr.bdr_conflict_handlers
+    FOR EACH ROW EXECUTE FUNCTION bdr.internal_admit_handler();
 
 CREATE OR REPLACE FUNCTION bdr.bdr_drop_conflict_handler(ch_rel regclass, ch_name name)
 RETURNS void
@@ -77,6 +130,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 BEGIN
+    PERFORM bdr.internal_check_owner(ch_rel);
     DELETE FROM bdr.bdr_conflict_handlers AS h
     USING pg_class AS c, pg_namespace AS n
     WHERE n.oid = c.relnamespace AND c.oid = ch_rel
@@ -87,7 +141,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION bdr.bdr_drop_conflict_handler(regclass, name) IS 'Takes a conflict handler of a table away, on all nodes';
-REVOKE ALL ON FUNCTION bdr.bdr_drop_conflict_handler(regclass, name) FROM PUBLIC;
 
 CREATE OR REPLACE VIEW bdr.bdr_list_conflict_handlers AS
 SELECT h.ch_name, h.ch_type, c.oid AS ch_reloid, h.ch_fun, h.ch_timeframe

@@ -9,11 +9,6 @@ AS $$
 DECLARE
     found record;
 BEGIN
-    IF NOT bdr.bdr_is_active_in_db() THEN
-        RAISE EXCEPTION 'BDR is not active in this database'
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Call bdr.bdr_group_create(...) or bdr.bdr_group_join(...) first.';
-    END IF;
     SELECT c.relkind, c.relreplident, n.nspname INTO found
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -57,7 +52,6 @@ DECLARE
     chosen ALIAS FOR $2;
     ranked ALIAS FOR $3;
     place record;
-    unknown text;
 BEGIN
     IF relation IS NULL OR chosen IS NULL THEN
         RAISE EXCEPTION 'neither relation nor policy may be null' USING ERRCODE = 'invalid_parameter_value';
@@ -77,13 +71,12 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'bdr.bdr_set_conflict_policy(''t'', ''node_priority'', ARRAY[''first'', ''second'']), the highest first.';
     END IF;
-    SELECT string_agg(coalesce(asked.name, 'NULL'), ', ' ORDER BY asked.name) INTO unknown
-    FROM unnest(ranked) AS asked (name)
-    WHERE NOT EXISTS (SELECT FROM bdr.bdr_nodes AS n WHERE n.node_name = asked.name AND n.node_status <> 'k');
-    IF unknown IS NOT NULL OR cardinality(ranked) = 0 THEN
-        RAISE EXCEPTION 'No node(s) named % found', coalesce(unknown, '{}') USING ERRCODE = 'no_data_found';
+    IF NOT bdr.bdr_is_active_in_db() THEN
+        RAISE EXCEPTION 'BDR is not active in this database'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call bdr.bdr_group_create(...) or bdr.bdr_group_join(...) first.';
     END IF;
-    PERFORM bdr.internal_check_policy_table(relation);
+    PERFORM bdr.internal_check_owner(relation);
     SELECT n.nspname, c.relname, c.relreplident INTO place
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -100,14 +93,45 @@ END
 $$;
 COMMENT ON FUNCTION bdr.bdr_set_conflict_policy(regclass, text, text[]) IS
     'Sets how conflicts of a table are resolved, on all nodes; nodes: for node_priority, names of nodes, the highest first';
-REVOKE ALL ON FUNCTION bdr.bdr_set_conflict_policy(regclass, text, text[]) FROM PUBLIC;
+
+-- The checks that need more rights than the table's owner has; also of what he writes without the function. What arrives from a peer was
+-- checked there.
+CREATE OR REPLACE FUNCTION bdr.internal_admit_policy()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found regclass := to_regclass(format('%I.%I', NEW.schema_name, NEW.table_name));
+    unknown text;
+BEGIN
+    IF found IS NULL THEN
+        RAISE EXCEPTION 'relation "%.%" does not exist', NEW.schema_name, NEW.table_name USING ERRCODE = 'undefined_table';
+    END IF;
+    SELECT string_agg(coalesce(asked.name, 'NULL'), ', ' ORDER BY asked.name) INTO unknown
+    FROM unnest(NEW.nodes) AS asked (name)
+    WHERE NOT EXISTS (SELECT FROM bdr.bdr_nodes AS n WHERE n.node_name = asked.name AND n.node_status <> 'k');
+    IF unknown IS NOT NULL OR cardinality(NEW.nodes) = 0 THEN
+        RAISE EXCEPTION 'No node(s) named % found', coalesce(unknown, '{}') USING ERRCODE = 'no_data_found';
+    END IF;
+    PERFORM bdr.internal_check_policy_table(found);
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_admit_policy() FROM PUBLIC;
+
+-- By its name the first.
+CREATE OR REPLACE TRIGGER admit_policy AFTER INSERT OR UPDATE ON bdr.conflict_policy
+    FOR EACH ROW EXECUTE FUNCTION bdr.internal_admit_policy();
 
 -- On every node, where the row is written and where it arrives: from now on each change of the table comes with the row that its
 -- writer had, which tells whether he knew what it meets. A table that is not here yet is made with the rest of the schema.
 CREATE OR REPLACE FUNCTION bdr.internal_policy_changed()
 RETURNS trigger
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Each node's own trigger does that.
+SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     changed record;

@@ -70,10 +70,12 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.outbox;
+    DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
+    DELETE FROM bdr.late_deletion;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
@@ -420,12 +422,14 @@ BEGIN
     DELETE FROM bdr.tombstone;
     DELETE FROM bdr.lost_value;
     DELETE FROM bdr.outbox;
+    DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
+    DELETE FROM bdr.late_deletion;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_skipped_transactions;

@@ -3,7 +3,7 @@ import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
+import { keyColumns, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import { noteLostValue } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
@@ -19,6 +19,17 @@ export interface SoughtKeys {
   readonly columns: readonly Param[];
   /** One of them, from 0, as values of a row of which only those of the key count. */
   readonly at: (index: number) => RowValues | undefined;
+}
+
+/** Keys of which each is given as the values of a row. */
+export function soughtKeys(table: Table, keys: readonly RowValues[]): SoughtKeys {
+  return {
+    columns: keyColumns(
+      table,
+      keys.map((key) => keyParams(table, key)),
+    ),
+    at: (index) => keys[index],
+  };
 }
 
 /** Removes rows that a deletion should have met, inside the caller's transaction, and keeps them in the history. */

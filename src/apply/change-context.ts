@@ -11,4 +11,6 @@ export interface ChangeContext {
   readonly seen: Seen;
   /** It is a kill of DESIGN 4.2, rule 10, of the version of the row that it kills: nothing that it meets is a conflict. */
   readonly isKill?: true;
+  /** It is a kill of a row that users had deleted while the provider's clock was behind: no policy is asked about it. */
+  readonly isLate?: boolean;
 }

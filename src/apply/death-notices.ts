@@ -10,10 +10,11 @@ import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import { Tombstones } from './tombstones.ts';
 
-/** A kill or an ask of a row that can be found here. */
-export interface HeardDeath extends Pick<DeathNotice, 'kind' | 'time' | 'writer'> {
+/** A kill or an ask of a row that can be found here, or of a whole table that is here. */
+export interface HeardDeath extends Pick<DeathNotice, 'kind' | 'time' | 'writer' | 'isLate'> {
   readonly table: Table;
-  readonly key: RowValues;
+  /** Undefined where the table was truncated. */
+  readonly key: RowValues | undefined;
 }
 
 /** Joins what a peer tells of lost rows (DESIGN 4.2, rule 10) to the local tables, each looked for once in a transaction. */
@@ -39,8 +40,11 @@ export class DeathNotices {
     const relation = notice && (await this.#relationOf(notice));
     if (!relation) return undefined;
     const table = await this.#tables.find(relation);
-    const key = Tombstones.byKey(table) ? valuesOfStored(table, notice.key) : undefined;
-    return key && { kind: notice.kind, time: notice.time, writer: notice.writer, table, key };
+    const { key: stored, kind, time, writer, isLate } = notice;
+    const heard = { kind, time, writer, isLate, table };
+    if (stored === null) return { ...heard, key: undefined };
+    const key = Tombstones.byKey(table) ? valuesOfStored(table, stored) : undefined;
+    return key && { ...heard, key };
   }
 
   async #relationOf({ table: name }: DeathNotice): Promise<Relation | undefined> {

@@ -8,8 +8,8 @@ import {
 import type { Relation } from '../pgoutput/transaction.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import type { Session } from '../postgres/session.ts';
-import type { BelowTombstones } from './below-tombstones.ts';
-import { keyColumns, keyParams } from './local-rows.ts';
+import { soughtKeys, type BelowTombstones } from './below-tombstones.ts';
+import { keyParams } from './local-rows.ts';
 import { valuesOfStored } from './stored-keys.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
@@ -93,13 +93,7 @@ export class DeletedElsewhere {
     const keys = remembered
       .map(({ key }) => valuesOfStored(table, key))
       .filter((key) => key !== undefined);
-    const sought = {
-      columns: keyColumns(
-        table,
-        keys.map((key) => keyParams(table, key)),
-      ),
-      at: (index: number) => keys[index],
-    };
+    const sought = soughtKeys(table, keys);
     await this.#below.removeAmong(table, sought, 'anybody', (index) => {
       const key = keys[index];
       return key && this.#tombstones.find(table, keyParams(table, key));

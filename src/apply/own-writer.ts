@@ -10,6 +10,7 @@ import type { Param, Session } from '../postgres/session.ts';
 import { BelowTombstones } from './below-tombstones.ts';
 import { DeletedElsewhere } from './deleted-elsewhere.ts';
 import { withReplicaIdentity } from './identity.ts';
+import { LateDeletionNotes, lateOf, type LateChanges } from './late-deletion-notes.ts';
 import { keyColumns, keyParams, LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import { noteRowsOfOthers } from './lost-values.ts';
@@ -30,6 +31,7 @@ interface TableWork {
   readonly table: Table;
   readonly deleted: readonly Removed[];
   readonly truncatedAt: PgTime | undefined;
+  readonly late: LateChanges;
 }
 
 /**
@@ -38,7 +40,8 @@ interface TableWork {
  *   remember   a deletion leaves its tombstone, in a transaction of its own
  *   wait       until the apply transactions that are open by then have ended: the others see the tombstone by themselves. Nobody
  *              is held back, and nothing is held
- *   look       rows of other nodes that slipped in under a deleted key are removed where they are smaller
+ *   look       rows of other nodes that slipped in under a deleted key are removed where they are smaller; what was deleted while the
+ *              clock was behind is noted
  *   position   commits with the look, so that what a crash leaves undone is done again. Doing it twice changes nothing
  *
  * And what it must do because users' transactions may have been open while deletions of others were applied: DeletedElsewhere.
@@ -54,6 +57,7 @@ export class OwnWriter {
   readonly #onTable: TableStatements;
   readonly #below: BelowTombstones;
   readonly #tombstones: Tombstones;
+  readonly #late: LateDeletionNotes;
   readonly #deletedElsewhere: DeletedElsewhere;
 
   /** `session` is set up with the own stream's origin. */
@@ -80,6 +84,7 @@ export class OwnWriter {
     const { history } = options;
     this.#below = new BelowTombstones({ session, statements, onTable, rows, origins, history });
     this.#tombstones = new Tombstones(this.#statements, origins);
+    this.#late = new LateDeletionNotes(this.#statements);
     this.#deletedElsewhere = new DeletedElsewhere({
       session,
       tables: this.#tables,
@@ -152,12 +157,15 @@ export class OwnWriter {
     const table = await this.#tables.seek(relation);
     if (!table) return undefined;
     const { truncatedAt } = changes;
-    if (!Tombstones.byKey(table)) return { table, deleted: [], truncatedAt };
+    if (!Tombstones.byKey(table)) {
+      return { table, deleted: [], truncatedAt, late: lateOf(changes, changes.removed) };
+    }
     const moved = changes.moved.filter(({ old, row }) => {
       const values = readValues(old);
       return !sameKey(table, values, filledFrom(values, readValues(row)));
     });
-    return { table, deleted: [...changes.removed, ...moved], truncatedAt };
+    const deleted = [...changes.removed, ...moved];
+    return { table, deleted, truncatedAt, late: lateOf(changes, deleted) };
   }
 
   /** False when the tables have to be looked at again first. */
@@ -202,13 +210,14 @@ export class OwnWriter {
   /** Returns whether it could be done: not where a table has changed. */
   async #lookAndMove(work: readonly TableWork[], end: Lsn | undefined): Promise<boolean> {
     await this.#enterGate();
-    for (const { table, deleted, truncatedAt } of work) {
+    for (const { table, deleted, truncatedAt, late } of work) {
       if (!(await this.#tables.hold(table))) {
         await rollBack(this.#session);
         return false;
       }
       if (deleted.length > 0) await this.#removeSlippedIn(table, deleted);
       if (truncatedAt !== undefined) await this.#removeTruncated(table, truncatedAt);
+      await this.#late.note(table, late);
     }
     // Without an end the position stays where it is.
     await commitStamped(this.#session, end ?? ZERO_LSN);

@@ -1,12 +1,17 @@
 import { pause } from '../base/wait.ts';
-import { formatPgTime } from '../base/pg-time.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { readSentTables, type DueStep } from '../catalog/clock-steps.ts';
 import { readDefinitions } from '../catalog/restricted.ts';
 import { describeTable } from '../postgres/describe-table.ts';
-import type { Session } from '../postgres/session.ts';
+import type { Param, Session } from '../postgres/session.ts';
 import { isLockConflict } from './lock-conflict.ts';
 import { PreparedStatements } from './prepared.ts';
-import { hasLateRowsSql, rewriteLateRowsSql } from './statements.ts';
+import {
+  hasLateRowsSql,
+  hasOldRowsSql,
+  rewriteLateRowsSql,
+  rewriteOldRowsSql,
+} from './statements.ts';
 import type { Table } from './table.ts';
 import { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
@@ -15,6 +20,13 @@ import { TableStatements } from './table-statements.ts';
 const BATCH = 1000;
 /** Users' transactions may hold the rows that are left: mostly to write them themselves. */
 const LOCKED_MS = 200;
+
+/** Which rows of a table are written again. */
+interface Which {
+  readonly rewriteSql: (table: Table, most: number) => string | undefined;
+  readonly anySql: (table: Table) => string;
+  readonly params: readonly Param[];
+}
 
 /**
  * Writes again, unchanged, the rows that this node's users wrote from one transaction on, at times up to a given one, and that are
@@ -40,24 +52,41 @@ export class RowRewriter {
 
   /** Returns how many rows it was. */
   async rewriteAll(): Promise<number> {
+    const { oldestXid, upTo } = this.#step;
+    const late = {
+      rewriteSql: rewriteLateRowsSql,
+      anySql: hasLateRowsSql,
+      params: [formatPgTime(upTo), oldestXid],
+    };
     let count = 0;
-    for (const oid of await readSentTables(this.#session)) count += await this.#rewrite(oid);
+    for (const oid of await readSentTables(this.#session)) count += await this.#rewrite(oid, late);
     return count;
   }
 
-  async #rewrite(oid: string): Promise<number> {
+  /** The same for all rows of a table that were committed up to a time, by whomever. */
+  rewriteTable(oid: string, upTo: PgTime): Promise<number> {
+    return this.#rewrite(oid, {
+      rewriteSql: rewriteOldRowsSql,
+      anySql: hasOldRowsSql,
+      params: [formatPgTime(upTo)],
+    });
+  }
+
+  async #rewrite(oid: string, which: Which): Promise<number> {
     let count = 0;
     for (;;) {
       this.#signal.throwIfAborted();
-      const { rewritten, left } = await this.#rewriteSome(oid);
+      const { rewritten, left } = await this.#rewriteSome(oid, which);
       count += rewritten;
       if (!left) return count;
       if (rewritten === 0) await pause(LOCKED_MS, this.#signal);
     }
   }
 
-  async #rewriteSome(oid: string): Promise<{ rewritten: number; left: boolean }> {
-    const { oldestXid, upTo } = this.#step;
+  async #rewriteSome(
+    oid: string,
+    { rewriteSql, anySql, params }: Which,
+  ): Promise<{ rewritten: number; left: boolean }> {
     this.#tables.defined(await readDefinitions(this.#session));
     try {
       return await this.#session.transaction(async () => {
@@ -65,15 +94,10 @@ export class RowRewriter {
         const table = await this.#find(oid);
         // Without a key no later change can meet such a row.
         if (table?.key.kind !== 'unique') return { rewritten: 0, left: false };
-        const params = [formatPgTime(upTo), oldestXid];
-        const sql = rewriteLateRowsSql(table, BATCH);
+        const sql = rewriteSql(table, BATCH);
         const rewritten = sql === undefined ? 0 : await this.#onTable.runOnce(table, sql, params);
         if (sql === undefined || rewritten === BATCH) return { rewritten, left: sql !== undefined };
-        const [row] = await this.#onTable.rowsOnce<{ any: string }>(
-          table,
-          hasLateRowsSql(table),
-          params,
-        );
+        const [row] = await this.#onTable.rowsOnce<{ any: string }>(table, anySql(table), params);
         return { rewritten, left: row?.any === 't' };
       });
     } catch (error) {

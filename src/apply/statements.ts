@@ -182,18 +182,38 @@ export function hasUnrecordedSql(table: Table): string {
  * Parameters: the time, the transaction's id. Undefined where no UPDATE can do it.
  */
 export function rewriteLateRowsSql(table: Table, most: number): string | undefined {
+  return rewriteSql(table, LATE, most);
+}
+
+/** Whether there is such a row; the same parameters. */
+export function hasLateRowsSql(table: Table): string {
+  return hasRowsSql(table, LATE);
+}
+
+/** As `rewriteLateRowsSql`, of everybody's rows that were committed up to a time. Parameter: the time. */
+export function rewriteOldRowsSql(table: Table, most: number): string | undefined {
+  return rewriteSql(table, OLD, most);
+}
+
+/** Whether there is such a row; the same parameter. */
+export function hasOldRowsSql(table: Table): string {
+  return hasRowsSql(table, OLD);
+}
+
+const OLD = `(pg_xact_commit_timestamp(t.xmin) <= $1::timestamptz) IS NOT FALSE AND ${OWN} IS NOT TRUE`;
+
+function rewriteSql(table: Table, condition: string, most: number): string | undefined {
   const [column] = updatable(table, writable(table));
   if (!column) return undefined;
   const [name, set] = [quoteQualified(table.local.name), quoteIdent(column.name)];
   return (
     `UPDATE ONLY ${name} AS t SET ${set} = t.${set} WHERE t.ctid = ANY (ARRAY(` +
-    `SELECT t.ctid FROM ONLY ${name} AS t WHERE ${LATE} LIMIT ${most} FOR UPDATE SKIP LOCKED))`
+    `SELECT t.ctid FROM ONLY ${name} AS t WHERE ${condition} LIMIT ${most} FOR UPDATE SKIP LOCKED))`
   );
 }
 
-/** Whether there is such a row; the same parameters. */
-export function hasLateRowsSql(table: Table): string {
-  return `SELECT EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${LATE}) AS any`;
+function hasRowsSql(table: Table, condition: string): string {
+  return `SELECT EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${condition}) AS any`;
 }
 
 /** An id has 32 bits in a row: one that is no older than another lies no further behind. */

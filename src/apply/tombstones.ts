@@ -142,7 +142,8 @@ function given(table: TombstoneTable, keys: KeyArrays, writer: NodeId): Param[] 
   return [...ownership(table, writer), keys.times, ...keys.columns];
 }
 
-function tombstoneTable(table: Table): TombstoneTable {
+/** As statements on bdr.tombstone want it. */
+export function tombstoneTable(table: Table): TombstoneTable {
   const columns = Tombstones.byKey(table)
     ? table.key.columns.flatMap(({ local }) => local ?? [])
     : [];

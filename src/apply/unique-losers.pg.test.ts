@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
   describeNamed,
@@ -14,6 +14,7 @@ import type { Lsn } from '../base/lsn.ts';
 import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
+import { forgetSettledAsks } from '../catalog/open-asks.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { Writer } from '../conflict/version.ts';
@@ -23,6 +24,7 @@ import { tupleOf, type TupleValue } from '../pgoutput/tuple-value.ts';
 import { commitStamped, ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import { readUniqueness } from '../postgres/unique-indexes.ts';
 import type { Session } from '../postgres/session.ts';
+import { OutboxSender } from './outbox-sender.ts';
 import { rivalsSql } from './rival-statements.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
@@ -113,7 +115,8 @@ async function death(
   { id }: Writer,
 ): Promise<RowChange> {
   const row = ['1', 'public', table, JSON.stringify([key]), String(time), id.sysid];
-  return insert(await relationOf(`bdr.${kind}`), ...row, String(id.timeline), String(id.dboid));
+  row.push(String(id.timeline), String(id.dboid), 'f');
+  return insert(await relationOf(`bdr.${kind}`), ...row);
 }
 
 /** Applies a transaction of the provider. */
@@ -345,6 +348,81 @@ describe('an ask', () => {
     expect(await told()).toEqual([`kill 1 0 ${ME}`]);
     expect(await remembered()).toEqual([`1 0 ${ME}`]);
     expect(await history()).toEqual(['unique_index last_update_wins_keep_remote delete 1 1']);
+  });
+});
+
+describe('an ask that is sent', () => {
+  const open = () =>
+    texts(`SELECT array_to_string(row_key, ',') || ' ' || node_dboid AS text FROM bdr.open_ask`);
+  const asks = async () => {
+    await user.script(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await applied(at(-5), insert(await relationOf('public.person'), '2', 'a@x', null, 'theirs'));
+    await sender.look();
+    expect([await open(), await told()]).toEqual([[`2 ${PEER}`], []]);
+  };
+  let sender: OutboxSender;
+  let sending: Session;
+  // What is sent is gone in the same moment.
+  beforeAll(() =>
+    user.script(`
+      CREATE TABLE public.sent (LIKE bdr.kill);
+      CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO public.sent SELECT NEW.*; RETURN NULL; END $$;
+      CREATE TRIGGER keep AFTER INSERT ON bdr.kill FOR EACH ROW EXECUTE FUNCTION public.keep()`),
+  );
+  afterEach(() => sending.close());
+  beforeEach(async () => {
+    await user.script(`
+      DELETE FROM bdr.open_ask; DELETE FROM bdr.bdr_nodes; DELETE FROM bdr.bdr_local_node;
+      INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, ${ME});
+      INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
+      VALUES ('7', 1, ${ME}, 'r', 'me'), ('7', 1, ${PEER}, 'r', 'peer')`);
+    sending = await openSession(server);
+    sender = new OutboxSender(sending, (trouble) => {
+      throw new Error(trouble);
+    });
+  });
+  const part = () =>
+    user.script(`UPDATE bdr.bdr_nodes SET node_status = 'k' WHERE node_name = 'peer'`);
+
+  test('is open until the node answers', async () => {
+    await asks();
+    await applied(at(0), await death('kill', 'person', '2', at(-5), PROVIDER));
+    expect(await open()).toEqual([]);
+    await part();
+    await sender.look();
+    expect(await told()).toEqual([]);
+  });
+
+  test('is open until all is here that the node has written for a minute since', async () => {
+    await asks();
+    const micros = pgTimeSql(`asked_at + interval '1 min'`);
+    const [due] = await texts(`SELECT ${micros}::text AS text FROM bdr.open_ask`);
+    await forgetSettledAsks(user, (Number(due) - 1) as PgTime);
+    expect(await open()).toHaveLength(1);
+    await forgetSettledAsks(user, Number(due) as PgTime);
+    expect(await open()).toEqual([]);
+  });
+
+  test('is answered in the stead of a node that is parted, by a deletion of now', async () => {
+    await asks();
+    await part();
+    await forgetSettledAsks(user, at(3600));
+    await sender.look();
+    expect(await texts('SELECT row_key::text AS text FROM public.sent WHERE is_late')).toEqual([
+      '["2"]',
+    ]);
+    expect(await remembered()).toEqual([`2 -5 ${PEER}`, `2 0 ${ME}`]);
+    expect(await open()).toEqual([]);
+  });
+
+  test('is answered by nothing where there is a row again', async () => {
+    await asks();
+    await ofOther(at(-1), `INSERT INTO public.person VALUES (2, 'b@x', NULL, 'third')`);
+    await part();
+    await sender.look();
+    expect([await told(), await open()]).toEqual([[], []]);
+    expect(await rows('person')).toEqual(['(1,a@x,,mine)', '(2,b@x,,third)']);
   });
 });
 

@@ -3,6 +3,7 @@ import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
+import { askAnswered } from '../catalog/open-asks.ts';
 import { isAboutDeath } from '../catalog/outbox.ts';
 import { isQueuedCommand } from '../catalog/queued-commands.ts';
 import { decide, type ChangeKind, type Decision } from '../conflict/decide.ts';
@@ -12,6 +13,7 @@ import {
   isRowChange,
   type Change,
   type InsertChange,
+  type Relation,
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
@@ -36,6 +38,7 @@ import { RecordProof } from './record-proof.ts';
 import { filledFrom, isComplete, readValues } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
+import { storedKey } from './stored-keys.ts';
 import {
   hasFixedColumn,
   isOwn,
@@ -230,29 +233,31 @@ export class ChangeWriter {
 
   /** Removes the rows that lose to a TRUNCATE of the provider; writers are held back while it looks. */
   async truncate(change: TruncateChange, context: ChangeContext): Promise<void> {
-    for (const relation of change.relations) {
-      const { local } = (await this.#tables.seek(relation)) ?? (await this.#tables.find(relation));
-      await this.#session.script(
-        `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
-      );
-      const table = await this.#tables.find(relation);
-      await this.#proof.refuseTruncate(table, context);
-      await withReplicaIdentity(this.#session, table, () =>
-        this.#onTable.runOnce(table, sql.truncateSql(table), [
-          this.#providerOrigin,
-          formatPgTime(context.commitTime),
-          `{${originsBelow(this.#origins(), this.#provider).join(',')}}`,
-        ]),
-      );
-      await noteRowsOfOthers(
-        this.#onTable,
-        this.statements,
-        table,
-        this.#origins(),
-        this.#provider.id,
-      );
-      await this.tombstones.addTable(table, context.commitTime, this.#provider.id);
-    }
+    for (const relation of change.relations) await this.#truncate(relation, context);
+  }
+
+  async #truncate(relation: Relation, context: ChangeContext): Promise<void> {
+    const { local } = (await this.#tables.seek(relation)) ?? (await this.#tables.find(relation));
+    await this.#session.script(
+      `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
+    );
+    const table = await this.#tables.find(relation);
+    await this.#proof.refuseTruncate(table, context);
+    await withReplicaIdentity(this.#session, table, () =>
+      this.#onTable.runOnce(table, sql.truncateSql(table), [
+        this.#providerOrigin,
+        formatPgTime(context.commitTime),
+        `{${originsBelow(this.#origins(), this.#provider).join(',')}}`,
+      ]),
+    );
+    await noteRowsOfOthers(
+      this.#onTable,
+      this.statements,
+      table,
+      this.#origins(),
+      this.#provider.id,
+    );
+    await this.tombstones.addTable(table, context.commitTime, this.#provider.id);
   }
 
   /** Call it now and then, when nothing is under way: keeps what is noted until the commit from growing with the transaction. */
@@ -332,8 +337,9 @@ export class ChangeWriter {
       if (!hasSqlstate(error, SQLSTATE.uniqueViolation) || Tombstones.byKey(table)) throw error;
       throw new BdrError('apply_failed', {
         message: `a replicated row of ${displayName(table.local.name)} collides with another row: ${messageOf(error)}`,
-        detail: (error as { detail?: string }).detail,
-        hint: 'Change or delete the local row that has the same value; the link goes on by itself.',
+        detail:
+          `${(error as { detail?: string }).detail ?? ''} Rows of this table have no key: the other nodes could not be told which of the two is to go.`.trim(),
+        hint: 'Change or delete the local row that has the same value, or drop the unique index until the link has passed this row: it goes on by itself. With a primary key, on every node, the later of two such rows wins and nothing stops.',
         sqlstate: SQLSTATE.uniqueViolation,
         cause: error,
       });
@@ -432,6 +438,7 @@ export class ChangeWriter {
     const decided = this.#decide(kind, found, tombstone, context);
     const carryOut = (decision: Decision) =>
       this.#carryOut(decision, table, old, values, found, context);
+    if (context.isLate) return this.#conflicts.during(met, decided, () => carryOut(decided));
     if (context.isKill) {
       // Nobody has decided that: no conflict of its own, and nothing that a policy is asked about.
       const { conflict: _conflict, ...rest } = decided;
@@ -502,13 +509,18 @@ export class ChangeWriter {
     return this.#losers.makeRoom(table, row, found, context, isRead);
   }
 
-  /** A kill, which is a deletion of the row's own version, or an ask (DESIGN 4.2, rule 10). */
+  /**
+   * A kill, which is a deletion of the row's own version, or an ask (DESIGN 4.2, rule 10). Or a kill of what users had deleted, or
+   * truncated, while the provider's clock was behind (4.7): a deletion, or TRUNCATE, of a time that is told.
+   */
   async #hear(change: RowChange, context: ChangeContext): Promise<void> {
     const heard = await this.#deathNotices.read(change);
     if (!heard) return;
-    const { kind, table, key, time } = heard;
+    const { kind, table, key, time, isLate } = heard;
+    if (!key) return this.#truncate(table.relation, { ...context, commitTime: time });
     if (kind === 'kill') {
-      return this.#delete(table, key, { ...context, commitTime: time, isKill: true });
+      await askAnswered(this.#session, table.local.oid, storedKey(table, key), this.#provider.id);
+      return this.#delete(table, key, { ...context, commitTime: time, isKill: true, isLate });
     }
     const writer = writerWithId(this.#origins(), heard.writer);
     return this.#losers.follow(table, key, { time, writer }, context);

@@ -32,7 +32,7 @@ export interface ConflictHandler {
     readonly name: QualifiedName;
     /** OID. */
     readonly owner: string;
-    /** Why it cannot be a handler here, in BDR's words; null where it can. */
+    /** Why it cannot be a handler here; null where it can. */
     readonly flaw: string | null;
   } | null;
 }
@@ -58,7 +58,13 @@ export async function readConflictHandlers(
     /* sql */ `
       SELECT h.ch_name AS name, h.ch_fun AS signature,
              n.nspname AS schema, p.proname AS function, p.proowner AS owner,
-             bdr.internal_handler_flaw($1::oid::regclass, p.oid::regprocedure) AS flaw
+             coalesce(
+                 bdr.internal_handler_flaw($1::oid::regclass, p.oid::regprocedure),
+                 CASE
+                     WHEN NOT bdr.internal_is_owners_handler($1::oid::regclass, p.oid::regprocedure)
+                     THEN 'the owner of the table has not the rights of the function''s owner, with which it runs'
+                 END
+             ) AS flaw
       FROM bdr.bdr_conflict_handlers AS h
       LEFT JOIN (pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace) ON p.oid = to_regprocedure(h.ch_fun)
       WHERE h.ch_schema = $2 AND h.ch_table = $3 AND h.ch_type = $4::bdr.bdr_conflict_type

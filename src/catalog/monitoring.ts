@@ -77,9 +77,9 @@ export interface RecordState {
 export interface ClockStepState {
   readonly clockWas: Moment;
   readonly clockIs: Moment;
-  /** Rows that were written below the greatest time are written again; false while the clock has not passed it. */
+  /** What was written and deleted below the greatest time was written and deleted again; false while the clock has not passed it. */
   readonly isRewritten: boolean;
-  /** Deletions that may have lost on other nodes. They are not made again. */
+  /** Deletions that may have lost on other nodes, and cannot be made again. */
   readonly deletions: number;
 }
 

@@ -62,25 +62,34 @@ export async function hasOutbox(session: Session): Promise<boolean> {
 }
 
 /**
- * Sends what is new in the outbox. Kills stay there, as sent, until forgetKill(). One script is one transaction, and it must be one
+ * Sends what is new in the outbox. Kills stay there, as sent, until forgetKill(); of asks it is kept who was asked. One script is one transaction, and it must be one
  * without origin.
  */
 export async function sendOutbox(session: Session): Promise<void> {
-  const columns = 'commit_time, node_sysid, node_timeline, node_dboid';
-  const told = /* sql */ `
-    SELECT x.message_id, n.nspname, c.relname, array_to_json(x.row_key), ${columns}
-    FROM taken AS x
-    JOIN pg_class AS c ON c.oid = x.relation
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-  `;
   await session.script(/* sql */ `
     WITH taken AS (UPDATE bdr.outbox SET is_sent = true WHERE kind = 'kill' AND NOT is_sent RETURNING *)
-    INSERT INTO bdr.kill (message_id, schema_name, table_name, row_key, ${columns}) ${told};
-    WITH taken AS (DELETE FROM bdr.outbox WHERE kind = 'ask' RETURNING *)
-    INSERT INTO bdr.ask (message_id, schema_name, table_name, row_key, ${columns}) ${told};
+    INSERT INTO bdr.kill (${TOLD}) ${tellSql('taken', false)};
+    WITH taken AS (DELETE FROM bdr.outbox WHERE kind = 'ask' RETURNING *), kept AS (
+        INSERT INTO bdr.open_ask (relation, row_key, node_sysid, node_timeline, node_dboid)
+        SELECT x.relation, x.row_key, x.node_sysid, x.node_timeline, x.node_dboid FROM taken AS x
+    )
+    INSERT INTO bdr.ask (${TOLD}) ${tellSql('taken', false)};
     DELETE FROM bdr.kill;
     DELETE FROM bdr.ask
   `);
+}
+
+/** The columns of bdr.kill, and of bdr.ask. */
+export const TOLD =
+  'message_id, schema_name, table_name, row_key, commit_time, node_sysid, node_timeline, node_dboid, is_late';
+
+/** What peers are told of rows like those of bdr.outbox: a query, for an INSERT of TOLD. */
+export function tellSql(source: string, isLate: boolean): string {
+  return (
+    `SELECT x.message_id, n.nspname, c.relname, array_to_json(x.row_key),` +
+    ` x.commit_time, x.node_sysid, x.node_timeline, x.node_dboid, ${isLate}` +
+    ` FROM ${source} AS x JOIN pg_class AS c ON c.oid = x.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace`
+  );
 }
 
 /** Kills that were sent. */
@@ -103,8 +112,10 @@ export async function forgetKill(session: Session, { id }: OutboxKill): Promise<
 export interface DeathNotice {
   readonly kind: Death['kind'];
   readonly table: QualifiedName;
-  /** A JSON array, as in RememberedKey. */
-  readonly key: string;
+  /** A JSON array, as in RememberedKey. Null where the sender has truncated the table. */
+  readonly key: string | null;
+  /** Users had deleted the row, or truncated the table, while the sender's clock was behind. */
+  readonly isLate: boolean;
   readonly time: PgTime;
   readonly writer: NodeId;
 }
@@ -118,12 +129,14 @@ export function isAboutDeath({ relation: { schema, name } }: RowChange): boolean
 export function readDeathNotice(change: RowChange): DeathNotice | undefined {
   if (change.kind !== 'insert') return undefined;
   const { relation, newTuple } = change;
-  const value = (name: string) =>
-    newTuple.text(relation.columns.findIndex((column) => column.name === name)) ?? '';
+  const text = (name: string) =>
+    newTuple.text(relation.columns.findIndex((column) => column.name === name));
+  const value = (name: string) => text(name) ?? '';
   return {
     kind: relation.name === 'kill' ? 'kill' : 'ask',
     table: { schema: value('schema_name'), name: value('table_name') },
-    key: value('row_key'),
+    key: text('row_key'),
+    isLate: value('is_late') === 't',
     time: Number(value('commit_time')) as PgTime,
     writer: {
       sysid: value('node_sysid'),

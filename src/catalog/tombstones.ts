@@ -40,6 +40,19 @@ export function addTombstonesSql({ columns }: TombstoneTable): string {
   );
 }
 
+/**
+ * Notes keys in bdr.late_deletion. Parameters: oid, the heartbeat's id, times that count for nothing, then the keys. Rows of a table
+ * without a key have an empty one. Returns their numbers.
+ */
+export function noteLateSql({ columns }: TombstoneTable): string {
+  const row = stored(columns).map((index) => `k.c${index}`);
+  return (
+    `INSERT INTO bdr.late_deletion (relation, heartbeat_xid, key_hash, row_key)` +
+    ` SELECT $1::oid, $2::xid8, ${hash(columns)}, ARRAY[${row.join(', ')}]::text[]` +
+    ` FROM ${given(columns, 3)} RETURNING late_id AS id`
+  );
+}
+
 /** Remembers that a table was truncated. Parameters: oid, the writer's sysid, timeline, dboid, the commit time. */
 export const addTableTombstoneSql = /* sql */ `
   INSERT INTO bdr.tombstone (relation, node_sysid, node_timeline, node_dboid, committed_at)

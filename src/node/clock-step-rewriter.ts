@@ -1,7 +1,11 @@
+import { LateDeletions } from '../apply/late-deletions.ts';
+import type { HistoryOptions } from '../apply/pending-conflicts.ts';
 import { RowRewriter } from '../apply/row-rewriter.ts';
+import type { OriginMap } from '../apply/writers.ts';
 import type { Logger } from '../base/logger.ts';
 import { pause } from '../base/wait.ts';
 import { endClockStep, readDueSteps, type DueStep } from '../catalog/clock-steps.ts';
+import { forgetPunctualDeletions } from '../catalog/late-deletions.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { Session } from '../postgres/session.ts';
@@ -13,25 +17,38 @@ const LOOK_INTERVAL_MS = 1000;
 const RETRY_MS = 5000;
 
 /**
- * Writes again, once the node's clock has passed all that it has told, what users committed while it was behind (DESIGN 4.7), in a
- * session of its own: reading whole tables takes its time.
+ * Writes again, and deletes again, once the node's clock has passed all that it has told, what users committed while it was behind
+ * (DESIGN 4.7), in a session of its own: reading whole tables takes its time.
  */
 export class ClockStepRewriter {
   readonly #local: Conninfo;
   readonly #log: Logger;
+  readonly #origins: () => OriginMap;
+  readonly #history: HistoryOptions;
+  readonly #random: () => number;
   #lookAt = -Infinity;
   #stop: AbortController | undefined;
   #running: Promise<void> | undefined;
 
-  constructor(local: Conninfo, log: Logger) {
-    this.#local = local;
-    this.#log = log;
+  constructor(options: {
+    local: Conninfo;
+    log: Logger;
+    origins: () => OriginMap;
+    history: HistoryOptions;
+    random: () => number;
+  }) {
+    this.#local = options.local;
+    this.#log = options.log;
+    this.#origins = options.origins;
+    this.#history = options.history;
+    this.#random = options.random;
   }
 
   /** Call it about once a second. It waits for nothing that takes long. */
   async look(session: Session, signal: AbortSignal): Promise<void> {
     if (this.#running || performance.now() - this.#lookAt < LOOK_INTERVAL_MS) return;
     this.#lookAt = performance.now();
+    await forgetPunctualDeletions(session);
     const due = await readDueSteps(session);
     if (due.length === 0) return;
     const stop = new AbortController();
@@ -48,28 +65,34 @@ export class ClockStepRewriter {
 
   async #run(due: readonly DueStep[], signal: AbortSignal): Promise<void> {
     try {
-      await using session = await Session.connect(this.#local, {
-        applicationName: 'bdr:clock',
-        signal,
-        // A user's triggers have seen these rows. What is written again must be on disk before the step counts as dealt with.
-        settings: { ...APPLY_SETTINGS, synchronous_commit: 'local' },
-      });
-      await markAgentSession(session);
-      for (const step of due) {
-        const rewritten = await new RowRewriter(session, step, signal).rewriteAll();
-        await endClockStep(session, step, rewritten);
-        this.#log.info(
-          { rows: rewritten },
-          'rows that were written while the clock was behind are written again',
-        );
-      }
+      for (const step of due) await this.#doAgain(step, signal);
     } catch (error) {
       if (signal.aborted) return;
       this.#log.warn(
         describeError(error),
-        'rows that were written while the clock was behind are not written again yet',
+        'what was written and deleted while the clock was behind is not written and deleted again yet',
       );
       await pause(RETRY_MS, signal);
     }
+  }
+
+  async #doAgain(step: DueStep, signal: AbortSignal): Promise<void> {
+    await using session = await Session.connect(this.#local, {
+      applicationName: 'bdr:clock',
+      signal,
+      // A user's triggers have seen these rows. What is written again must be on disk before the step counts as dealt with.
+      settings: { ...APPLY_SETTINGS, synchronous_commit: 'local' },
+    });
+    await markAgentSession(session);
+    const rewriter = new RowRewriter(session, step, signal);
+    const [origins, history, random] = [this.#origins, this.#history, this.#random];
+    const deletions = { session, step, origins, history, rewriter, signal, random };
+    const made = await new LateDeletions(deletions).makeAgain();
+    const done = { ...made, rewritten: made.rewritten + (await rewriter.rewriteAll()) };
+    await endClockStep(session, step, done);
+    this.#log.info(
+      { ...done },
+      'what was written and deleted while the clock was behind is written and deleted again',
+    );
   }
 }

@@ -93,17 +93,17 @@ function checkClockSteps({ clockSteps }: ActiveStatus, say: Say): void {
   for (const { clockWas, clockIs, isRewritten, deletions } of clockSteps) {
     const step = `the server's clock has stepped back from ${clockWas} to ${clockIs}`;
     if (!isRewritten) {
-      const message = `${step}: until it has passed that time, what is written here may lose to older rows on other nodes`;
+      const message = `${step}: until it has passed that time, what is written and deleted here may lose to older rows on other nodes`;
       say(
         'error',
         'clock_step',
         message,
-        'set the clock right; rows are then written again by themselves',
+        'set the clock right; it is then all written and deleted again by itself',
       );
     }
     if (deletions === 0) continue;
-    const message = `${step}: ${deletions} deletions and truncates that followed may have lost on other nodes`;
-    const fix = `-- compare with the other nodes; where a row is left there, insert it here and delete it again. Then:\nDELETE FROM bdr.bdr_clock_steps WHERE rewritten_at IS NOT NULL;`;
+    const message = `${step}: ${deletions} deletions and truncates that followed, in tables without a key, may have lost on other nodes and cannot be made again`;
+    const fix = `-- compare with the other nodes; where a row is left, delete it there. Then:\nDELETE FROM bdr.bdr_clock_steps WHERE rewritten_at IS NOT NULL;`;
     say('error', 'clock_step', message, fix);
   }
 }

@@ -6,6 +6,7 @@ import {
 } from '../catalog/installation.ts';
 import { readUnpublishedTables } from '../catalog/monitoring.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
+import { readPolicyStates, type PolicyState } from '../catalog/policy-states.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Conninfo, ConninfoEnvironment } from '../postgres/conninfo.ts';
 import { readDoctorServerFacts } from '../postgres/doctor-facts.ts';
@@ -16,6 +17,7 @@ import { readServerFacts } from '../postgres/server-facts.ts';
 import type { Session } from '../postgres/session.ts';
 import { checkInstallation } from './doctor-database.ts';
 import { checkNode, type NodeToCheck } from './doctor-node.ts';
+import { checkPolicies } from './doctor-policies.ts';
 import { checkServer, OLDEST_MAJOR, type ServerToCheck } from './doctor-server.ts';
 import { checkTables } from './doctor-tables.ts';
 import type { Finding } from './finding.ts';
@@ -30,6 +32,8 @@ export interface DoctorFacts {
   readonly tables: DoctorTables | null;
   /** Null while the database is not a node. */
   readonly node: NodeToCheck | null;
+  /** None while the database is not a node. */
+  readonly policies: readonly PolicyState[];
 }
 
 export interface DoctorContext {
@@ -59,6 +63,7 @@ export function diagnose(facts: DoctorFacts, latestMigration: number): Finding[]
     ...(facts.installation ? checkInstallation(facts.installation, program) : []),
     ...(facts.tables ? checkTables(facts.tables, numbering) : []),
     ...(node ? checkNode(node) : []),
+    ...checkPolicies(facts.policies),
   ];
 }
 
@@ -67,7 +72,7 @@ async function readDoctorFacts(session: Session, context: DoctorContext): Promis
   const { conninfo, environment } = context;
   if (basics.major < OLDEST_MAJOR) {
     const server = { basics, facts: null, replicationFailure: null, active: false };
-    return { server, installation: null, tables: null, node: null };
+    return { server, installation: null, tables: null, node: null, policies: [] };
   }
   const node = basics.superuser ? await readNode(session, environment) : null;
   return {
@@ -80,6 +85,7 @@ async function readDoctorFacts(session: Session, context: DoctorContext): Promis
     installation: basics.superuser ? await readInstallation(session) : null,
     tables: await readDoctorTables(session),
     node,
+    policies: node ? await readPolicyStates(session) : [],
   };
 }
 

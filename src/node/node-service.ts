@@ -86,7 +86,13 @@ export class NodeService {
     this.#random = random;
     this.#history = new HistoryKeeper(endpoints.local, log);
     this.#purger = new Purger(endpoints.local, log);
-    this.#rewriter = new ClockStepRewriter(endpoints.local, log);
+    this.#rewriter = new ClockStepRewriter({
+      local: endpoints.local,
+      log,
+      origins: () => this.#origins as OriginMap,
+      history: this.#history.options,
+      random,
+    });
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 

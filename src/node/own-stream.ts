@@ -22,7 +22,6 @@ import { ownOriginName, ownSlotName } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
 import { isPlainUpdate } from '../pgoutput/decode.ts';
 import { FrameDecoder } from '../pgoutput/frame.ts';
-import type { Change } from '../pgoutput/transaction.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { originProgress, setUpOrigin } from '../postgres/origins.ts';
@@ -376,8 +375,11 @@ class OwnReader {
       case 'delete':
       case 'truncate':
         if (!this.#transaction) return;
-        this.#pending.batch.add(received, this.#transaction.commitTime);
-        if (isDeletion(received)) this.#watch.deleted(this.#transaction.commitTime);
+        this.#pending.batch.add(
+          received,
+          this.#transaction.commitTime,
+          this.#watch.lateAfter(this.#transaction.commitTime),
+        );
     }
   }
 
@@ -388,13 +390,4 @@ class OwnReader {
     }
     this.#pending.end = position;
   }
-}
-
-/** Whether a change takes a row away, from under its key at the least. */
-function isDeletion(change: Change): boolean {
-  return (
-    change.kind === 'delete' ||
-    change.kind === 'truncate' ||
-    (change.kind === 'update' && change.oldTuple !== null)
-  );
 }

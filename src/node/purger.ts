@@ -2,6 +2,7 @@ import type { Logger } from '../base/logger.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { forgetLostValuesOfParted } from '../catalog/lost-values.ts';
 import { forgetLostWritesToParted } from '../catalog/lost-writes.ts';
+import { forgetSettledAsks } from '../catalog/open-asks.ts';
 import { purgeQueuedCommands } from '../catalog/queued-commands.ts';
 import { purgeRowVersions } from '../catalog/row-versions.ts';
 import { purgeTombstones, vacuumTombstones } from '../catalog/tombstones.ts';
@@ -50,6 +51,7 @@ export class Purger {
     const ofAll = Math.min(ofPeers, own) as PgTime;
     if (ofAll === LONG_AGO) return;
     const knownToAll = Math.min(ofAll, there) as PgTime;
+    await forgetSettledAsks(session, knownToAll);
     await vacuumTombstones(session, await purgeTombstones(session, ofAll, knownToAll));
   }
 }

@@ -24,12 +24,12 @@ test('a clock that goes on has not stepped', () => {
 
 test('a later heartbeat that tells less is a step, until the clock has passed the greatest', () => {
   const watch = watched(undefined, [10, 100], [12, 200], [14, 50], [16, 90]);
-  const step = { before: told(12, 200), to: 50, deletions: 0 };
+  const step = { before: told(12, 200), to: 50 };
   expect([watch.greatest, watch.step]).toEqual([told(12, 200), step]);
   watch.heard(beat(18, 201));
   expect([watch.greatest, watch.step]).toEqual([told(18, 201), step]);
   watch.heard(beat(20, 150));
-  expect(watch.step).toEqual({ before: told(18, 201), to: 150, deletions: 0 });
+  expect(watch.step).toEqual({ before: told(18, 201), to: 150 });
 });
 
 test('what was read before is no step when it is read again', () => {
@@ -37,17 +37,12 @@ test('what was read before is no step when it is read again', () => {
   expect(watched(told(12, 200), [10, 100], [14, 199]).step?.before).toEqual(told(12, 200));
 });
 
-test('deletions below the greatest time are counted from its heartbeat on, before the step is noticed too', () => {
+test('a commit below the greatest time is late for its heartbeat, whether a step is noticed or not', () => {
   const watch = watched(undefined, [10, 100]);
-  watch.deleted(at(99));
+  expect([watch.lateAfter(at(99)), watch.lateAfter(at(100))]).toEqual([10, undefined]);
   watch.heard(beat(12, 200));
-  watch.deleted(at(200));
-  watch.deleted(at(60));
   watch.heard(beat(14, 61));
-  watch.deleted(at(62));
-  expect(watch.step?.deletions).toBe(2);
+  expect([watch.lateAfter(at(199)), watch.lateAfter(at(200))]).toEqual([12, undefined]);
   watch.heard(beat(16, 300));
-  watch.deleted(at(299));
-  watch.heard(beat(18, 400));
-  expect(watch.step?.deletions).toBe(2);
+  expect(watch.lateAfter(at(299))).toBe(16);
 });

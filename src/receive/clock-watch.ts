@@ -11,8 +11,6 @@ import type { Heartbeat } from './watermark.ts';
 export class ClockWatch {
   #greatest: LastHeartbeat | undefined;
   #step: ClockStep | undefined;
-  /** Committed below the greatest time, since it was told. */
-  #deletions = 0;
 
   /** `known`: the greatest of those that were read before. */
   constructor(known: LastHeartbeat | undefined) {
@@ -25,8 +23,7 @@ export class ClockWatch {
 
   /** The last step that was noticed, passed or not. */
   get step(): ClockStep | undefined {
-    const step = this.#step;
-    return step?.before === this.#greatest && step ? { ...step, deletions: this.#deletions } : step;
+    return this.#step;
   }
 
   heard({ clock, xid, xmin }: Heartbeat): void {
@@ -34,15 +31,15 @@ export class ClockWatch {
     // Read again after a crash: its id says that it was before the one that is known.
     if (greatest && xid <= greatest.xid) return;
     if (!greatest || clock > greatest.clock) {
-      this.#step = this.step;
       this.#greatest = { clock, xid, xmin };
-      this.#deletions = 0;
-    } else if (this.#step?.before !== greatest)
-      this.#step = { before: greatest, to: clock, deletions: 0 };
+    } else if (this.#step?.before !== greatest) this.#step = { before: greatest, to: clock };
   }
 
-  /** A user's deletion was committed. */
-  deleted(time: PgTime): void {
-    if (this.#greatest && time < this.#greatest.clock) this.#deletions += 1;
+  /**
+   * Where a commit that comes next in the log lies below the greatest time: the id of the heartbeat that told it. If the clock has stepped
+   * back, which may not be known yet, such a deletion is to be made again; else it was only a little late.
+   */
+  lateAfter(time: PgTime): number | undefined {
+    return this.#greatest && time < this.#greatest.clock ? this.#greatest.xid : undefined;
   }
 }

@@ -8,6 +8,7 @@ import { FAKETIME, FakeClock, UNLESS_FAKETIME } from '../support/fake-clock.ts';
 const SCHEMA = `
   CREATE TABLE item (id integer PRIMARY KEY, v text);
   INSERT INTO item SELECT g, 'start' FROM generate_series(1, 20) AS g;
+  CREATE TABLE box (id integer PRIMARY KEY, v text);
 `;
 
 describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`, () => {
@@ -116,9 +117,10 @@ describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`,
     await one.sql(`ALTER DATABASE app RESET bdr.max_clock_skew`);
   });
 
-  test('what is written while the clock has stepped back wins once it is right again', async () => {
+  test('what is written and deleted while the clock has stepped back wins once it is right again', async () => {
     setEqual();
-    await two.sql(`UPDATE item SET v = 'two' WHERE id IN (5, 6, 7)`);
+    await two.sql(`UPDATE item SET v = 'two' WHERE id BETWEEN 5 AND 9`);
+    await two.sql(`INSERT INTO box VALUES (1, 'two')`);
     await cluster.settled();
     const beats = async () => {
       const [row] = await one.sql('SELECT heartbeat_clock::text FROM bdr.own_stream');
@@ -134,35 +136,47 @@ describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`,
     await one.sql(`
       UPDATE item SET v = 'stepped back' WHERE id IN (5, 6);
       INSERT INTO item VALUES (50, 'stepped back')`);
-    await one.sql('DELETE FROM item WHERE id = 7');
+    await one.sql('DELETE FROM item WHERE id IN (7, 8)');
+    await one.sql('UPDATE item SET id = 90 WHERE id = 9');
+    await one.sql('TRUNCATE box');
+    await one.sql(`INSERT INTO item VALUES (8, 'again'), (51, 'last')`);
     const steps = () =>
-      one.sql('SELECT rewritten_at IS NOT NULL, nr_deletions::int FROM bdr.bdr_clock_steps');
-    await until('the step and the deletion to be noticed', async () => {
-      const [step] = await steps();
-      return step?.[1] === 1;
+      one.sql(
+        'SELECT rewritten_at IS NOT NULL, nr_deleted::int, nr_deletions::int FROM bdr.bdr_clock_steps',
+      );
+    await until('the step and the deletions to be noticed', async () => {
+      const [late] = await one.sql('SELECT count(*)::int FROM bdr.late_deletion');
+      return late?.[0] === 4 && (await steps()).length === 1;
     });
-    await shows(two, 50, 'stepped back');
-    // That came before this row, and lost: two nodes that differ.
+    await shows(two, 51, 'last');
+    // What came before those rows has lost: two nodes that differ.
     expect([await valueOf(two, 5), await valueOf(one, 5)]).toEqual(['two', 'stepped back']);
+    expect([await valueOf(two, 7), await valueOf(one, 7)]).toEqual(['two', undefined]);
+    const boxes = async (node: TestNode) => (await node.sql('SELECT id FROM box')).flat();
+    expect([await boxes(two), await boxes(one)]).toEqual([[1], []]);
     // A row that is written by a peer meanwhile is no longer this node's.
     await two.sql(`UPDATE item SET v = 'two again' WHERE id = 6`);
-    expect(await steps()).toEqual([[false, 1]]);
+    expect(await steps()).toEqual([[false, null, 0]]);
 
     setEqual();
     await shows(one, 6, 'two again');
     for (const clock of clocks.values()) clock.shift(clock.seconds + 10);
+    await two.sql(`INSERT INTO box VALUES (2, 'since')`);
     await shows(two, 5, 'stepped back');
     await until('the step to be dealt with', async () => (await steps())[0]?.[0] === true);
-    // The deletion is not made again: that is for people.
-    expect([await valueOf(two, 7), await valueOf(one, 7)]).toEqual(['two', undefined]);
-    await one.sql(`INSERT INTO item VALUES (7, 'to be deleted')`);
-    await one.sql('DELETE FROM item WHERE id = 7');
-    await one.sql('DELETE FROM bdr.bdr_clock_steps');
-    for (let times = 0; times < 2; times++) await reported();
-    expect(await steps(), 'not noted again').toEqual([]);
+    expect(await steps()).toEqual([[true, 3, 0]]);
+    await cluster.settled();
     const rows = await cluster.equal('item');
     expect(rows).toContain('(5,"stepped back")');
     expect(rows).toContain('(6,"two again")');
-    expect(rows).not.toContain('(7,two)');
+    expect(rows).toContain('(8,again)');
+    expect(rows).toContain('(90,two)');
+    expect(rows.filter((row) => /^\((7|9),/.test(row))).toEqual([]);
+    expect(await cluster.equal('box')).toEqual(['(2,since)']);
+
+    await one.sql('DELETE FROM bdr.bdr_clock_steps');
+    for (let times = 0; times < 2; times++) await reported();
+    expect(await steps(), 'not noted again').toEqual([]);
+    expect(await one.sql('SELECT count(*)::int FROM bdr.late_deletion')).toEqual([[0]]);
   });
 });

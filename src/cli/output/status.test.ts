@@ -181,10 +181,10 @@ describe('a node', () => {
     };
     const text = draw({ ...ACTIVE, clockSteps: [step] });
     expect(text).toContain('the clock has stepped back from 2030-01-01T00:00:00.000Z');
-    expect(text).toContain('are written again once');
+    expect(text).toContain('deleted again once');
     const later = draw({ ...ACTIVE, clockSteps: [{ ...step, isRewritten: true, deletions: 2 }] });
     expect(later).toContain('2 deletions since may have lost');
-    expect(later).not.toContain('are written again once');
+    expect(later).not.toContain('deleted again once');
   });
 
   test('without an agent its links are shown as doubtful', () => {

@@ -67,11 +67,13 @@ function drawHead(report: ActiveStatus): string[] {
     );
     if (!isRewritten) {
       lines.push(
-        '  rows that are written here meanwhile are written again once it has passed that time',
+        '  what is written and deleted here meanwhile is written and deleted again once it has passed that time',
       );
     }
     if (deletions > 0) {
-      lines.push(`  ${deletions} deletions since may have lost on other nodes: see bdr doctor`);
+      lines.push(
+        `  ${deletions} deletions since may have lost on other nodes, and cannot be made again: see bdr doctor`,
+      );
     }
   }
   if (join?.step) {
