@@ -342,3 +342,23 @@ LEFT JOIN LATERAL (
 ) AS tally ON o.owning_sysid IS NOT NULL;
 COMMENT ON VIEW bdr.bdr_locks IS 'Who holds the global lock or asks for it, and who has not answered; one row of NULLs while nobody does';
 REVOKE ALL ON bdr.bdr_locks FROM PUBLIC;
+
+-- As in BDR 2.0.
+CREATE OR REPLACE FUNCTION bdr.global_lock_info(
+    OUT owner_replorigin oid, OUT owner_sysid text, OUT owner_timeline oid, OUT owner_dboid oid, OUT lock_mode text,
+    OUT lock_state text, OUT owner_local_pid integer, OUT lockcount integer, OUT npeers integer, OUT npeers_confirmed integer,
+    OUT npeers_declined integer, OUT npeers_replayed integer, OUT replay_upto pg_lsn
+)
+RETURNS record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT l.owner_replorigin, l.owner_sysid, l.owner_timeline, l.owner_dboid, l.lock_mode, l.lock_state, l.owner_local_pid,
+           l.lockcount, l.npeers, l.npeers_confirmed, l.npeers_declined, l.npeers_replayed, l.replay_upto
+    FROM bdr.bdr_locks AS l
+    -- What is held, else what was asked for first.
+    ORDER BY l.lock_state LIKE '%acquired' OR l.lock_state LIKE 'peer_c%' DESC, l.asked_at
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION bdr.global_lock_info() IS 'The first row of bdr_locks';
+REVOKE ALL ON FUNCTION bdr.global_lock_info() FROM PUBLIC;
