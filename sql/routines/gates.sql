@@ -174,6 +174,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_make_gates(jsonb) FROM PUBLIC;
 
+-- For remove_bdr_from_local_node(), when no agent is at work any more.
 CREATE OR REPLACE FUNCTION bdr.internal_remove_gates()
 RETURNS void
 LANGUAGE plpgsql
@@ -182,6 +183,9 @@ AS $$
 DECLARE
     gated regclass;
 BEGIN
+    -- Who waits at a gate has locked its table: he is let through, as the agent would (agent.sql), until this transaction ends.
+    PERFORM pg_try_advisory_xact_lock_shared(1650749952, 2);
+    PERFORM pg_try_advisory_xact_lock_shared(1650749952, 4);
     FOR gated IN SELECT g FROM bdr.internal_gates() AS g LOOP
         EXECUTE format('DROP TRIGGER bdr_gate_lock ON %s', gated);
     END LOOP;

@@ -29,8 +29,8 @@ import { nextStep, ownLock, type LockStep, type LockView } from './protocol.ts';
 const IDLE_MS = 1000;
 /** While transactions of this node's users ask or hold: their end is only seen by looking. */
 const HELD_MS = 50;
-/** Somebody is in the way. */
-const BLOCKED_MS = 20;
+/** Somebody is in the way. While gates are tried to be made, writers wait: they are let go on in between. */
+const BLOCKED_MS = 50;
 
 /**
  * One node's part in the global lock: does what protocol.ts says, step by step. What it needs to remember stands in
@@ -119,8 +119,7 @@ export class GlobalLock {
   ): Promise<void> {
     for (const ask of granted) {
       if (this.#said.has(ask)) continue;
-      await sayGranted(this.#session, ask);
-      this.#said.add(ask);
+      if (await sayGranted(this.#session, ask)) this.#said.add(ask);
     }
     for (const ask of this.#said) {
       // Who has stopped asking may not have looked yet.
@@ -141,8 +140,8 @@ export class GlobalLock {
   /** Lets users' writes go on, then takes the gates away; false while some cannot be. */
   async #openGates(): Promise<boolean> {
     const session = this.#session;
-    if (!this.#areGatesOpen) await sayGatesOpen(session);
-    this.#areGatesOpen = true;
+    this.#areGatesOpen ||= await sayGatesOpen(session);
+    if (!this.#areGatesOpen) return false;
     if (!this.#mayHaveLeftGates) return true;
     let isBlocked = false;
     for (const table of await readGates(session)) {

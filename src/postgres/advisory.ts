@@ -53,27 +53,34 @@ export async function lockInstallation(session: Session): Promise<void> {
   await session.query(/* sql */ `SELECT pg_advisory_xact_lock(${FAMILY}, ${INSTALLATION})`);
 }
 
-/** Says, as long as the session lasts, that the gates of this database are open. */
-export async function sayGatesOpen(session: Session): Promise<void> {
-  await session.query(/* sql */ `SELECT pg_try_advisory_lock(${FAMILY}, ${OPEN_GATES})`);
+/** Says, as long as the session lasts, that the gates of this database are open. False when somebody else has that lock. */
+export async function sayGatesOpen(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ said: string }>(
+    /* sql */ `SELECT pg_try_advisory_lock_shared(${FAMILY}, ${OPEN_GATES}) AS said`,
+  );
+  return row?.said === 't';
 }
 
 /** Takes that back, however often it was said. */
 export async function sayGatesClosed(session: Session): Promise<void> {
   for (;;) {
     const [row] = await session.query<{ held: string }>(
-      /* sql */ `SELECT pg_advisory_unlock(${FAMILY}, ${OPEN_GATES}) AS held`,
+      /* sql */ `SELECT pg_advisory_unlock_shared(${FAMILY}, ${OPEN_GATES}) AS held`,
     );
     if (row?.held !== 't') return;
   }
 }
 
-/** Says that an ask for the global lock is granted. */
-export async function sayGranted(session: Session, ask: number): Promise<void> {
-  await session.query(/* sql */ `SELECT pg_try_advisory_lock(${GRANTED_FAMILY}, $1)`, [ask]);
+/** Says that an ask for the global lock is granted. False when somebody else has that lock. */
+export async function sayGranted(session: Session, ask: number): Promise<boolean> {
+  const [row] = await session.query<{ said: string }>(
+    /* sql */ `SELECT pg_try_advisory_lock_shared(${GRANTED_FAMILY}, $1) AS said`,
+    [ask],
+  );
+  return row?.said === 't';
 }
 
 /** Takes that back. */
 export async function unsayGranted(session: Session, ask: number): Promise<void> {
-  await session.query(/* sql */ `SELECT pg_advisory_unlock(${GRANTED_FAMILY}, $1)`, [ask]);
+  await session.query(/* sql */ `SELECT pg_advisory_unlock_shared(${GRANTED_FAMILY}, $1)`, [ask]);
 }

@@ -140,6 +140,12 @@ describe('the global lock', () => {
     for (let at = 0; at < 10; at += 2)
       expect(order[at + 1]).toBe(order[at]?.replace('begins', 'ends'));
     await isFree();
+    for (const node of cluster.nodes)
+      expect(
+        await node.sql(
+          `SELECT * FROM bdr.bdr_conflict_history WHERE object_name = 'bdr_global_locks'`,
+        ),
+      ).toEqual([]);
   });
 
   test('who holds it may ask again and for more, in a transaction of any isolation', async () => {
