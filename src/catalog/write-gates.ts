@@ -2,7 +2,7 @@ import type { QualifiedName } from '../base/names.ts';
 import type { Session } from '../postgres/session.ts';
 import { pairsOf } from './global-locks.ts';
 
-/** The gates of sql/routines/gates.sql: who makes them, opens them, and takes them away. */
+/** The gates of sql/routines/lock-gates.sql: who makes them, opens them, and takes them away. */
 
 /** Makes gates on tables, their partitions and parents, null for all, in the caller's transaction. Throws a lock conflict. */
 export async function makeGates(
