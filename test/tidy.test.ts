@@ -20,6 +20,7 @@ const LAYERS: Readonly<Record<string, number>> = {
   conflict: 2,
   embedded: 2,
   catalog: 3,
+  lock: 4,
   receive: 4,
   apply: 4,
   snapshot: 4,

@@ -125,6 +125,41 @@ CREATE INDEX bdr_queued_commands_time ON bdr.bdr_queued_commands (queued_at);
 COMMENT ON TABLE bdr.bdr_queued_commands IS
     'Definitions that were changed on some node: a row travels in its place in the stream, and its arrival runs the command; written by event triggers';
 
+CREATE TABLE bdr.bdr_global_locks (
+    locktype              text        NOT NULL,
+    owning_sysid          text        NOT NULL,
+    owning_timeline       oid         NOT NULL,
+    owning_datid          oid         NOT NULL,
+    owner_created_lock_at pg_lsn,
+    -- Who says this: the owner itself, or a node that answers it.
+    acquired_sysid        text        NOT NULL,
+    acquired_timeline     oid         NOT NULL,
+    acquired_datid        oid         NOT NULL,
+    acquired_lock_at      pg_lsn,
+    state                 text        NOT NULL,
+    -- BDR has none of the columns that follow. Which of the owner's locks this is about; rises.
+    lock_number           bigint      NOT NULL,
+    lock_round            integer     NOT NULL,
+    asked_at              timestamptz NOT NULL,
+    changed_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Pairs of schema and name; NULL for all tables that are replicated.
+    tables                jsonb,
+    may_be_majority       boolean     NOT NULL,
+    -- In an answer: the numbers of other locks that were known to be released.
+    known                 jsonb       NOT NULL DEFAULT '{}',
+    -- In the owner's own row: who asks. A virtual transaction id, and in which life of the server.
+    owner_pid             integer,
+    owner_transaction     text,
+    owner_server_start    timestamptz,
+    CONSTRAINT bdr_global_locks_pkey PRIMARY KEY (
+        owning_sysid, owning_timeline, owning_datid, acquired_sysid, acquired_timeline, acquired_datid
+    ),
+    CONSTRAINT bdr_global_locks_locktype_check CHECK (locktype IN ('ddl_lock', 'write_lock')),
+    CONSTRAINT bdr_global_locks_state_check CHECK (state IN ('asked', 'catchup', 'acquired', 'released'))
+);
+COMMENT ON TABLE bdr.bdr_global_locks IS
+    'Who asks for the global lock, and what every node says to that; replicated to all nodes. Each node''s agent writes its own rows';
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- This node's own: never replicated.
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -462,6 +497,9 @@ CREATE TABLE bdr.bdr_conflict_history (
 CREATE INDEX bdr_conflict_history_time ON bdr.bdr_conflict_history (local_conflict_time);
 COMMENT ON TABLE bdr.bdr_conflict_history IS 'Conflicts that this node resolved, with both rows; local to the node, purged by age (bdr.conflict_history_retention), may be truncated at will';
 
+CREATE SEQUENCE bdr.global_lock_ask AS integer CYCLE;
+COMMENT ON SEQUENCE bdr.global_lock_ask IS 'Numbers what transactions of this node ask for, so that the agent can answer each; local to the node';
+
 CREATE TABLE bdr.bdr_schema_migrations (
     migration    integer     NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT now(),
@@ -483,3 +521,4 @@ COMMENT ON TABLE bdr.definition_change IS
 
 -- DSNs hold passwords, and the history holds rows of every table: for the owner and superusers only.
 REVOKE ALL ON ALL TABLES IN SCHEMA bdr FROM PUBLIC;
+REVOKE ALL ON SEQUENCE bdr.global_lock_ask FROM PUBLIC;

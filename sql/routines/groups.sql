@@ -79,6 +79,7 @@ BEGIN
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
+    DELETE FROM bdr.bdr_global_locks;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -405,6 +406,7 @@ BEGIN
        OR o.roname ~ format('^bdr_copy_%s_\d+$', me.dboid)
        OR o.roname = format('bdr_%s_own', me.dboid);
 
+    PERFORM bdr.internal_remove_gates();
     EXECUTE format('ALTER DATABASE %I RESET bdr.active', current_database());
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
@@ -427,6 +429,7 @@ BEGIN
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
+    DELETE FROM bdr.bdr_global_locks;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.late_deletion;

@@ -46,7 +46,7 @@ BEGIN
                 'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections, ONLY bdr.conflict_policy, '
                     || 'ONLY bdr.bdr_conflict_handlers%s WITH (publish = %L)',
                 publication,
-                CASE publication WHEN 'bdr' THEN ', ONLY bdr.kill, ONLY bdr.ask' ELSE '' END,
+                CASE publication WHEN 'bdr' THEN ', ONLY bdr.kill, ONLY bdr.ask, ONLY bdr.bdr_global_locks' ELSE '' END,
                 CASE publication
                     WHEN 'bdr' THEN 'insert, update, delete, truncate'
                     ELSE 'update, delete, truncate'

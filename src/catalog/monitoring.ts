@@ -1,6 +1,7 @@
 import type { JoinProgress } from './nodes.ts';
 import type { LinkStatus } from './links.ts';
 import type { OwnStreamStatus } from './own-stream.ts';
+import type { LockMode } from '../model/global-lock.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 
@@ -81,6 +82,20 @@ export interface ClockStepState {
   readonly isRewritten: boolean;
   /** Deletions that may have lost on other nodes, and cannot be made again. */
   readonly deletions: number;
+}
+
+/** A global lock that is held or asked for. */
+export interface GlobalLockState {
+  readonly owner: string;
+  readonly isLocal: boolean;
+  readonly mode: LockMode;
+  readonly isHeld: boolean;
+  readonly askedAt: Moment;
+  readonly ms: number;
+  /** Backend of this server that asked for it. */
+  readonly pid: number | null;
+  /** Nodes that have not answered, as far as this one knows. */
+  readonly waitingFor: readonly string[];
 }
 
 export interface ConflictCounts {
@@ -258,6 +273,38 @@ export async function readClockSteps(session: Session): Promise<ClockStepState[]
     clockIs: row.is,
     isRewritten: row.rewritten === 't',
     deletions: Number(row.deletions),
+  }));
+}
+
+export async function readGlobalLockStates(session: Session): Promise<GlobalLockState[]> {
+  const rows = await session.query<
+    Record<'owner' | 'local' | 'held' | 'asked_at' | 'ms' | 'waiting_for', string> & {
+      mode: LockMode;
+      pid: string | null;
+    }
+  >(/* sql */ `
+    SELECT l.owner_node_name AS owner, l.owner_is_my_node AS local, l.lock_mode AS mode, l.owner_local_pid AS pid,
+           ${momentSql('l.asked_at')} AS asked_at, extract(epoch FROM clock_timestamp() - l.asked_at) * 1000 AS ms,
+           to_json(coalesce(l.waiting_for, '{}')) AS waiting_for,
+           EXISTS (
+               SELECT FROM bdr.bdr_global_locks AS o
+               WHERE (o.owning_sysid, o.owning_timeline, o.owning_datid) = (l.owner_sysid, l.owner_timeline, l.owner_dboid)
+                 AND (o.acquired_sysid, o.acquired_timeline, o.acquired_datid) = (l.owner_sysid, l.owner_timeline, l.owner_dboid)
+                 AND o.state = 'acquired'
+           ) AS held
+    FROM bdr.bdr_locks AS l
+    WHERE l.lock_mode IS NOT NULL
+    ORDER BY l.asked_at
+  `);
+  return rows.map((row) => ({
+    owner: row.owner,
+    isLocal: row.local === 't',
+    mode: row.mode,
+    isHeld: row.held === 't',
+    askedAt: row.asked_at,
+    ms: atLeastZero(row.ms) ?? 0,
+    pid: row.pid === null ? null : Number(row.pid),
+    waitingFor: JSON.parse(row.waiting_for) as string[],
   }));
 }
 

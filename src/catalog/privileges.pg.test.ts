@@ -115,6 +115,8 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.bdr_get_local_nodeid()',
     'bdr.bdr_is_active_in_db()',
     'bdr.bdr_replication_identifier_is_replaying()',
+    // Goes by locks that its caller has taken with rights of his own.
+    'bdr.internal_acquire_lock_on_locked(text,regclass[],boolean)',
     // An event trigger runs whoever fires it; nobody can call it.
     'bdr.internal_command_started()',
     'bdr.internal_is_being_filled()',

@@ -88,6 +88,7 @@ const STATUS: ActiveStatus = {
   slots: [SLOT],
   records: { lostUpTo: '2029-12-29T00:00:00.000Z', keptMs: 3 * 86_400_000, mayBeFalse: false },
   clockSteps: [],
+  globalLocks: [],
   conflicts: { total: 0, lastHour: 0 },
 };
 
@@ -123,6 +124,38 @@ describe('the node itself', () => {
       { level: 'error', message: expect.stringContaining('3 deletions') as string },
     ]);
     expect(errors({ deletions: 3 })).toHaveLength(2);
+  });
+
+  test('a global lock that is held or asked for long is worth a warning, which names who is waited for', () => {
+    const lock = {
+      owner: 'b',
+      isLocal: false,
+      mode: 'write_lock' as const,
+      isHeld: true,
+      askedAt: 'noon',
+      ms: 61_000,
+      pid: null,
+      waitingFor: [],
+    };
+    const found = (more: object) => check({ globalLocks: [{ ...lock, ...more }] });
+    expect(found({ ms: 1000 })).toEqual([]);
+    expect(found({})).toMatchObject([
+      {
+        level: 'warning',
+        check: 'global_lock',
+        message: expect.stringContaining('b holds') as string,
+      },
+    ]);
+    expect(found({ isLocal: true, pid: 42 })).toMatchObject([
+      { fix: expect.stringContaining('pg_terminate_backend(42)') as string },
+    ]);
+    const waits = { owner: 'a', isLocal: true, isHeld: false, waitingFor: ['b'] };
+    expect(found(waits)).toMatchObject([
+      {
+        message: expect.stringContaining('no answer of b') as string,
+        fix: expect.stringContaining("ARRAY['b']") as string,
+      },
+    ]);
   });
 
   test('a link that is half as far behind as commit records go back is worth a warning', () => {

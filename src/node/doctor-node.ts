@@ -21,6 +21,7 @@ const LAG_MS = 60_000;
 const BEHIND_BYTES = 256 * 1024 * 1024;
 /** They take room, and each insert looks there. */
 const MANY_DELETIONS = 100_000;
+const LOCKED_LONG_MS = 60_000;
 const OPEN_LONG_MS = 5 * 60_000;
 const CLOCK_SKEW_MS = 1000;
 /** Default of bdr.max_clock_skew. */
@@ -46,6 +47,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
     }
     checkHistory(status, history, say);
     checkClockSteps(status, say);
+    checkGlobalLocks(status, say);
     if (status.agentPid !== null) {
       checkLinks(status, say);
       checkOwnStream(status, say);
@@ -105,6 +107,22 @@ function checkClockSteps({ clockSteps }: ActiveStatus, say: Say): void {
     const message = `${step}: ${deletions} deletions and truncates that followed, in tables without a key, may have lost on other nodes and cannot be made again`;
     const fix = `-- compare with the other nodes; where a row is left, delete it there. Then:\nDELETE FROM bdr.bdr_clock_steps WHERE rewritten_at IS NOT NULL;`;
     say('error', 'clock_step', message, fix);
+  }
+}
+
+/** Who holds the lock for long keeps others waiting, and who does not answer keeps everybody waiting. */
+function checkGlobalLocks({ globalLocks }: ActiveStatus, say: Say): void {
+  for (const { owner, isLocal, mode, isHeld, askedAt, ms, pid, waitingFor } of globalLocks) {
+    if (ms < LOCKED_LONG_MS) continue;
+    const names = waitingFor.map((name) => quoteLiteral(name)).join(', ');
+    const message = isHeld
+      ? `${owner} holds the global lock (${mode}) since ${askedAt}`
+      : `${owner} asks for the global lock (${mode}) since ${askedAt}; no answer of ${someOf(waitingFor)}`;
+    const end = isLocal
+      ? `SELECT pg_terminate_backend(${pid});  -- if it may be rolled back`
+      : `end the transaction on ${owner}; if ${owner} will not come back:\nSELECT bdr.bdr_part_by_node_names(ARRAY[${quoteLiteral(owner)}]);`;
+    const bring = `bring them back; if they will not come:\nSELECT bdr.bdr_part_by_node_names(ARRAY[${names}]);`;
+    say('warning', 'global_lock', message, isHeld || !isLocal ? end : bring);
   }
 }
 

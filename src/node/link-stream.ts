@@ -17,6 +17,7 @@ import { nodeKey } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
+import { isLockAsk } from '../receive/message-guard.ts';
 import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
@@ -326,7 +327,7 @@ export class LinkStream {
       case 'skipped':
         return this.#passOver(arrival);
       case 'message':
-        if (arrival.message.prefix !== 'bdr') return;
+        if (arrival.message.prefix !== 'bdr' || isLockAsk(arrival.message.content)) return;
         // Somebody over there waits for this position to be durable here.
         await this.#worker.moveTo(arrival.message.lsn);
         this.#committed(arrival.message.lsn);

@@ -37,6 +37,7 @@ import { Heartbeats } from './heartbeats.ts';
 import { HistoryKeeper } from './history-keeper.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
+import { LockService } from './lock-service.ts';
 import { OwnStream } from './own-stream.ts';
 import { Purger, type Horizons } from './purger.ts';
 import { RecordKeeper } from './record-keeper.ts';
@@ -68,6 +69,7 @@ export class NodeService {
   readonly #history: HistoryKeeper;
   readonly #purger: Purger;
   readonly #rewriter: ClockStepRewriter;
+  readonly #locks: LockService;
   #records = new RecordKeeper();
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
@@ -93,6 +95,7 @@ export class NodeService {
       history: this.#history.options,
       random,
     });
+    this.#locks = new LockService(endpoints.local, log, random);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -131,7 +134,11 @@ export class NodeService {
     // What links had handled may be undone.
     const onLost = () => this.#outdate();
     session.lost.addEventListener('abort', onLost, { once: true });
-    await session.listen('bdr', () => this.#wakeup.raise());
+    await session.listen('bdr', () => {
+      this.#wakeup.raise();
+      // A transaction that held the global lock may have committed.
+      this.#locks.wake();
+    });
     const outbox = new OutboxSender(session, (message) =>
       this.#log.warn({ message }, 'a row could not be written again after its kill was sent'),
     );
@@ -150,6 +157,7 @@ export class NodeService {
       session.lost.removeEventListener('abort', onLost);
       await this.#joining.stop();
       await this.#rewriter.stop();
+      await this.#locks.stop();
       await heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
       // beside its successor, and keep its origin, for ever.
@@ -169,6 +177,7 @@ export class NodeService {
     await this.#joining.stop();
     heartbeats.pause();
     await this.#rewriter.stop();
+    await this.#locks.stop();
     await this.#stopOwnStream();
     await this.#stopLinks();
     this.#linking.clear();
@@ -201,6 +210,8 @@ export class NodeService {
         heartbeats.pause();
         await this.#stopOwnStream();
         await this.#stopLinks();
+        // What it holds back for locks of the others goes on.
+        this.#locks.start(me.id);
         if (!this.#released) await this.#releaseOwnSlots(session, me);
         return;
       case 'b':
@@ -218,6 +229,7 @@ export class NodeService {
     await this.#records.look(session);
     heartbeats.start();
     this.#startOwnStream(me);
+    this.#locks.start(me.id);
     await this.#reconcileLinks(session, me, local);
     await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#rewriter.look(session, this.#stop.signal);
@@ -325,7 +337,10 @@ export class NodeService {
       history: this.#history.options,
       log: this.#log,
       random: this.#random,
-      onOutdated: () => this.#wakeup.raise(),
+      onOutdated: () => {
+        this.#wakeup.raise();
+        this.#locks.wake();
+      },
       onSlotLost: () => {
         this.#partedCheckDue = true;
         this.#wakeup.raise();
@@ -385,6 +400,7 @@ export class NodeService {
       watermark: this.#ownWatermark,
       onApplySession: () => this.#outdate(),
       history: this.#history.options,
+      onLockAsk: (content) => this.#locks.hear(content),
     });
     this.#own.start();
   }

@@ -30,7 +30,7 @@ import { serverMajor } from '../postgres/server-facts.ts';
 import { Session } from '../postgres/session.ts';
 import { AckLedger } from '../receive/ack-ledger.ts';
 import { ClockWatch } from '../receive/clock-watch.ts';
-import { MessageGuard } from '../receive/message-guard.ts';
+import { isLockAsk, MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
 import { Receiver, type Received } from '../receive/receiver.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
@@ -78,6 +78,7 @@ export class OwnStream {
   readonly #peersLimit: () => PgTime;
   readonly #onApplySession: () => void;
   readonly #history: HistoryOptions;
+  readonly #onLockAsk: (content: Buffer) => void;
   readonly #stop = new AbortController();
   readonly #state: LinkState;
   #status: OwnStreamStatus = 'down';
@@ -98,6 +99,8 @@ export class OwnStream {
     /** As LinkContext's, for peersLimit. */
     onApplySession: () => void;
     history: HistoryOptions;
+    /** A transaction of this node asks for the global lock. */
+    onLockAsk: (content: Buffer) => void;
   }) {
     this.#local = options.local;
     this.#node = options.node;
@@ -108,6 +111,7 @@ export class OwnStream {
     this.#state = new LinkState(options.watermark);
     this.#onApplySession = options.onApplySession;
     this.#history = options.history;
+    this.#onLockAsk = options.onLockAsk;
   }
 
   get report(): OwnStreamReport {
@@ -207,7 +211,17 @@ export class OwnStream {
     this.#state.error = null;
     this.#state.forgetWatermark();
     const state = this.#state;
-    const reader = new OwnReader({ stream, guard, ledger, feedback, state, watch, signal });
+    const onLockAsk = this.#onLockAsk;
+    const reader = new OwnReader({
+      stream,
+      guard,
+      ledger,
+      feedback,
+      state,
+      watch,
+      onLockAsk,
+      signal,
+    });
     const writer = new OwnWriter({
       session: writing,
       origins: this.#origins,
@@ -247,6 +261,7 @@ class OwnReader {
   readonly #feedback: Wakeup;
   readonly #state: LinkState;
   readonly #watch: ClockWatch;
+  readonly #onLockAsk: (content: Buffer) => void;
   readonly #signal: AbortSignal;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #receiver = new Receiver(() => false, this.#streamed);
@@ -263,6 +278,7 @@ class OwnReader {
     feedback: Wakeup;
     state: LinkState;
     watch: ClockWatch;
+    onLockAsk: (content: Buffer) => void;
     signal: AbortSignal;
   }) {
     this.#stream = options.stream;
@@ -271,6 +287,7 @@ class OwnReader {
     this.#feedback = options.feedback;
     this.#state = options.state;
     this.#watch = options.watch;
+    this.#onLockAsk = options.onLockAsk;
     this.#signal = options.signal;
   }
 
@@ -367,8 +384,11 @@ class OwnReader {
       case 'message':
         if (received.prefix !== 'bdr') return;
         if (received.transactional) this.#heartbeat = parseHeartbeat(received.content);
-        // Somebody may wait for every slot to pass it.
-        else this.#reached(received.lsn);
+        else {
+          if (isLockAsk(received.content)) this.#onLockAsk(received.content);
+          // Somebody may wait for every slot to pass it.
+          this.#reached(received.lsn);
+        }
         return;
       case 'insert':
       case 'update':

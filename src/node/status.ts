@@ -3,6 +3,7 @@ import {
   readAgentPid,
   readClock,
   readClockSteps,
+  readGlobalLockStates,
   readConflictCounts,
   readJoinProgress,
   readLinkStates,
@@ -10,6 +11,7 @@ import {
   readRecordState,
   readSlotStates,
   type ClockStepState,
+  type GlobalLockState,
   type ConflictCounts,
   type LinkState,
   type Moment,
@@ -103,6 +105,8 @@ export interface ActiveStatus {
   readonly slots: readonly (SlotState & { readonly to: string })[];
   readonly records: RecordState;
   readonly clockSteps: readonly ClockStepState[];
+  /** The global lock, where it is held or asked for. */
+  readonly globalLocks: readonly GlobalLockState[];
   readonly conflicts: ConflictCounts;
 }
 
@@ -153,6 +157,7 @@ export async function readStatus(session: Session): Promise<NodeReport> {
     slots: slots.map((slot) => ({ to: nameOf(slot.subscriber), ...slot })),
     records: await readRecordState(session),
     clockSteps: await readClockSteps(session),
+    globalLocks: await readGlobalLockStates(session),
     conflicts: await readConflictCounts(session),
   };
 }

@@ -5,6 +5,9 @@ const FAMILY = 1650749952;
 const AGENT = 1;
 const AGENT_SESSION = 2;
 const INSTALLATION = 3;
+const OPEN_GATES = 4;
+/** Of the numbers of asks for the global lock. */
+const GRANTED_FAMILY = FAMILY + 1;
 
 /** Tries to become the server's agent; the lock lasts as long as the session. */
 export async function tryAgentLock(session: Session): Promise<boolean> {
@@ -48,4 +51,36 @@ export async function endLeftOverSessions(session: Session): Promise<number> {
 /** Holds back whoever else installs or upgrades schema bdr in this database, until the end of the transaction. */
 export async function lockInstallation(session: Session): Promise<void> {
   await session.query(/* sql */ `SELECT pg_advisory_xact_lock(${FAMILY}, ${INSTALLATION})`);
+}
+
+/** Says, as long as the session lasts, that the gates of this database are open. False when somebody else has that lock. */
+export async function sayGatesOpen(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ said: string }>(
+    /* sql */ `SELECT pg_try_advisory_lock_shared(${FAMILY}, ${OPEN_GATES}) AS said`,
+  );
+  return row?.said === 't';
+}
+
+/** Takes that back, however often it was said. */
+export async function sayGatesClosed(session: Session): Promise<void> {
+  for (;;) {
+    const [row] = await session.query<{ held: string }>(
+      /* sql */ `SELECT pg_advisory_unlock_shared(${FAMILY}, ${OPEN_GATES}) AS held`,
+    );
+    if (row?.held !== 't') return;
+  }
+}
+
+/** Says that an ask for the global lock is granted. False when somebody else has that lock. */
+export async function sayGranted(session: Session, ask: number): Promise<boolean> {
+  const [row] = await session.query<{ said: string }>(
+    /* sql */ `SELECT pg_try_advisory_lock_shared(${GRANTED_FAMILY}, $1) AS said`,
+    [ask],
+  );
+  return row?.said === 't';
+}
+
+/** Takes that back. */
+export async function unsayGranted(session: Session, ask: number): Promise<void> {
+  await session.query(/* sql */ `SELECT pg_advisory_unlock_shared(${GRANTED_FAMILY}, $1)`, [ask]);
 }

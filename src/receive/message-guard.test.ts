@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import type { LogicalMessage } from '../pgoutput/transaction.ts';
-import { MessageGuard } from './message-guard.ts';
+import { isLockAsk, MessageGuard } from './message-guard.ts';
 import { MessageKey } from './message-key.ts';
 import type { Received } from './receiver.ts';
 
@@ -37,6 +37,19 @@ describe('MessageGuard', () => {
   });
   const content = (passed: Received | undefined) =>
     passed?.kind === 'message' ? passed.content.toString() : undefined;
+
+  test('lets an ask for the global lock pass if it is signed, outside of transactions alone', () => {
+    const ask = '{"lock": {"ask": 1}}';
+    expect(content(guard.pass(alone(signed(ask))))).toBe(ask);
+    expect(guard.pass(alone(ask))).toBeUndefined();
+    guard.pass(begin(815));
+    expect(guard.pass(within(signed(ask)))).toBeUndefined();
+    expect(forged).toBe(2);
+    expect([ask, '{"confirm": "0/1"}'].map((text) => isLockAsk(Buffer.from(text)))).toEqual([
+      true,
+      false,
+    ]);
+  });
 
   test('takes the signature off a heartbeat that arrives in its own transaction', () => {
     expect(guard.pass(begin(815))).toEqual(begin(815));

@@ -12,7 +12,8 @@ const XIDS = 2 ** 32;
  *
  * A heartbeat names its own transaction, so it counts only in that one: a copy arrives in another. Ids on the wire have 32 bits,
  * so a copy could be made to fit every four thousand million transactions: the full ids must rise, too. A request to confirm a
- * position may be repeated: who can read it to copy it may read the whole log, and gains one commit here.
+ * position may be repeated: who can read it to copy it may read the whole log, and gains one commit here. An ask for the global lock
+ * names its transaction, and counts as long as that lasts.
  */
 export class MessageGuard {
   readonly #key: MessageKey;
@@ -31,7 +32,7 @@ export class MessageGuard {
     if (received.kind === 'begin') this.#xid = received.xid;
     if (received.kind !== 'message' || received.prefix !== PREFIX) return received;
     const content = this.#key.open(received.content);
-    if (!content || !(received.transactional ? this.#isOfHere(content) : isConfirm(content))) {
+    if (!content || !(received.transactional ? this.#isOfHere(content) : isKnown(content))) {
       this.#onForged();
       return undefined;
     }
@@ -47,11 +48,20 @@ export class MessageGuard {
   }
 }
 
-/** `{"confirm": position}`: bdr_wait_for_apply() waits over there. */
-function isConfirm(content: Buffer): boolean {
+/** `{"lock": …}`: a transaction over there asks for the global lock. Its own agent acts on it. */
+export function isLockAsk(content: Buffer): boolean {
+  return hasKey(content, 'lock');
+}
+
+/** An ask for the global lock, or `{"confirm": position}`: bdr_wait_for_apply() waits over there. */
+function isKnown(content: Buffer): boolean {
+  return hasKey(content, 'confirm') || isLockAsk(content);
+}
+
+function hasKey(content: Buffer, key: string): boolean {
   try {
     const parsed: unknown = JSON.parse(content.toString('utf8'));
-    return typeof parsed === 'object' && parsed !== null && 'confirm' in parsed;
+    return typeof parsed === 'object' && parsed !== null && key in parsed;
   } catch {
     // Signed, and no JSON: of a version of bdr that is not known here.
     return false;

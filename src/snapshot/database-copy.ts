@@ -360,6 +360,7 @@ async function copyGroup(
       ['bdr_connections', others('conn_'), nodeId],
       ['conflict_policy', 'true', /^(schema|table)_name$/],
       ['bdr_conflict_handlers', 'true', /^ch_(schema|table|name)$/],
+      ['bdr_global_locks', 'true', /^(owning|acquired)_(sysid|timeline|datid)$/],
     ] as const) {
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);

@@ -29,10 +29,12 @@ test('what belongs to bdr is left out, what only sounds like it stays', () => {
       entry('EXTENSION', 'bdr_tools', ''),
       entry('TABLE', 'bdr', ''),
       entry('EVENT TRIGGER', 'my_bdr', ''),
+      entry('TRIGGER', 'item bdr_gate_lock', ''),
+      entry('TRIGGER', 'item my_bdr_gate_lock', ''),
     ],
     { major: 18, schemas: [] },
   );
-  expect(names(kept)).toEqual(['bdr_tools', 'bdr', 'my_bdr']);
+  expect(names(kept)).toEqual(['bdr_tools', 'bdr', 'my_bdr', 'item my_bdr_gate_lock']);
 });
 
 test('settings in front of what is left out go to the next', () => {

@@ -42,6 +42,9 @@ function belongsToBdr({ type, name }: DumpEntry): boolean {
       return name === 'EXTENSION bdr' || /^EVENT TRIGGER "?bdr/.test(name);
     case 'EVENT TRIGGER':
       return name.startsWith('bdr');
+    case 'TRIGGER':
+      // The table's name comes first.
+      return name.endsWith(' bdr_gate_lock');
     case 'SCHEMA':
       return name === 'bdr' || name === 'bdr_guard';
     default:

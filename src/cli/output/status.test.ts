@@ -95,6 +95,7 @@ const ACTIVE: ActiveStatus = {
   ],
   records: { lostUpTo: '2029-12-29T00:00:00.000Z', keptMs: 3 * 86_400_000, mayBeFalse: false },
   clockSteps: [],
+  globalLocks: [],
   conflicts: { total: 7, lastHour: 2 },
 };
 
@@ -185,6 +186,24 @@ describe('a node', () => {
     const later = draw({ ...ACTIVE, clockSteps: [{ ...step, isRewritten: true, deletions: 2 }] });
     expect(later).toContain('2 deletions since may have lost');
     expect(later).not.toContain('deleted again once');
+  });
+
+  test('says who holds the global lock, or asks for it and waits for whom', () => {
+    const lock = {
+      owner: 'b',
+      isLocal: false,
+      mode: 'write_lock' as const,
+      isHeld: true,
+      askedAt: '2030-01-01T00:00:00.000Z',
+      ms: 61_000,
+      pid: null,
+      waitingFor: [],
+    };
+    expect(draw({ ...ACTIVE, globalLocks: [lock] })).toContain(
+      'b holds the global lock (write_lock)',
+    );
+    const asks = { ...lock, isHeld: false, waitingFor: ['c', 'd'] };
+    expect(draw({ ...ACTIVE, globalLocks: [asks] })).toContain('not answered: c, d');
   });
 
   test('without an agent its links are shown as doubtful', () => {

@@ -76,6 +76,15 @@ function drawHead(report: ActiveStatus): string[] {
       );
     }
   }
+  for (const { owner, mode, isHeld, ms, waitingFor } of report.globalLocks) {
+    const does = isHeld ? 'holds' : 'asks for';
+    const missing = waitingFor.length > 0 ? `; not answered: ${waitingFor.join(', ')}` : '';
+    lines.push(
+      colors.yellow(
+        `${owner} ${does} the global lock (${mode}) for ${formatDuration(ms)}${missing}`,
+      ),
+    );
+  }
   if (join?.step) {
     const { progress } = join;
     const left = progress?.secondsLeft;

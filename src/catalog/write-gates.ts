@@ -1,0 +1,46 @@
+import type { QualifiedName } from '../base/names.ts';
+import type { Session } from '../postgres/session.ts';
+import { pairsOf } from './global-locks.ts';
+
+/** The gates of sql/routines/lock-gates.sql: who makes them, opens them, and takes them away. */
+
+/** Makes gates on tables, their partitions and parents, null for all, in the caller's transaction. Throws a lock conflict. */
+export async function makeGates(
+  session: Session,
+  tables: readonly QualifiedName[] | null,
+): Promise<void> {
+  await session.query('SELECT bdr.internal_make_gates($1::jsonb)', [pairsOf(tables)]);
+}
+
+/** The tables that have a gate, as SQL names them. */
+export async function readGates(session: Session): Promise<string[]> {
+  const rows = await session.query<{ name: string }>(
+    /* sql */ `SELECT g AS name FROM bdr.internal_gates() AS g`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** Takes the gate of a table away. Throws a lock conflict. */
+export async function removeGate(session: Session, table: string): Promise<void> {
+  await session.script(`DROP TRIGGER IF EXISTS bdr_gate_lock ON ${table}`);
+}
+
+/** Ends what keeps gates from being made; returns how many sessions that were. */
+export async function cancelWriters(
+  session: Session,
+  tables: readonly QualifiedName[] | null,
+): Promise<number> {
+  const [row] = await session.query<{ ended: string }>(
+    'SELECT bdr.internal_cancel_writers($1::jsonb) AS ended',
+    [pairsOf(tables)],
+  );
+  return Number(row?.ended);
+}
+
+/** How long writers are waited for before they are canceled: infinity for ever. */
+export async function readMaxLockDelayMs(session: Session): Promise<number> {
+  const [row] = await session.query<{ ms: string }>(
+    'SELECT bdr.internal_max_ddl_lock_delay() AS ms',
+  );
+  return Number(row?.ms);
+}

@@ -1,0 +1,80 @@
+import type { QualifiedName } from '../base/names.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import type { NodeId } from './node.ts';
+
+/** BDR's names: the first keeps out other definitions, the second the writes of other nodes' users as well. */
+export type LockMode = 'ddl_lock' | 'write_lock';
+
+/** Which transaction of which life of a server holds a lock, or asks for it. */
+export interface LockHolder {
+  readonly pid: number;
+  /** Its virtual transaction id: no other transaction has it before the server is started anew. */
+  readonly transaction: string;
+  /** When the server was started. */
+  readonly serverStart: PgTime;
+}
+
+/** What a transaction asks for. */
+export interface LockNeed {
+  readonly mode: LockMode;
+  /** The tables of a write lock, with their partitions; null for all that are replicated. */
+  readonly tables: readonly QualifiedName[] | null;
+  /** A majority of the nodes is enough for a ddl_lock. */
+  readonly mayBeMajority: boolean;
+}
+
+/** A transaction of this node's users that waits for the lock. */
+export interface LockAsk extends LockNeed {
+  readonly ask: number;
+  readonly askedAt: PgTime;
+  readonly holder: LockHolder;
+}
+
+/**
+ * What a node says about a lock; the node alone writes it, and all others read it.
+ *
+ * The owner's own, of which it keeps one for ever: `asked`, `acquired` when the group has granted it, `released`.
+ * Another node's answer, which is there until it has seen the release: `catchup` while it waits for what others wrote before
+ * they held their users' writes, `acquired` when the lock is granted as far as this node is concerned.
+ */
+export interface GlobalLockRow extends LockNeed {
+  readonly owner: NodeId;
+  /** Who says it. */
+  readonly node: NodeId;
+  /** Tells the owner's locks apart, and rises. An answer names the lock that it answers. */
+  readonly number: number;
+  /** Rises when a transaction that holds the lock asks for more. */
+  readonly round: number;
+  readonly state: 'asked' | 'catchup' | 'acquired' | 'released';
+  readonly askedAt: PgTime;
+  /** In an answer: by nodeKey(), the number of each owner's last lock that the node knew to be released. */
+  readonly known: Readonly<Record<string, number>>;
+  /** In the owner's own. */
+  readonly holder: LockHolder | null;
+}
+
+/** Whether what is held is enough for what is needed. */
+export function covers(held: LockNeed, need: LockNeed): boolean {
+  if (need.mode === 'ddl_lock')
+    return held.mode === 'write_lock' || !held.mayBeMajority || need.mayBeMajority;
+  if (held.mode !== 'write_lock') return false;
+  const { tables } = held;
+  if (tables === null) return true;
+  return (
+    need.tables?.every((table) =>
+      tables.some(({ schema, name }) => schema === table.schema && name === table.name),
+    ) ?? false
+  );
+}
+
+/** What is enough for both. */
+export function both(held: LockNeed, need: LockNeed): LockNeed {
+  const mode = held.mode === 'write_lock' || need.mode === 'write_lock' ? 'write_lock' : 'ddl_lock';
+  const tablesOf = ({ mode: its, tables }: LockNeed) => (its === 'write_lock' ? tables : []);
+  const [a, b] = [tablesOf(held), tablesOf(need)];
+  return {
+    mode,
+    tables: a === null || b === null ? null : [...a, ...b],
+    mayBeMajority: mode === 'ddl_lock' && held.mayBeMajority && need.mayBeMajority,
+  };
+}
