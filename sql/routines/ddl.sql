@@ -152,7 +152,7 @@ $$;
 
 -- What is not replicated --------------------------------------------------------------------------------------------------
 
--- Whether what an object is part of is temporary or unlogged, and so only here.
+-- Whether what an object is part of is temporary or unlogged, and so only here; gates come and go on each node by themselves.
 CREATE OR REPLACE FUNCTION bdr.internal_is_local_object(class oid, object oid)
 RETURNS boolean
 LANGUAGE sql STABLE
@@ -169,6 +169,8 @@ AS $$
               WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint AS k WHERE k.oid = object)
               WHEN 'pg_statistic_ext'::regclass THEN (SELECT s.stxrelid FROM pg_statistic_ext AS s WHERE s.oid = object)
           END
+    ) OR EXISTS (
+        SELECT FROM pg_trigger AS t WHERE class = 'pg_trigger'::regclass AND t.oid = object AND starts_with(t.tgname, 'bdr_gate_')
     )
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_local_object(oid, oid) FROM PUBLIC;
@@ -602,7 +604,8 @@ BEGIN
     WHERE NOT o.is_temporary
       AND coalesce(c.relpersistence, owning.relpersistence, 'p') = 'p'
       AND o.schema_name IS DISTINCT FROM 'bdr' AND o.schema_name IS DISTINCT FROM 'bdr_guard'
-      AND NOT (o.object_type = 'schema' AND o.object_name IN ('bdr', 'bdr_guard'));
+      AND NOT (o.object_type = 'schema' AND o.object_name IN ('bdr', 'bdr_guard'))
+      AND NOT (o.object_type = 'trigger' AND starts_with(o.object_identity, 'bdr_gate_'));
     IF names IS NOT NULL THEN
         queued := bdr.internal_queue_drop(
             current_user, tg_tag, format('DROP %s IF EXISTS %s%s', kind, names, CASE WHEN takes_more THEN ' CASCADE' ELSE '' END)

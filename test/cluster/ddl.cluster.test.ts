@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, type TestNode } from '../support/cluster.ts';
+import { Cluster, until, type TestNode } from '../support/cluster.ts';
 import { schemaText } from '../support/schema-text.ts';
 
 let cluster: Cluster;
@@ -240,6 +240,53 @@ describe('whose command it is', () => {
     await applied();
     await one.sqlAs('carol', 'CREATE TABLE of_carol (id integer PRIMARY KEY)');
     await applied();
+  });
+});
+
+describe('under the global lock', () => {
+  test('a column goes and another comes while the other node writes, and no link stops', async () => {
+    await one.sql(
+      'CREATE TABLE busy (id serial PRIMARY KEY, old text, n integer NOT NULL DEFAULT 0)',
+    );
+    await applied();
+    await two.sql(`SELECT setval('busy_id_seq', 1000000)`);
+    let isOver = false;
+    let written = 0;
+    const writing = (async () => {
+      await using client = await two.connect();
+      let columns = 'old';
+      while (!isOver) {
+        try {
+          await client.sql(`INSERT INTO busy (${columns}) VALUES ('x')`);
+          written += 1;
+        } catch (error) {
+          const { code } = error as { code?: string };
+          // The definition has arrived; or the statement had to make room for it.
+          if (code === '42703') columns = columns === 'old' ? 'new' : 'old';
+          else if (code !== '40001') throw error;
+        }
+      }
+    })();
+    try {
+      for (const [from, to] of [
+        ['old', 'new'],
+        ['new', 'old'],
+      ]) {
+        const before = written;
+        await until('the other node to write', () => Promise.resolve(written > before + 20));
+        await one.sql(`
+          BEGIN; SELECT bdr.acquire_global_lock('write_lock');
+          ALTER TABLE busy DROP COLUMN ${from}; ALTER TABLE busy ADD COLUMN ${to} text; COMMIT`);
+        await applied();
+      }
+      const before = written;
+      await until('the other node to write again', () => Promise.resolve(written > before + 20));
+    } finally {
+      isOver = true;
+      await writing;
+    }
+    await applied();
+    expect(await cluster.equal('busy')).toHaveLength(written);
   });
 });
 
