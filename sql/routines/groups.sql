@@ -77,6 +77,7 @@ BEGIN
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
+    DELETE FROM bdr.sequence_kind;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -403,6 +404,12 @@ BEGIN
        OR o.roname ~ format('^bdr_copy_%s_\d+$', me.dboid)
        OR o.roname = format('bdr_%s_own', me.dboid);
 
+    IF convert_global_sequences THEN
+        PERFORM bdr.internal_make_sequences_local();
+    ELSE
+        RAISE NOTICE 'global sequences are not converted; their columns cannot be filled by default any more';
+    END IF;
+
     EXECUTE format('ALTER DATABASE %I RESET bdr.active', current_database());
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
@@ -424,6 +431,7 @@ BEGIN
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
+    DELETE FROM bdr.sequence_kind;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.definition_change;

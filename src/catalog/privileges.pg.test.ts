@@ -64,6 +64,8 @@ test('every function of schema bdr names its search path, temporary objects last
     SELECT p.oid::regprocedure::text AS name
     FROM pg_proc AS p
     WHERE p.pronamespace = 'bdr'::regnamespace
+      -- Where the body was parsed when the function was made, no name is looked up later.
+      AND p.prosqlbody IS NULL
       AND NOT coalesce(p.proconfig && ARRAY['search_path=pg_catalog, pg_temp', 'search_path=""'], false)`);
   expect(others).toEqual([]);
 });
@@ -81,8 +83,11 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.bdr_get_local_nodeid()',
     'bdr.bdr_is_active_in_db()',
     'bdr.bdr_replication_identifier_is_replaying()',
+    // Of global_seq_nextval(): they tell a number, and begin a millisecond that the next use would begin.
+    'bdr.internal_begin_millisecond(regclass)',
     // An event trigger runs whoever fires it; nobody can call it.
     'bdr.internal_is_being_filled()',
     'bdr.internal_publish_new_tables()',
+    'bdr.internal_snowflake_number()',
   ]);
 });

@@ -96,6 +96,7 @@ function check(status: Partial<ActiveStatus>, rest: Partial<NodeToCheck> = {}) {
     status: { ...STATUS, ...status },
     peers: [PEER],
     unpublished: [],
+    unconverted: [],
     history: { isKept: true, withRows: true, retentionMs: 1, invalid: [] },
     version: ANSWER,
     ...rest,
@@ -223,6 +224,9 @@ describe('the node itself', () => {
   });
 
   test('tables that are not published must be', () => {
+    expect(check({}, { unconverted: ['public.s'] })).toMatchObject([
+      { level: 'warning', check: 'sequence', fix: expect.stringContaining(`'public.s'`) as string },
+    ]);
     expect(check({}, { unpublished: ['public.t'] })).toMatchObject([
       { level: 'error', check: 'publication', fix: 'SELECT bdr.internal_sync_publication();' },
     ]);

@@ -6,6 +6,7 @@ import {
 } from '../catalog/installation.ts';
 import { readUnpublishedTables } from '../catalog/monitoring.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
+import { readUnconvertedSequences } from '../catalog/sequences.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Conninfo, ConninfoEnvironment } from '../postgres/conninfo.ts';
 import { readDoctorServerFacts } from '../postgres/doctor-facts.ts';
@@ -50,10 +51,7 @@ export function diagnose(facts: DoctorFacts, latestMigration: number): Finding[]
   const program = { extension: EXTENSION_VERSION, number: VERSION_NUMBER, latestMigration };
   const { node } = facts;
   const live = node?.status.nodes.filter(({ status }) => status !== 'k') ?? [];
-  const numbering = {
-    nodes: Math.max(1, live.length),
-    sequence: live.find(({ isLocal }) => isLocal)?.sequence ?? 1,
-  };
+  const numbering = { nodes: Math.max(1, live.length), isNode: node !== null };
   return [
     ...checkServer(facts.server),
     ...(facts.installation ? checkInstallation(facts.installation, program) : []),
@@ -97,6 +95,7 @@ async function readNode(
     status,
     peers: await Promise.all(members.map((node) => checkPeer(node, local.id, clock, environment))),
     unpublished: await readUnpublishedTables(session),
+    unconverted: await readUnconvertedSequences(session),
     history: await readHistorySettings(session),
     version: {
       versionNumber: facts.bdrVersion,

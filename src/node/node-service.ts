@@ -40,6 +40,7 @@ import { LinkThread } from './link-thread.ts';
 import { OwnStream } from './own-stream.ts';
 import { Purger, type Horizons } from './purger.ts';
 import { RecordKeeper } from './record-keeper.ts';
+import { SequenceKeeper } from './sequence-keeper.ts';
 
 const LOOK_INTERVAL_MS = 1000;
 const RETRY = { firstMs: 500, mostMs: 15_000 };
@@ -69,6 +70,7 @@ export class NodeService {
   readonly #purger: Purger;
   readonly #rewriter: ClockStepRewriter;
   #records = new RecordKeeper();
+  readonly #sequences = new SequenceKeeper();
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
@@ -215,6 +217,7 @@ export class NodeService {
     await this.#reconcileLinks(session, me, local);
     await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#rewriter.look(session, this.#stop.signal);
+    await this.#sequences.look(session);
     const isReady = me.status === 'r';
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
   }
