@@ -85,10 +85,12 @@ export async function readNodes(session: Session): Promise<Node[]> {
     delay: string | null;
     joined_at: string | null;
     error: string | null;
+    read_only: string;
   }>(/* sql */ `
     SELECT n.node_sysid AS sysid, n.node_timeline AS timeline, n.node_dboid AS dboid,
            n.node_status AS status, n.node_name AS name, n.node_seq_id AS sequence, n.node_joined_at AS joined_at,
            n.node_local_dsn AS local_dsn, n.node_init_from_dsn AS init_from, n.node_error AS error,
+           coalesce(n.node_read_only, false) AS read_only,
            c.conn_dsn AS dsn, c.conn_apply_delay AS delay
     FROM bdr.bdr_nodes AS n
     LEFT JOIN bdr.bdr_connections AS c
@@ -107,6 +109,7 @@ export async function readNodes(session: Session): Promise<Node[]> {
     applyDelayMs: row.delay === null ? null : Number(row.delay),
     joinedAt: row.joined_at,
     error: row.error,
+    isReadOnly: row.read_only === 't',
   }));
 }
 

@@ -3,6 +3,7 @@ import { openNewDatabase, openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
+import { readUserCode } from '../postgres/user-code.ts';
 import { readUnconvertedSequences, takeOverSequences } from './sequences.ts';
 
 const ME = 3;
@@ -131,13 +132,13 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
     ])('many sessions are given no id twice where %s', async (_, fromNowMs) => {
       await begin('public.plain', fromNowMs, 4000);
       const before = partsOf((await values(draw('public.plain')))[0] ?? '');
-      const ids = await all('public.plain', 6, 5000);
-      expect(distinct(ids)).toBe(30_000);
+      const ids = await all('public.plain', 4, 5000);
+      expect(distinct(ids)).toBe(20_000);
       for (const id of ids) expect(partsOf(id).node).toBe(ME);
       // What the clock says is not waited for, and not used where it lies behind.
       const last = partsOf(ids.toSorted((a, b) => (BigInt(a) < BigInt(b) ? 1 : -1))[0] ?? '');
       if (fromNowMs > 0) {
-        expect(last.ms - before.ms).toBeGreaterThanOrEqual(7n);
+        expect(last.ms - before.ms).toBeGreaterThanOrEqual(4n);
         expect(last.ms - before.ms).toBeLessThan(50n);
       }
       await begin('public.plain', -1000, 1);
@@ -184,6 +185,10 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
       const [id] = await values(`SELECT id FROM public.item WHERE v = 'mine'`);
       expect(partsOf(id ?? '').node).toBe(ME);
       await expect(as('app', `SELECT setval('public.item_id_seq', 1)`)).rejects.toThrow('denied');
+      // Apply goes on to write such a table as others: it runs no code of its owner.
+      expect(await readUserCode(session, [{ schema: 'public', name: 'item' }])).toMatchObject([
+        { places: [] },
+      ]);
       await expect(
         as('app', `SELECT bdr.internal_set_millisecond('public.item_id_seq', 9)`),
       ).rejects.toThrow('permission denied');

@@ -15,6 +15,7 @@ const member = (name: string, dboid: number): MemberStatus => ({
   dsn: `host=${name}`,
   isLocal: dboid === 1,
   error: null,
+  isReadOnly: false,
 });
 const LINK: LinkState & { from: string } = {
   from: 'b',
@@ -97,6 +98,7 @@ function check(status: Partial<ActiveStatus>, rest: Partial<NodeToCheck> = {}) {
     peers: [PEER],
     unpublished: [],
     unconverted: [],
+    writable: [],
     history: { isKept: true, withRows: true, retentionMs: 1, invalid: [] },
     version: ANSWER,
     ...rest,
@@ -224,6 +226,13 @@ describe('the node itself', () => {
   });
 
   test('tables that are not published must be', () => {
+    expect(check({}, { writable: ['public.t'] })).toMatchObject([
+      {
+        level: 'warning',
+        check: 'read_only',
+        message: expect.stringContaining('public.t') as string,
+      },
+    ]);
     expect(check({}, { unconverted: ['public.s'] })).toMatchObject([
       { level: 'warning', check: 'sequence', fix: expect.stringContaining(`'public.s'`) as string },
     ]);

@@ -14,6 +14,8 @@ export interface NodeToCheck {
   readonly unpublished: readonly string[];
   /** Sequences that are not what convert_sequence() asked for. */
   readonly unconverted: readonly string[];
+  /** Tables of a read-only node that its users may write to all the same. */
+  readonly writable: readonly string[];
   readonly history: HistorySettings;
   /** This node's versions, for comparing. */
   readonly version: Pick<PeerAnswer, 'versionNumber' | 'leastVersionNumber' | 'encoding'>;
@@ -30,7 +32,7 @@ const MOST_CLOCK_SKEW_MS = 30_000;
 
 /** Checks a node that is part of a group: its agent, its links, its slots, and whether its peers can be reached. */
 export function checkNode(node: NodeToCheck): Finding[] {
-  const { status, unpublished, unconverted, history } = node;
+  const { status, unpublished, unconverted, writable, history } = node;
   return findings('node', (say) => {
     if (status.status === 'k') {
       const fix = 'SELECT bdr.remove_bdr_from_local_node(true);  -- it may join again afterwards';
@@ -47,6 +49,10 @@ export function checkNode(node: NodeToCheck): Finding[] {
       say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
     }
     checkConversions(unconverted, say);
+    if (writable.length > 0) {
+      const message = `this node is read-only, but its users may write to ${someOf(writable)}: the agent puts the triggers there as soon as no open transaction holds these tables`;
+      say('warning', 'read_only', message);
+    }
     checkHistory(status, history, say);
     checkClockSteps(status, say);
     if (status.agentPid !== null) {

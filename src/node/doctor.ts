@@ -4,6 +4,7 @@ import {
   VERSION_NUMBER,
   type Installation,
 } from '../catalog/installation.ts';
+import { readOpenGates } from '../catalog/gates.ts';
 import { readUnpublishedTables } from '../catalog/monitoring.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
 import { readUnconvertedSequences } from '../catalog/sequences.ts';
@@ -96,6 +97,9 @@ async function readNode(
     peers: await Promise.all(members.map((node) => checkPeer(node, local.id, clock, environment))),
     unpublished: await readUnpublishedTables(session),
     unconverted: await readUnconvertedSequences(session),
+    writable: status.nodes.some(({ isLocal, isReadOnly }) => isLocal && isReadOnly)
+      ? await readOpenGates(session, 'read_only')
+      : [],
     history: await readHistorySettings(session),
     version: {
       versionNumber: facts.bdrVersion,

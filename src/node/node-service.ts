@@ -32,6 +32,7 @@ import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { ClockStepRewriter } from './clock-step-rewriter.ts';
 import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
+import { GateKeeper } from './gate-keeper.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { HistoryKeeper } from './history-keeper.ts';
@@ -71,6 +72,7 @@ export class NodeService {
   readonly #rewriter: ClockStepRewriter;
   #records = new RecordKeeper();
   readonly #sequences = new SequenceKeeper();
+  readonly #gates: GateKeeper;
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
@@ -89,6 +91,7 @@ export class NodeService {
     this.#history = new HistoryKeeper(endpoints.local, log);
     this.#purger = new Purger(endpoints.local, log);
     this.#rewriter = new ClockStepRewriter(endpoints.local, log);
+    this.#gates = new GateKeeper(log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -218,6 +221,7 @@ export class NodeService {
     await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#rewriter.look(session, this.#stop.signal);
     await this.#sequences.look(session);
+    await this.#gates.look(session, me.isReadOnly);
     const isReady = me.status === 'r';
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
   }

@@ -42,6 +42,9 @@ function belongsToBdr({ type, name }: DumpEntry): boolean {
       return name === 'EXTENSION bdr' || /^EVENT TRIGGER "?bdr/.test(name);
     case 'EVENT TRIGGER':
       return name.startsWith('bdr');
+    case 'TRIGGER':
+      // A gate is of the node that shut it; named "table trigger".
+      return / bdr_gate_\w+$/.test(name);
     case 'SCHEMA':
       return name === 'bdr' || name === 'bdr_guard';
     default:

@@ -40,6 +40,7 @@ const ACTIVE: ActiveStatus = {
       dsn: 'host=a password=***',
       isLocal: true,
       error: null,
+      isReadOnly: true,
     },
     {
       id: id(2),
@@ -50,6 +51,7 @@ const ACTIVE: ActiveStatus = {
       dsn: null,
       isLocal: false,
       error: 'disk full',
+      isReadOnly: false,
     },
   ],
   links: [
