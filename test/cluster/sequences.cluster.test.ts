@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, until, type TestClient, type TestNode } from '../support/cluster.ts';
 
@@ -66,11 +67,13 @@ describe('global sequences and read-only nodes', () => {
     three = await cluster.addNode('node3', one.host, 'app3');
     const writing = new AbortController();
     const writers = [one, two].map(async (node) => {
+      await using client = await node.connect('writer');
       while (!writing.signal.aborted) {
-        await node.sqlAs(
-          'writer',
+        await client.sql(
           TABLES.map((table) => `INSERT INTO ${table} (v) VALUES ('meanwhile')`).join(';'),
         );
+        // A rate that apply keeps up with.
+        await pause(50);
       }
     });
     await three.join(one);
