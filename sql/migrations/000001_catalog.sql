@@ -160,6 +160,33 @@ CREATE TABLE bdr.bdr_global_locks (
 COMMENT ON TABLE bdr.bdr_global_locks IS
     'Who asks for the global lock, and what every node says to that; replicated to all nodes. Each node''s agent writes its own rows';
 
+CREATE TABLE bdr.sequence_kind (
+    schema_name   text   NOT NULL,
+    sequence_name text   NOT NULL,
+    kind          text   NOT NULL,
+    -- For step: by how much every node counts. What a node gives out leaves its number as remainder.
+    step          bigint,
+    -- For step and local: what is given out from now on is greater.
+    above         bigint,
+    -- Who owned the sequence where it was converted: another role's sequence of this name is left alone.
+    owner_name    name   NOT NULL,
+    CONSTRAINT sequence_kind_pkey PRIMARY KEY (schema_name, sequence_name),
+    CONSTRAINT sequence_kind_kind_check CHECK (kind IN ('snowflake', 'step', 'local')),
+    CONSTRAINT sequence_kind_step_check CHECK ((kind = 'step') = (step IS NOT NULL) AND coalesce(step, 2) BETWEEN 2 AND 32767),
+    CONSTRAINT sequence_kind_above_check CHECK ((kind = 'snowflake') = (above IS NULL))
+);
+COMMENT ON TABLE bdr.sequence_kind IS
+    'How sequences keep nodes from giving out one value twice; replicated to all nodes. Written by convert_sequence()';
+-- Everybody writes about sequences of his own alone.
+ALTER TABLE bdr.sequence_kind ENABLE ROW LEVEL SECURITY;
+CREATE POLICY owner ON bdr.sequence_kind USING (
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class AS c
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = schema_name AND c.relname = sequence_name AND c.relkind = 'S' AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+    )
+);
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- This node's own: never replicated.
 -- ---------------------------------------------------------------------------------------------------------------------

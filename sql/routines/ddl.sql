@@ -185,6 +185,25 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_local_command(text) FROM PUBLIC;
 
+-- As in BDR: what would be replicated cannot come from a node that users may only read.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_read_only(tag text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM bdr.bdr_nodes AS n
+        JOIN bdr.bdr_local_node AS l
+          ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.node_sysid, l.node_timeline, l.node_dboid)
+        WHERE n.node_read_only
+    ) THEN
+        RAISE EXCEPTION 'Cannot run % on read-only BDR node.', tag USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_read_only(text) FROM PUBLIC;
+
 -- What is refused because the nodes would differ afterwards ---------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_exclusion(relation oid)
@@ -509,6 +528,7 @@ BEGIN
     IF made.objects = made.local_objects AND tag <> 'DROP OWNED' THEN
         RETURN false;
     END IF;
+    PERFORM bdr.internal_refuse_read_only(tag);
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
         PERFORM bdr.internal_refuse_exclusion(c.objid)
         FROM pg_event_trigger_ddl_commands() AS c
@@ -569,6 +589,7 @@ BEGIN
     THEN
         RETURN false;
     END IF;
+    PERFORM bdr.internal_refuse_read_only(tag);
     PERFORM bdr.internal_queue(role, tag, command, NULL, false, NULL);
     RETURN true;
 END

@@ -80,6 +80,7 @@ BEGIN
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.bdr_global_locks;
+    DELETE FROM bdr.sequence_kind;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -407,6 +408,13 @@ BEGIN
        OR o.roname = format('bdr_%s_own', me.dboid);
 
     PERFORM bdr.internal_remove_gates();
+    PERFORM bdr.internal_open_gate(g, 'read_only') FROM bdr.internal_gates('read_only') AS g;
+    IF convert_global_sequences THEN
+        PERFORM bdr.internal_make_sequences_local();
+    ELSE
+        RAISE NOTICE 'global sequences are not converted; their columns cannot be filled by default any more';
+    END IF;
+
     EXECUTE format('ALTER DATABASE %I RESET bdr.active', current_database());
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
@@ -430,6 +438,7 @@ BEGIN
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.bdr_global_locks;
+    DELETE FROM bdr.sequence_kind;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.late_deletion;

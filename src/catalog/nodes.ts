@@ -85,10 +85,12 @@ export async function readNodes(session: Session): Promise<Node[]> {
     delay: string | null;
     joined_at: string | null;
     error: string | null;
+    read_only: string;
   }>(/* sql */ `
     SELECT n.node_sysid AS sysid, n.node_timeline AS timeline, n.node_dboid AS dboid,
            n.node_status AS status, n.node_name AS name, n.node_seq_id AS sequence, n.node_joined_at AS joined_at,
            n.node_local_dsn AS local_dsn, n.node_init_from_dsn AS init_from, n.node_error AS error,
+           coalesce(n.node_read_only, false) AS read_only,
            c.conn_dsn AS dsn, c.conn_apply_delay AS delay
     FROM bdr.bdr_nodes AS n
     LEFT JOIN bdr.bdr_connections AS c
@@ -107,6 +109,7 @@ export async function readNodes(session: Session): Promise<Node[]> {
     applyDelayMs: row.delay === null ? null : Number(row.delay),
     joinedAt: row.joined_at,
     error: row.error,
+    isReadOnly: row.read_only === 't',
   }));
 }
 
@@ -240,6 +243,10 @@ export async function registerNode(
   return source.transaction(async () => {
     await source.query('SELECT bdr.internal_lock_membership()');
     check(await readNodes(source));
+    // Also of nodes that were parted: what they have numbered is still there.
+    const [greatest] = await source.query<{ number: string }>(
+      /* sql */ `SELECT coalesce(max(node_seq_id), 0) AS number FROM bdr.bdr_nodes`,
+    );
     // A parted node's name may be used again.
     await source.run(
       /* sql */ `DELETE FROM bdr.bdr_nodes WHERE node_name = $4 AND node_status = 'k' AND NOT (${THE_NODE})`,
@@ -254,8 +261,14 @@ export async function registerNode(
         SELECT $1, $2::oid, $3::oid, 'i', $4, $5, $6,
                coalesce(
                    (SELECT o.node_seq_id FROM bdr.bdr_nodes AS o
-                    WHERE (o.node_sysid, o.node_timeline, o.node_dboid) = ($1, $2::oid, $3::oid)),
-                   (SELECT coalesce(max(o.node_seq_id), 0) + 1 FROM bdr.bdr_nodes AS o)
+                    WHERE (o.node_sysid, o.node_timeline, o.node_dboid) = ($1, $2::oid, $3::oid)
+                      -- It can be another's as well: of one that registered elsewhere at the same moment.
+                      AND NOT EXISTS (
+                          SELECT FROM bdr.bdr_nodes AS a
+                          WHERE a.node_seq_id = o.node_seq_id
+                            AND (a.node_sysid, a.node_timeline, a.node_dboid) <> ($1, $2::oid, $3::oid)
+                      )),
+                   $7::smallint + 1
                ),
                clock_timestamp()
         ON CONFLICT (node_sysid, node_timeline, node_dboid) DO UPDATE
@@ -266,7 +279,7 @@ export async function registerNode(
             node_error = NULL, node_read_only = false
         RETURNING node_seq_id AS sequence, node_joined_at AS joined_at
       `,
-      [...idParams(node.id), node.name, node.localDsn, node.initFromDsn],
+      [...idParams(node.id), node.name, node.localDsn, node.initFromDsn, greatest?.number ?? '0'],
     );
     await source.run(
       /* sql */ `

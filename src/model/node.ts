@@ -61,4 +61,6 @@ export interface Node {
   /** When it became known to the group, as the server's text: tells the lives of a node apart that was removed and joined again. */
   readonly joinedAt: string | null;
   readonly error: string | null;
+  /** Its users may not write to replicated tables. */
+  readonly isReadOnly: boolean;
 }

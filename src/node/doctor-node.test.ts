@@ -15,6 +15,7 @@ const member = (name: string, dboid: number): MemberStatus => ({
   dsn: `host=${name}`,
   isLocal: dboid === 1,
   error: null,
+  isReadOnly: false,
 });
 const LINK: LinkState & { from: string } = {
   from: 'b',
@@ -97,6 +98,8 @@ function check(status: Partial<ActiveStatus>, rest: Partial<NodeToCheck> = {}) {
     status: { ...STATUS, ...status },
     peers: [PEER],
     unpublished: [],
+    unconverted: [],
+    writable: [],
     history: { isKept: true, withRows: true, retentionMs: 1, invalid: [] },
     version: ANSWER,
     ...rest,
@@ -256,6 +259,16 @@ describe('the node itself', () => {
   });
 
   test('tables that are not published must be', () => {
+    expect(check({}, { writable: ['public.t'] })).toMatchObject([
+      {
+        level: 'warning',
+        check: 'read_only',
+        message: expect.stringContaining('public.t') as string,
+      },
+    ]);
+    expect(check({}, { unconverted: ['public.s'] })).toMatchObject([
+      { level: 'warning', check: 'sequence', fix: expect.stringContaining(`'public.s'`) as string },
+    ]);
     expect(check({}, { unpublished: ['public.t'] })).toMatchObject([
       { level: 'error', check: 'publication', fix: 'SELECT bdr.internal_sync_publication();' },
     ]);

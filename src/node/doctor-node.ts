@@ -12,6 +12,10 @@ export interface NodeToCheck {
   readonly peers: readonly PeerCheck[];
   /** Tables that are missing from the publication. */
   readonly unpublished: readonly string[];
+  /** Sequences that are not what convert_sequence() asked for. */
+  readonly unconverted: readonly string[];
+  /** Tables of a read-only node that its users may write to all the same. */
+  readonly writable: readonly string[];
   readonly history: HistorySettings;
   /** This node's versions, for comparing. */
   readonly version: Pick<PeerAnswer, 'versionNumber' | 'leastVersionNumber' | 'encoding'>;
@@ -29,7 +33,7 @@ const MOST_CLOCK_SKEW_MS = 30_000;
 
 /** Checks a node that is part of a group: its agent, its links, its slots, and whether its peers can be reached. */
 export function checkNode(node: NodeToCheck): Finding[] {
-  const { status, unpublished, history } = node;
+  const { status, unpublished, unconverted, writable, history } = node;
   return findings('node', (say) => {
     if (status.status === 'k') {
       const fix = 'SELECT bdr.remove_bdr_from_local_node(true);  -- it may join again afterwards';
@@ -44,6 +48,11 @@ export function checkNode(node: NodeToCheck): Finding[] {
     if (unpublished.length > 0) {
       const message = `tables whose changes do not leave this node: ${someOf(unpublished)}`;
       say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
+    }
+    checkConversions(unconverted, say);
+    if (writable.length > 0) {
+      const message = `this node is read-only, but its users may write to ${someOf(writable)}: the agent puts the triggers there as soon as no open transaction holds these tables`;
+      say('warning', 'read_only', message);
     }
     checkHistory(status, history, say);
     checkClockSteps(status, say);
@@ -74,6 +83,14 @@ function checkJoin({ name, status, statusWord, join }: ActiveStatus, say: Say): 
   const { message, detail, hint } = join.error;
   const text = [`the join of node ${name} fails${step}: ${message}`, detail ?? ''].filter(Boolean);
   say('error', 'member', text.join('. '), hint);
+}
+
+function checkConversions(unconverted: readonly string[], say: Say): void {
+  for (const name of unconverted) {
+    const message = `sequence ${name} is not what bdr.convert_sequence() has asked for: it is not here, belongs to another role, is held by an open transaction, or numbers a column that is not as on the node of the call`;
+    const fix = `SELECT * FROM bdr.bdr_sequence_kinds;  -- what was asked for; then call bdr.convert_sequence(${quoteLiteral(name)}, …) again`;
+    say('warning', 'sequence', message, fix);
+  }
 }
 
 function checkHistory(

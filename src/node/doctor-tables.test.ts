@@ -14,10 +14,9 @@ const SEQUENCE: DoctorSequence = {
   name: { schema: 'public', name: 't_id_seq' },
   table: TABLE.name,
   column: 'id',
+  type: 'bigint',
+  isGlobal: false,
   increment: 1n,
-  start: 1n,
-  max: 2n ** 63n - 1n,
-  last: 17n,
 };
 const NONE: DoctorTables = {
   tables: [],
@@ -28,12 +27,12 @@ const NONE: DoctorTables = {
 };
 
 const ofTable = (table: Partial<DoctorTable>) =>
-  checkTables({ ...NONE, tables: [{ ...TABLE, ...table }] }, { nodes: 1, sequence: 1 });
-const ofSequence = (sequence: Partial<DoctorSequence>, nodes = 1, number = 1) =>
-  checkTables({ ...NONE, sequences: [{ ...SEQUENCE, ...sequence }] }, { nodes, sequence: number });
+  checkTables({ ...NONE, tables: [{ ...TABLE, ...table }] }, { nodes: 1, isNode: false });
+const ofSequence = (sequence: Partial<DoctorSequence>, nodes = 1, isNode = true) =>
+  checkTables({ ...NONE, sequences: [{ ...SEQUENCE, ...sequence }] }, { nodes, isNode });
 
 test('an empty database gives no finding', () => {
-  expect(checkTables(NONE, { nodes: 1, sequence: 1 })).toEqual([]);
+  expect(checkTables(NONE, { nodes: 1, isNode: false })).toEqual([]);
 });
 
 test('code that a table runs is told of, and warned of where it runs with the rights of a superuser', () => {
@@ -47,7 +46,7 @@ test('code that a table runs is told of, and warned of where it runs with the ri
     opaqueColumns: [],
   };
   const check = (more: Partial<typeof code>) =>
-    checkTables({ ...NONE, userCode: [{ ...code, ...more }] }, { nodes: 1, sequence: 1 });
+    checkTables({ ...NONE, userCode: [{ ...code, ...more }] }, { nodes: 1, isNode: false });
   const told = expect.stringContaining('CHECK constraint c: public.f(integer)') as string;
   expect(check({})).toMatchObject([{ level: 'note', check: 'user_code', message: told }]);
   expect(check({ isOwnersTrusted: true })).toMatchObject([
@@ -85,7 +84,8 @@ describe('keys', () => {
 
   test('in a group, what is mended is mended on every node, and never by values that would differ', () => {
     const inGroup = (table: Partial<DoctorTable>) =>
-      checkTables({ ...NONE, tables: [{ ...TABLE, ...table }] }, { nodes: 2, sequence: 1 })[0]?.fix;
+      checkTables({ ...NONE, tables: [{ ...TABLE, ...table }] }, { nodes: 2, isNode: true })[0]
+        ?.fix;
     expect(inGroup({ primaryKey: 'none' })).toBe(
       'ALTER TABLE "public"."t" ADD PRIMARY KEY (…);  -- on every node, of columns that tell its rows apart',
     );
@@ -150,23 +150,16 @@ describe('constraints', () => {
 describe('sequences', () => {
   const fixOf = (...args: Parameters<typeof ofSequence>) => ofSequence(...args)[0]?.fix ?? null;
 
-  test('one that counts by one collides; each node is given a remainder of its own', () => {
+  test('one that counts by one collides; it is converted to what its column takes', () => {
     expect(ofSequence({})).toMatchObject([{ level: 'warning', check: 'sequence' }]);
-    expect(fixOf({})).toMatch(
-      /^ALTER SEQUENCE "public"."t_id_seq" INCREMENT BY 10 RESTART WITH 21; /,
-    );
-    expect(fixOf({}, 3, 3)).toContain('INCREMENT BY 10 RESTART WITH 23;');
-    expect(fixOf({ last: 22n }, 3, 3)).toContain('RESTART WITH 23;');
-    expect(fixOf({ last: 23n }, 3, 3)).toContain('RESTART WITH 33;');
+    expect(fixOf({})).toBe(`SELECT bdr.convert_sequence('"public"."t_id_seq"', 'snowflake');`);
+    expect(fixOf({ type: 'integer' })).toContain(`'step'`);
+    // Numbers are the group's.
+    expect(fixOf({}, 1, false)).toMatch(/^-- once this database is a node:\nSELECT /);
   });
 
-  test('one that was never used begins at its start', () => {
-    expect(fixOf({ last: null })).toContain('RESTART WITH 1;');
-    expect(fixOf({ last: null, start: 100n }, 2, 2)).toContain('RESTART WITH 102;');
-  });
-
-  test('many nodes need wider steps', () => {
-    expect(fixOf({}, 12, 11)).toContain('INCREMENT BY 24 RESTART WITH 35;');
+  test('one that gives out global ids is well', () => {
+    expect(ofSequence({ isGlobal: true }, 3)).toEqual([]);
   });
 
   test('one that counts in steps of at least the number of nodes is well', () => {
@@ -175,8 +168,7 @@ describe('sequences', () => {
     expect(ofSequence({ increment: -10n }, 3)).toEqual([]);
   });
 
-  test('one that is nearly used up, or counts down, gets advice in place of SQL', () => {
-    expect(fixOf({ max: 20n })).toContain('uuid');
+  test('one that counts down gets advice in place of SQL', () => {
     expect(fixOf({ increment: -1n })).toContain('uuid');
   });
 });
@@ -184,7 +176,7 @@ describe('sequences', () => {
 test('what is not replicated is told', () => {
   const unlogged = [{ schema: 'public', name: 'scratch' }];
   expect(
-    checkTables({ ...NONE, unlogged, largeObjects: 3 }, { nodes: 1, sequence: 1 }),
+    checkTables({ ...NONE, unlogged, largeObjects: 3 }, { nodes: 1, isNode: false }),
   ).toMatchObject([
     { level: 'note', message: 'unlogged tables are not replicated: public.scratch' },
     { level: 'warning', message: '3 large objects are not replicated' },

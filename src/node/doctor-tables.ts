@@ -1,17 +1,14 @@
-import { displayName, quoteIdent, quoteQualified } from '../base/names.ts';
+import { displayName, quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import type { DoctorSequence, DoctorTable, DoctorTables } from '../postgres/doctor-tables.ts';
 import type { UserCode } from '../postgres/user-code.ts';
 import { findings, someOf, type Finding, type Say } from './finding.ts';
-
-/** How many nodes sequences are spread over where nobody knows better. */
-const ROOM_FOR_NODES = 10n;
 
 /** The group, as far as sequences ask. */
 export interface Numbering {
   /** Live nodes, this one included; 1 where there is no group yet. */
   readonly nodes: number;
-  /** This node's number in the group, from 1. */
-  readonly sequence: number;
+  /** Whether this database is a node. */
+  readonly isNode: boolean;
 }
 
 /** Checks the tables that are, or will be, replicated. */
@@ -136,31 +133,17 @@ function checkUserCode({ table, isOwnersTrusted, places, untrusted }: UserCode, 
   }
 }
 
-function checkSequence(
-  sequence: DoctorSequence,
-  { nodes, sequence: me }: Numbering,
-  say: Say,
-): void {
-  const { name, table, column, increment, start, max, last } = sequence;
+function checkSequence(sequence: DoctorSequence, { nodes, isNode }: Numbering, say: Say): void {
+  const { name, table, column, type, increment, isGlobal } = sequence;
   const step = increment < 0n ? -increment : increment;
-  if (step >= BigInt(Math.max(nodes, 2))) return;
-  const apart = BigInt(nodes) > ROOM_FOR_NODES ? BigInt(nodes) * 2n : ROOM_FOR_NODES;
-  const next = nextFor(last ?? start - 1n, apart, BigInt(me));
-  const fits = increment > 0n && next <= max;
+  if (isGlobal || step >= BigInt(Math.max(nodes, 2))) return;
+  const kind = type === 'bigint' ? 'snowflake' : 'step';
   say(
     'warning',
     'sequence',
     `sequence ${displayName(name)} numbers ${displayName(table)}.${column} and counts by ${increment}: two nodes will give the same number to different rows`,
-    fits
-      ? `ALTER SEQUENCE ${quoteQualified(name)} INCREMENT BY ${apart} RESTART WITH ${next};  -- on every other node RESTART WITH another remainder of ${apart}`
+    increment > 0n
+      ? `${isNode ? '' : '-- once this database is a node:\n'}SELECT bdr.convert_sequence(${quoteLiteral(quoteQualified(name))}, '${kind}');`
       : 'use a uuid for this column, or ranges of numbers that differ between nodes',
   );
-}
-
-/** The first number after `last` that leaves the node's own remainder. */
-function nextFor(last: bigint, apart: bigint, me: bigint): bigint {
-  const wanted = me % apart;
-  const after = last + 1n;
-  const off = (((wanted - after) % apart) + apart) % apart;
-  return after + off;
 }

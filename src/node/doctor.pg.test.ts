@@ -108,20 +108,20 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
       'warning table_key public.no_key',
       'warning unique_index public.second',
     ]);
-    const byHand = ['large_objects', 'unique_index'];
+    // Sequences are converted in a group, where nodes have numbers.
+    const byHand = ['large_objects', 'sequence', 'unique_index'];
     await mend(
       session,
       found.filter(({ check, message }) => !byHand.includes(check) && !message.includes('late')),
     );
     expect(shown(await complaints(server, session)).toSorted()).toEqual([
       'warning large_objects',
+      'warning sequence',
+      'warning sequence',
+      'warning sequence',
       'warning table_key',
       'warning unique_index',
     ]);
-    const [next] = await session.query<{ id: string }>(
-      'INSERT INTO public.serial DEFAULT VALUES RETURNING id',
-    );
-    expect(next?.id).toBe('11');
   });
 
   test('the doctor takes the same tables for replicated as bdr does', async () => {

@@ -4,9 +4,11 @@ import {
   VERSION_NUMBER,
   type Installation,
 } from '../catalog/installation.ts';
+import { readOpenGates } from '../catalog/gates.ts';
 import { readUnpublishedTables } from '../catalog/monitoring.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
 import { readPolicyStates, type PolicyState } from '../catalog/policy-states.ts';
+import { readUnconvertedSequences } from '../catalog/sequences.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Conninfo, ConninfoEnvironment } from '../postgres/conninfo.ts';
 import { readDoctorServerFacts } from '../postgres/doctor-facts.ts';
@@ -54,10 +56,7 @@ export function diagnose(facts: DoctorFacts, latestMigration: number): Finding[]
   const program = { extension: EXTENSION_VERSION, number: VERSION_NUMBER, latestMigration };
   const { node } = facts;
   const live = node?.status.nodes.filter(({ status }) => status !== 'k') ?? [];
-  const numbering = {
-    nodes: Math.max(1, live.length),
-    sequence: live.find(({ isLocal }) => isLocal)?.sequence ?? 1,
-  };
+  const numbering = { nodes: Math.max(1, live.length), isNode: node !== null };
   return [
     ...checkServer(facts.server),
     ...(facts.installation ? checkInstallation(facts.installation, program) : []),
@@ -103,6 +102,10 @@ async function readNode(
     status,
     peers: await Promise.all(members.map((node) => checkPeer(node, local.id, clock, environment))),
     unpublished: await readUnpublishedTables(session),
+    unconverted: await readUnconvertedSequences(session),
+    writable: status.nodes.some(({ isLocal, isReadOnly }) => isLocal && isReadOnly)
+      ? await readOpenGates(session, 'read_only')
+      : [],
     history: await readHistorySettings(session),
     version: {
       versionNumber: facts.bdrVersion,

@@ -25,6 +25,7 @@ function node(name: string, dboid: number): Node {
     applyDelayMs: null,
     joinedAt: null,
     error: null,
+    isReadOnly: false,
   };
 }
 

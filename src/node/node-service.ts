@@ -32,6 +32,7 @@ import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { ClockStepRewriter } from './clock-step-rewriter.ts';
 import { describeError } from './describe-error.ts';
 import { Edition } from './edition.ts';
+import { GateKeeper } from './gate-keeper.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { HistoryKeeper } from './history-keeper.ts';
@@ -41,6 +42,7 @@ import { LockService } from './lock-service.ts';
 import { OwnStream } from './own-stream.ts';
 import { Purger, type Horizons } from './purger.ts';
 import { RecordKeeper } from './record-keeper.ts';
+import { SequenceKeeper } from './sequence-keeper.ts';
 
 const LOOK_INTERVAL_MS = 1000;
 const RETRY = { firstMs: 500, mostMs: 15_000 };
@@ -71,6 +73,8 @@ export class NodeService {
   readonly #rewriter: ClockStepRewriter;
   readonly #locks: LockService;
   #records = new RecordKeeper();
+  readonly #sequences = new SequenceKeeper();
+  readonly #gates: GateKeeper;
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
@@ -96,6 +100,7 @@ export class NodeService {
       random,
     });
     this.#locks = new LockService(endpoints.local, log, random);
+    this.#gates = new GateKeeper(log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -233,6 +238,8 @@ export class NodeService {
     await this.#reconcileLinks(session, me, local);
     await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#rewriter.look(session, this.#stop.signal);
+    await this.#sequences.look(session);
+    await this.#gates.look(session, me.isReadOnly);
     const isReady = me.status === 'r';
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
   }

@@ -75,6 +75,8 @@ export interface MemberStatus {
   readonly dsn: string | null;
   readonly isLocal: boolean;
   readonly error: string | null;
+  /** Its users may not write to replicated tables. */
+  readonly isReadOnly: boolean;
 }
 
 /** A node as itself and its database tell: `bdr status --json` prints exactly this. */
@@ -181,5 +183,6 @@ function memberStatus(node: Node, me: Node): MemberStatus {
     dsn: node.dsn === null ? null : redactConninfo(node.dsn),
     isLocal: node === me,
     error: node.error,
+    isReadOnly: node.isReadOnly,
   };
 }

@@ -28,11 +28,11 @@ export interface DoctorSequence {
   readonly name: QualifiedName;
   readonly table: QualifiedName;
   readonly column: string;
+  /** smallint, integer or bigint, as a rule. */
+  readonly type: string;
+  /** The column draws by global_seq_nextval(). */
+  readonly isGlobal: boolean;
   readonly increment: bigint;
-  readonly start: bigint;
-  readonly max: bigint;
-  /** The last value given out; null before the first. */
-  readonly last: bigint | null;
 }
 
 export interface DoctorTables {
@@ -141,23 +141,24 @@ async function readSequences(session: Session): Promise<DoctorSequence[]> {
       | 'table_schema'
       | 'table'
       | 'column'
-      | 'increment'
-      | 'start'
-      | 'max',
+      | 'type'
+      | 'global'
+      | 'increment',
       string
-    > & { last: string | null }
+    >
   >(/* sql */ `
     SELECT DISTINCT ON (s.oid)
            sn.nspname AS sequence_schema, s.relname AS sequence,
            n.nspname AS table_schema, c.relname AS table, a.attname AS column,
-           q.seqincrement AS increment, q.seqstart AS start, q.seqmax AS max, CASE WHEN has_sequence_privilege(s.oid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.oid) END AS last
+           format_type(a.atttypid, NULL) AS type, uses.is_global AS global,
+           q.seqincrement AS increment
     FROM (
         -- Identity columns own their sequence; the defaults of others name it.
-        SELECT d.refobjid AS relation, d.refobjsubid AS attnum, d.objid AS sequence
+        SELECT d.refobjid AS relation, d.refobjsubid AS attnum, d.objid AS sequence, false AS is_global
         FROM pg_depend AS d
         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i'
         UNION ALL
-        SELECT f.adrelid, f.adnum, d.refobjid
+        SELECT f.adrelid, f.adnum, d.refobjid, strpos(pg_get_expr(f.adbin, f.adrelid), 'bdr.global_seq_nextval(') > 0
         FROM pg_attrdef AS f
         JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
          AND d.refclassid = 'pg_class'::regclass
@@ -180,10 +181,9 @@ async function readSequences(session: Session): Promise<DoctorSequence[]> {
     name: { schema: row.sequence_schema, name: row.sequence },
     table: { schema: row.table_schema, name: row.table },
     column: row.column,
+    type: row.type,
+    isGlobal: row.global === 't',
     increment: BigInt(row.increment),
-    start: BigInt(row.start),
-    max: BigInt(row.max),
-    last: row.last === null ? null : BigInt(row.last),
   }));
 }
 

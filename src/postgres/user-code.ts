@@ -170,6 +170,8 @@ const USER_CODE = /* sql */ `
             p.oid >= ${FIRST_NORMAL_OID} AND l.lanname IN ('c', 'internal')
             AND (p.provolatile = 'i' OR p.pronargs = 0 AND p.prorettype <> 'trigger'::regtype)
         )
+        -- It draws from a sequence, as nextval() does.
+        AND NOT (p.pronamespace = to_regnamespace('bdr') AND p.proname = 'global_seq_nextval' AND o.rolsuper)
       UNION
       SELECT u.relation, format('type %s of role %I', u.type::regtype, u.owner), true
       FROM users_types AS u

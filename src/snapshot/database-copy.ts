@@ -7,6 +7,7 @@ import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { copyLostValues } from '../catalog/lost-values.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
+import { takeOverSequences } from '../catalog/sequences.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
@@ -167,6 +168,7 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
   await guard.close();
   const builder = await openMarked();
   await copySequences(snapshotSession, holder, builder);
+  await takeOverSequences(builder);
 
   await onStep('building indexes and constraints');
   await builder.script(MORE_SORT_MEMORY);
@@ -361,6 +363,7 @@ async function copyGroup(
       ['conflict_policy', 'true', /^(schema|table)_name$/],
       ['bdr_conflict_handlers', 'true', /^ch_(schema|table|name)$/],
       ['bdr_global_locks', 'true', /^(owning|acquired)_(sysid|timeline|datid)$/],
+      ['sequence_kind', 'true', /^(schema|sequence)_name$/],
     ] as const) {
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);

@@ -28,13 +28,21 @@ test('what belongs to bdr is left out, what only sounds like it stays', () => {
       entry('COMMENT', 'EVENT TRIGGER "bdr-x"', ''),
       entry('EXTENSION', 'bdr_tools', ''),
       entry('TABLE', 'bdr', ''),
+      entry('TRIGGER', 'my table bdr_gate_read_only', ''),
+      entry('TRIGGER', 'my table bdr_gates', ''),
       entry('EVENT TRIGGER', 'my_bdr', ''),
       entry('TRIGGER', 'item bdr_gate_lock', ''),
       entry('TRIGGER', 'item my_bdr_gate_lock', ''),
     ],
     { major: 18, schemas: [] },
   );
-  expect(names(kept)).toEqual(['bdr_tools', 'bdr', 'my_bdr', 'item my_bdr_gate_lock']);
+  expect(names(kept)).toEqual([
+    'bdr_tools',
+    'bdr',
+    'my table bdr_gates',
+    'item my_bdr_gate_lock',
+    'my_bdr',
+  ]);
 });
 
 test('settings in front of what is left out go to the next', () => {

@@ -43,8 +43,8 @@ function belongsToBdr({ type, name }: DumpEntry): boolean {
     case 'EVENT TRIGGER':
       return name.startsWith('bdr');
     case 'TRIGGER':
-      // The table's name comes first.
-      return name.endsWith(' bdr_gate_lock');
+      // A gate is of the node that shut it; named "table trigger".
+      return / bdr_gate_\w+$/.test(name);
     case 'SCHEMA':
       return name === 'bdr' || name === 'bdr_guard';
     default:

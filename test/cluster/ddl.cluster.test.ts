@@ -309,6 +309,19 @@ describe('what stays on one node', () => {
   });
 });
 
+test('a read-only node takes definitions of others, and none of its users', async () => {
+  await one.sql(`SELECT bdr.bdr_node_set_read_only('node2', true)`);
+  await applied();
+  await expect(two.sql('CREATE TABLE mine (id integer)')).rejects.toMatchObject({ code: '25006' });
+  await expect(two.sql('DROP TABLE single')).rejects.toMatchObject({ code: '25006' });
+  await two.sql('CREATE TEMP TABLE mine (id integer); DROP TABLE mine');
+  await one.sql('CREATE TABLE theirs (id integer PRIMARY KEY)');
+  await applied();
+  await one.sql(`SELECT bdr.bdr_node_set_read_only('node2', false)`);
+  await applied();
+  await two.sql('DROP TABLE theirs');
+});
+
 describe('what would make the nodes differ', () => {
   test.each([
     [

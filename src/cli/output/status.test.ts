@@ -40,6 +40,7 @@ const ACTIVE: ActiveStatus = {
       dsn: 'host=a password=***',
       isLocal: true,
       error: null,
+      isReadOnly: true,
     },
     {
       id: id(2),
@@ -50,6 +51,7 @@ const ACTIVE: ActiveStatus = {
       dsn: null,
       isLocal: false,
       error: 'disk full',
+      isReadOnly: false,
     },
   ],
   links: [
@@ -121,8 +123,8 @@ describe('a node', () => {
       'one is ready   database app, PostgreSQL 18.4, bdr 1.0.0',
       '',
       'nodes',
-      '  →  one     ready    #1  host=a password=***',
-      '     twenty  copying      connection not known yet  disk full',
+      '  →  one     ready, read-only  #1  host=a password=***',
+      '     twenty  copying               connection not known yet  disk full',
       '',
       'reads from',
       '  twenty  failed  2.1 min behind  2 kB not applied  at 0/2  since 2030-01-01T00:00:00.000Z',

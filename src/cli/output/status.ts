@@ -115,7 +115,7 @@ function drawNodes({ nodes }: ActiveStatus): string[] {
       nodes.map((node) => [
         node.isLocal ? '→' : ' ',
         oneLine(node.name),
-        statusColour(node.status)(node.statusWord),
+        statusColour(node.status)(node.statusWord + (node.isReadOnly ? ', read-only' : '')),
         node.sequence === null ? '' : `#${node.sequence}`,
         colors.dim(oneLine(node.dsn ?? 'connection not known yet')),
         node.error === null ? '' : colors.red(oneLine(node.error)),
