@@ -1,14 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { MUTANTS, type MutantName } from '../support/sim/mutants.ts';
 import { simulate } from '../support/sim/simulation.ts';
+import { switchesIn, type Switches } from '../support/sim/switches.ts';
 import type { CheckName } from '../support/sim/world.ts';
 
 /** A run in which a mutant is noticed, and by what. */
-export interface KnownSeed {
+export interface KnownSeed extends Switches {
   readonly seed: number;
   readonly nodes: number;
-  /** With a unique index besides the key. */
-  readonly unique?: true;
   readonly check: CheckName;
 }
 
@@ -31,16 +30,16 @@ export function* findSeeds(
 }
 
 function findSeed(
-  { name: mutant, ...world }: { readonly name: MutantName; readonly unique?: true },
+  { name: mutant, ...needs }: Switches & { readonly name: MutantName },
   mostSeeds: number,
 ): KnownSeed | undefined {
-  const unique = world.unique === true ? { unique: true as const } : {};
+  const switches = switchesIn(needs);
   const known = knownSeeds()[mutant];
   if (known && simulate({ ...known, mutant }).failure?.check === known.check) return known;
   for (let seed = 1; seed <= mostSeeds; seed++) {
     for (const nodes of NODES) {
-      const { failure } = simulate({ seed, nodes, mutant, ...unique });
-      if (failure) return { seed, nodes, ...unique, check: failure.check };
+      const { failure } = simulate({ seed, nodes, mutant, ...switches });
+      if (failure) return { seed, nodes, ...switches, check: failure.check };
     }
   }
   return undefined;

@@ -2,6 +2,13 @@ import { parseArgs } from 'node:util';
 import { exhaust } from '../support/sim/exhaustive.ts';
 import { mutantNamed, MUTANTS, type MutantName } from '../support/sim/mutants.ts';
 import { simulate, type RunResult } from '../support/sim/simulation.ts';
+import {
+  SWITCHES,
+  SWITCH_NAMES,
+  switchesIn,
+  switchFlags,
+  type SwitchName,
+} from '../support/sim/switches.ts';
 import { findSeeds, type KnownSeed } from './known-seeds.ts';
 import { mutantTable } from './mutant-table.ts';
 import { scopes } from './scopes.ts';
@@ -14,7 +21,7 @@ const USAGE = `npm run sim -- [flags]
   --runs N        or how many runs
   --seed S        the first run's seed; with it and without the two above, that one run, commit by commit
   --nodes N       2 to 5 (each seed has its own number)
-  --unique        with a unique index besides the key
+${usageOfSwitches()}
   --mutant NAME   with a rule switched off: ends well once that has been noticed
   --exhaustive    every order of small scopes instead, one scope after the other
   --mutants       lists what can be switched off
@@ -30,7 +37,7 @@ const { values: flags } = parseArgs({
     seed: { type: 'string' },
     nodes: { type: 'string' },
     mutant: { type: 'string' },
-    unique: { type: 'boolean', default: false },
+    ...optionsOfSwitches(),
     exhaustive: { type: 'boolean', default: false },
     mutants: { type: 'boolean', default: false },
     'find-seeds': { type: 'string' },
@@ -91,14 +98,13 @@ function manyRuns(mutant: MutantName | undefined, isOne: boolean): Summary {
   const most = isOne ? 1 : Number(flags.runs ?? Infinity);
   const clock = new Clock();
   const nodes = flags.nodes === undefined ? undefined : Number(flags.nodes);
-  const { unique } = flags;
   let runs = 0;
   let steps = 0;
   let failed: RunResult | undefined;
   say(`seeds from ${first} on`);
   while (!failed && runs < most && !clock.isOver) {
     const note = isOne ? say : undefined;
-    const result = simulate({ seed: first + runs, nodes, mutant, unique, note });
+    const result = simulate({ seed: first + runs, nodes, mutant, note, ...switchesIn(flags) });
     runs += 1;
     steps += result.steps;
     if (result.failure) failed = result;
@@ -116,7 +122,7 @@ function failureOf(result: RunResult, mutant: string | undefined): Summary['fail
   const { seed, failure } = result;
   const repeat = [`npm run sim -- --seed ${seed}`];
   if (flags.nodes !== undefined) repeat.push(`--nodes ${flags.nodes}`);
-  if (flags.unique) repeat.push('--unique');
+  repeat.push(...switchFlags(flags));
   if (mutant !== undefined) repeat.push(`--mutant '${mutant}'`);
   return { check: failure?.check ?? '', message: failure?.message ?? '', repeat: repeat.join(' ') };
 }
@@ -155,6 +161,19 @@ function report({ runs, steps, seconds, failure }: Summary, mutant: string | und
 
 function millions(count: number): string {
   return `${(count / 1e6).toFixed(1)} million`;
+}
+
+/** One flag for each. */
+function optionsOfSwitches() {
+  const option = { type: 'boolean', default: false } as const;
+  return Object.fromEntries(SWITCH_NAMES.map((name) => [name, option])) as Record<
+    SwitchName,
+    typeof option
+  >;
+}
+
+function usageOfSwitches(): string {
+  return SWITCH_NAMES.map((name) => `  --${name.padEnd(14)}${SWITCHES[name]}`).join('\n');
 }
 
 /** How much of the time is left. */

@@ -4,6 +4,7 @@ import { compareVersions, type Version } from '../../../src/conflict/version.ts'
 import { describeRow } from './describe-record.ts';
 import type { ModelNode } from './node.ts';
 import type { ModelServer } from './server.ts';
+import { isSent } from './streams.ts';
 import type { Row, Transaction, WalRecord } from './transaction.ts';
 import { Violation, type World } from './world.ts';
 
@@ -32,12 +33,19 @@ export class Checks {
   }
 
   /** A watermark rises: all that it claims must be committed here. `position` is how far the provider's log is applied. */
-  watermark(name: string, provider: ModelServer, position: Lsn, time: PgTime): void {
+  watermark(
+    name: string,
+    node: ModelNode,
+    provider: ModelServer,
+    position: Lsn,
+    time: PgTime,
+  ): void {
     const early = (one: { readonly time: PgTime | undefined }) =>
       one.time !== undefined && one.time <= time;
     for (let at: number = position; at < provider.wal.length; at++) {
       const record = provider.wal[at] as WalRecord;
-      if (record.origin === 0 && early(record) && writesRows(record)) this.#claims(name, time, at);
+      if (record.origin !== 0 || !early(record) || !writesRows(record)) continue;
+      if (!node.join?.isCopied(provider, record, at)) this.#claims(name, time, at);
     }
     for (const transaction of provider.open) {
       const { session, phase } = transaction;
@@ -52,14 +60,15 @@ export class Checks {
   }
 
   /** A commit record is written. An apply transaction must hold what comes next of its provider, and leave the origin there. */
-  written(_server: ModelServer, { applies, session }: Transaction, before: Lsn): void {
+  written(server: ModelServer, { applies, session }: Transaction, before: Lsn): void {
     if (!applies) return;
     const provider = this.#world().servers[applies.provider] as ModelServer;
     const last = applies.ends.at(-1) ?? before;
+    const join = this.#nodes().find((node) => node.server === server)?.join;
     const due: number[] = [];
     for (let at: number = before; at < last; at++) {
-      const { origin, changes } = provider.wal[at] as WalRecord;
-      if (origin === 0 && changes.length > 0) due.push(at + 1);
+      const record = provider.wal[at] as WalRecord;
+      if (isSent(record) && !join?.isCopied(provider, record, at)) due.push(at + 1);
     }
     const isNext =
       due.length === applies.ends.length && due.every((end, index) => end === applies.ends[index]);

@@ -55,6 +55,7 @@ export class Faults {
 
   #cut(node: ModelNode): void {
     const { random } = this.#world;
+    if (node.links.length === 0) return;
     const link = random.pick(node.links);
     this.#world.note?.(`link ${link.name} breaks`);
     link.abandon();

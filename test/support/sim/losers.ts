@@ -1,4 +1,4 @@
-import type { PgTime } from '../../../src/base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import { answerTo, deathOf, losesTo, type Death } from '../../../src/conflict/unique.ts';
 import type { Version } from '../../../src/conflict/version.ts';
 import type { Steps } from './process.ts';
@@ -35,7 +35,9 @@ export class ModelLosers {
     const { key } = values;
     const rivals = yield* statements.rivals(transaction, values);
     yield undefined;
-    const loses = rivals.some((one) => losesTo(remote, statements.localRow(transaction, one)));
+    const loses = rivals.some((one) =>
+      losesTo(remote, statements.localRow(transaction, one, remote.time)),
+    );
     if (loses) {
       if (found && !this.#world.has('older row under the key of a unique loser stays')) {
         yield* statements.delete(transaction, key);
@@ -47,7 +49,7 @@ export class ModelLosers {
       yield undefined;
       return false;
     }
-    for (const rival of rivals) yield* this.#remove(transaction, rival);
+    for (const rival of rivals) yield* this.#remove(transaction, rival, remote);
     const asked = this.#asked.get(key);
     if (asked) {
       transaction.outgoing.splice(transaction.outgoing.indexOf(asked), 1);
@@ -56,9 +58,9 @@ export class ModelLosers {
     return true;
   }
 
-  *#remove(transaction: Transaction, rival: Row): Steps {
+  *#remove(transaction: Transaction, rival: Row, remote: Version): Steps {
     const statements = this.#statements;
-    const row = statements.localRow(transaction, rival);
+    const row = statements.localRow(transaction, rival, remote.time);
     const death = deathOf(row, statements.server.writer, this.#seenUpTo());
     if (!death) throw new Error('a row of this very transaction has the value');
     this.#world.checks.lost(rival);
@@ -70,7 +72,7 @@ export class ModelLosers {
     const statements = this.#statements;
     const found = yield* statements.find(transaction, key);
     yield undefined;
-    const row = found && statements.localRow(transaction, found);
+    const row = found && statements.localRow(transaction, found, asked.time);
     const { writer } = statements.server;
     const answer = answerTo(asked, row, writer, this.#seenUpTo());
     const death = this.#world.has('asked rows are killed whatever their version')
@@ -92,8 +94,9 @@ export class ModelLosers {
 
   /** Of the mutant. */
   answerKill(transaction: Transaction, row: Row): void {
-    const version = this.#statements.version(row);
-    transaction.outgoing.push({ key: row.key, kind: 'kill', version });
+    const local = this.#statements.localRow(transaction, row, LONG_AGO);
+    if (local.kind !== 'versioned') return;
+    transaction.outgoing.push({ key: row.key, kind: 'kill', version: local.version });
   }
 
   #timeOf({ time }: Version): PgTime {

@@ -1,24 +1,25 @@
 import { Checks } from './checks.ts';
 import { Faults } from './faults.ts';
+import { ModelJoin } from './join.ts';
 import { ModelLink } from './link.ts';
+import { Membership } from './membership.ts';
 import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
-import { Scheduler } from './process.ts';
+import { Scheduler, type Steps } from './process.ts';
 import { checkOutcomes } from './policy-outcomes.ts';
 import type { PolicyRun } from './policy.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
+import type { Switches } from './switches.ts';
 import { User, type Workload } from './users.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
 
-export interface RunOptions {
+export interface RunOptions extends Switches {
   readonly seed: number;
   /** Else chance decides, from 2 to 5. */
   readonly nodes?: number | undefined;
   readonly mutant?: MutantName | undefined;
-  /** With a unique index besides the key. */
-  readonly unique?: boolean | undefined;
   /** The table has a conflict policy. */
   readonly policy?: PolicyRun | undefined;
   /** Told of each step that changes something. */
@@ -35,6 +36,9 @@ export interface RunResult {
 
 /** A run that has not ended by then waits for something that will not come. */
 const MOST_STEPS = 400_000;
+
+/** Until then a join goes on among faults. */
+const LONG_JOIN = 15_000;
 
 /** One run: nodes are written, fail and recover in an order of chance; then all is healed, drained and compared. */
 export function simulate(options: RunOptions): RunResult {
@@ -56,7 +60,7 @@ class Run {
   readonly #faults: Faults;
   readonly #scheduler: Scheduler;
 
-  constructor({ seed, nodes: wanted, mutant, unique, policy, note }: RunOptions) {
+  constructor({ seed, nodes: wanted, mutant, policy, note, ...switches }: RunOptions) {
     const random = new Random(seed);
     const count = wanted ?? random.pick([2, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
     const servers: ModelServer[] = [];
@@ -71,7 +75,7 @@ class Run {
         () => this.world,
         () => this.nodes,
       ),
-      isUnique: unique === true,
+      switches,
       note: note && ((text) => note(`[${scheduler.steps}] ${text}`)),
       policy,
       has: (name) => name === mutant,
@@ -82,7 +86,16 @@ class Run {
     }
     this.nodes = servers.map((server) => new ModelNode(this.world, server));
     const workload = this.#workload();
-    for (const node of this.nodes) this.#populate(node, workload);
+    const members = switches.join ? this.nodes.slice(0, -1) : this.nodes;
+    for (const { server } of this.nodes) {
+      for (const { server: member } of members) server.statuses.set(member.index, 'r');
+    }
+    for (const node of this.nodes) this.#populate(node, members, workload);
+    const joining = this.nodes.at(-1);
+    if (joining && switches.join) {
+      const membership = new Membership(this.world, () => this.nodes);
+      joining.join = new ModelJoin(this.world, joining, members, membership);
+    }
     this.#faults = new Faults(this.world, this.nodes, this.#users, random.pick([60, 300, 2000]));
   }
 
@@ -96,11 +109,17 @@ class Run {
       scheduler.spawn(`${node.server.index} walwriter`, node.server.walWriter());
       node.start();
     }
-    for (const { user } of this.#users) user.start();
+    for (const { node, user } of this.#users) {
+      if (node.join)
+        scheduler.spawn(`${node.server.index} opens`, this.#startWhenReady(node, user));
+      else user.start();
+    }
     scheduler.spawn('faults', this.#faults.run());
-    this.#until('users end', () => this.#users.every(({ user }) => user.isDone));
+    const areDone = () => this.#users.every(({ user }) => user.isDone);
+    this.#until('users end', () => areDone() || this.#joinsNoMore());
     this.#faults.heal();
     scheduler.heal();
+    this.#until('users of a joined node end', areDone);
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
     this.#until('watermarks rise', () => this.nodes.every((node) => hasPassed(node, last)));
     // What is settled late may leave something to settle.
@@ -114,22 +133,33 @@ class Run {
     if (this.world.policy) checkOutcomes(this.world.policy.policy, this.world.servers);
   }
 
+  *#startWhenReady({ join }: ModelNode, user: User): Steps {
+    yield { ready: () => join?.isReady === true };
+    user.start();
+  }
+
+  /** Faults have come faster than a join gets on: it goes on without them. */
+  #joinsNoMore(): boolean {
+    if (this.#scheduler.steps < LONG_JOIN) return false;
+    return this.#users.every(({ node, user }) => node.join !== undefined || user.isDone);
+  }
+
   #workload(): Workload {
     const { random } = this.world;
     return {
-      keys: random.pick([1, 2, 2, 3, 4]) + (this.world.isUnique ? 1 : 0),
+      keys: random.pick([1, 2, 2, 3, 4]) + (this.world.switches.unique ? 1 : 0),
       transactions: random.pick([3, 8, 20]),
       mostStatements: random.pick([1, 2, 4]),
       hasKeyChanges: random.chance(0.5),
       hasTruncates: random.chance(0.4),
       hasUnchangedToast: random.chance(0.6),
       asynchronous: random.pick([0, 0.5]),
-      values: this.world.isUnique ? random.pick([2, 3, 5]) : 0,
+      values: this.world.switches.unique ? random.pick([2, 3, 5]) : 0,
     };
   }
 
-  #populate(node: ModelNode, workload: Workload): void {
-    for (const provider of this.world.servers) {
+  #populate(node: ModelNode, members: readonly ModelNode[], workload: Workload): void {
+    for (const { server: provider } of members.includes(node) ? members : []) {
       if (provider !== node.server) node.links.push(new ModelLink(this.world, node, provider));
     }
     const users = this.world.random.pick([1, 2, 2, 3]);

@@ -6,7 +6,7 @@ import { originsBelow, writerOf } from '../../../src/apply/writers.ts';
 import type { Steps, Wait } from './process.ts';
 import type { ModelServer } from './server.ts';
 import type { Row, TableLock, Tombstone, Transaction } from './transaction.ts';
-import { NO_TIME, originMap, originOf, type World } from './world.ts';
+import { COPY_ORIGIN, NO_TIME, originMap, originOf, type World } from './world.ts';
 
 /** What a statement writes under a key. */
 export interface Values {
@@ -42,11 +42,11 @@ export class Statements {
     for (;;) {
       while (this.#isWrittenByOther(transaction, key)) yield this.#unheld(transaction, key);
       if (this.#now(transaction, key)) return false;
-      const writer = this.#world.isUnique && this.#writerOf(transaction, values);
+      const writer = this.#world.switches.unique && this.#writerOf(transaction, values);
       if (!writer) break;
       yield { ready: () => writer.phase === 'ended', isLock: true };
     }
-    if (this.#world.isUnique && this.#isTaken(transaction, values)) return false;
+    if (this.#world.switches.unique && this.#isTaken(transaction, values)) return false;
     server.lock(transaction, key);
     transaction.rows.set(key, this.#row(values, server.newChain()));
     server.xidOf(transaction);
@@ -93,7 +93,7 @@ export class Statements {
 
   /** What the index does when a row gets a value: it waits for whoever is writing it, and refuses one that another row has. */
   *#takeValue(transaction: Transaction, values: Values): Steps {
-    if (!this.#world.isUnique) return;
+    if (!this.#world.switches.unique) return;
     for (;;) {
       const writer = this.#writerOf(transaction, values);
       if (!writer) break;
@@ -206,14 +206,23 @@ export class Statements {
     return transaction.rows.get(row.key) === row;
   }
 
-  /** LocalRows.find(): the row with what decides about it. */
-  localRow(transaction: Transaction, row: Row): Exclude<LocalRow, { kind: 'missing' }> {
-    return this.isOwn(transaction, row)
-      ? { kind: 'own' }
-      : { kind: 'versioned', version: this.version(row) };
+  /** LocalRows.find(): the row with what decides about it, for a change of `remoteTime`. */
+  localRow(
+    transaction: Transaction | undefined,
+    row: Row,
+    remoteTime: PgTime,
+  ): Exclude<LocalRow, { kind: 'missing' }> {
+    if (transaction && this.isOwn(transaction, row)) return { kind: 'own' };
+    const { key, time, origin } = row;
+    const isTrue = origin !== COPY_ORIGIN || this.#world.has('copied rows are as new as the copy');
+    if (isTrue) return { kind: 'versioned', version: this.#recorded(row) };
+    if (remoteTime > time) return { kind: 'older' };
+    const version = this.server.versions().find((one) => one.key === key);
+    return version ? { kind: 'versioned', version } : { kind: 'older' };
   }
 
-  version({ time, origin }: Row): Version {
+  /** What its commit record says. */
+  #recorded({ time, origin }: Row): Version {
     return { time, writer: writerOf(originMap(this.#world.servers, this.server), origin) };
   }
 
@@ -249,6 +258,15 @@ export class Statements {
       row.origin !== 0 && (row.time < time || (row.time === time && below.includes(row.origin)));
     const snapshot = server.seen;
     for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
+  }
+
+  /** noteRowsOfOthers(): those that a TRUNCATE has left. */
+  noteRowsOfOthers(transaction: Transaction): void {
+    const { providers } = originMap(this.#world.servers, this.server);
+    for (const row of this.seenRows(transaction)) {
+      const writer = providers.get(row.origin);
+      if (writer) this.noteLostValue(transaction, row.key, writer);
+    }
   }
 
   /** The rows of the table as a statement of the transaction sees them. */
@@ -341,10 +359,17 @@ export class Statements {
     if (transaction.forgotten.length > 0) this.server.xidOf(transaction);
   }
 
-  /** noteLostValueSql: something lost to this row; if another node wrote it, its long value is read again from there. */
-  noteLostValue(transaction: Transaction, { key, origin }: Row): void {
+  /** purgeRowVersions() */
+  forgetVersions(transaction: Transaction, upTo: PgTime): void {
+    transaction.forgottenVersions = this.server.versions().filter(({ time }) => time <= upTo);
+    if (transaction.forgottenVersions.length > 0) this.server.xidOf(transaction);
+  }
+
+  /** noteLostValue(): something lost to a row of `writer`; if that is another node, its long value is read again from there. */
+  noteLostValue(transaction: Transaction, key: string, { id }: Writer): void {
     // A change that brings its old row brings all values.
-    if (origin === 0 || this.#world.policy) return;
+    if (sameNode(id, this.server.writer.id) || this.#world.policy) return;
+    const origin = originOf(this.#world.servers.findIndex(({ writer }) => sameNode(writer.id, id)));
     const noted = [...this.server.lostValues(), ...transaction.lost];
     if (noted.some((one) => one.key === key && one.writer === origin)) return;
     transaction.lost.push({ key, writer: origin });

@@ -24,6 +24,13 @@ export interface Tombstone {
   readonly writer: Writer;
 }
 
+/** A row of bdr.row_version: the true version of a row that a join has copied. */
+export interface RowVersion {
+  readonly key: string;
+  readonly time: PgTime;
+  readonly writer: Writer;
+}
+
 /** A row of bdr.lost_value: something lost to the row that `writer`, by its origin here, wrote under the key. */
 export interface LostValue {
   readonly key: string;
@@ -101,6 +108,9 @@ export class Transaction {
   readonly lostWrites: LostWrite[] = [];
   /** Those that it has deleted. */
   readonly settledWrites: LostWrite[] = [];
+  readonly versions: RowVersion[] = [];
+  /** Those that it has deleted. */
+  forgottenVersions: readonly RowVersion[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
@@ -134,6 +144,8 @@ export interface WalRecord {
   readonly sent: readonly Outgoing[];
   readonly lostWrites: readonly LostWrite[];
   readonly settledWrites: readonly LostWrite[];
+  readonly versions: readonly RowVersion[];
+  readonly forgottenVersions: readonly RowVersion[];
   readonly truncates: boolean;
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */

@@ -51,7 +51,8 @@ export class User {
 
   /** The server is gone. */
   lose(): void {
-    if (this.#process) this.#world.scheduler.kill(this.#process);
+    if (!this.#process) return;
+    this.#world.scheduler.kill(this.#process);
     this.start();
   }
 
@@ -163,7 +164,7 @@ export class User {
 
   /** Mostly one that another row has had, where it must be unique. */
   #v(): string {
-    if (!this.#world.isUnique) return this.#value();
+    if (!this.#world.switches.unique) return this.#value();
     return `v${this.#world.random.below(this.#workload.values)}`;
   }
 
