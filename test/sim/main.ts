@@ -25,7 +25,8 @@ ${usageOfSwitches()}
   --mutant NAME   with a rule switched off: ends well once that has been noticed
   --exhaustive    every order of small scopes instead, one scope after the other
   --mutants       lists what can be switched off
-  --find-seeds N  looks for a seed for each of them, in N runs at most; prints test/sim/known-seeds.json
+  --find-seeds N  looks for a seed for each of them that needs the switches given, in N runs at most; prints
+                  test/sim/known-seeds.json
   --table         prints the table of docs/concepts/simulation.md
   --json          one JSON object at the end, progress to stderr
 `;
@@ -86,7 +87,7 @@ function tell(text: string, code = 0): number {
 
 function printSeeds(mostSeeds: number): number {
   const found: Record<string, KnownSeed> = {};
-  for (const [name, seed] of findSeeds(mostSeeds)) {
+  for (const [name, seed] of findSeeds(mostSeeds, flags)) {
     process.stderr.write(`${name}: ${seed ? `${seed.check}, seed ${seed.seed}` : 'not found'}\n`);
     if (seed) found[name] = seed;
   }

@@ -3,6 +3,7 @@ import type { PgTime } from '../../../src/base/pg-time.ts';
 import { compareVersions, type Version } from '../../../src/conflict/version.ts';
 import { describeRow } from './describe-record.ts';
 import type { ModelNode } from './node.ts';
+import type { ModelPart } from './part.ts';
 import type { ModelServer } from './server.ts';
 import { isSent } from './streams.ts';
 import type { Row, Transaction, WalRecord } from './transaction.ts';
@@ -123,13 +124,20 @@ export class Checks {
     return row !== undefined && this.#lost.has(`${key} ${row.v} ${row.big}`);
   }
 
-  /** All is drained: nodes hold the same, and of each key the write that wins, or nothing where that has lost its value. */
-  converged(): void {
+  /**
+   * All is drained: nodes hold the same, but for one that has left, and of each key the write that wins, or nothing where
+   * that has lost its value.
+   */
+  converged(part?: ModelPart): void {
     const wanted = this.#winners();
-    const [first, ...others] = this.#nodes().map(({ server }) => ({ server, rows: server.rows() }));
+    for (const key of wanted.keys()) if (part?.mayLack(key)) wanted.delete(key);
+    const [first, ...others] = this.#nodes()
+      .filter((node) => node !== part?.node)
+      .map(({ server }) => ({ server, rows: server.rows() }));
     if (!first) return;
     for (const other of others) {
       for (const key of new Set([...first.rows.keys(), ...other.rows.keys(), ...wanted.keys()])) {
+        if (part?.mayLack(key)) continue;
         const [a, b] = [first.rows.get(key), other.rows.get(key)];
         if (same(a, b)) continue;
         throw new Violation(

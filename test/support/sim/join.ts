@@ -53,7 +53,7 @@ export class ModelJoin {
     this.#members = members;
     this.#membership = membership;
     this.#source = world.random.pick(members);
-    this.#beginsAt = world.time + world.random.below(400);
+    this.#beginsAt = world.time + world.random.below(100);
     node.server.statuses.set(node.server.index, 'b');
   }
 

@@ -39,6 +39,12 @@ export class ModelLosers {
       losesTo(remote, statements.localRow(transaction, one, remote.time)),
     );
     if (loses) {
+      if (this.#world.has('who loses in one index wins in the other')) {
+        const smaller = rivals.filter(
+          (one) => !losesTo(remote, statements.localRow(transaction, one, remote.time)),
+        );
+        for (const rival of smaller) yield* this.#remove(transaction, rival, remote);
+      }
       if (found && !this.#world.has('older row under the key of a unique loser stays')) {
         yield* statements.delete(transaction, key);
         yield undefined;

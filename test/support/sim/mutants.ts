@@ -193,6 +193,16 @@ export const MUTANTS = [
     unique: true,
   },
   {
+    name: 'rivals of the first index only',
+    rule: 'rivals are looked for in every unique index',
+    uniques: true,
+  },
+  {
+    name: 'who loses in one index wins in the other',
+    rule: 'a row that loses in one index takes no value in another one',
+    uniques: true,
+  },
+  {
     name: 'links begin at their slots',
     rule: 'a joined node’s links begin at what its source had applied',
     join: true,
@@ -246,6 +256,21 @@ export const MUTANTS = [
     name: 'noted lost values are not copied',
     rule: 'what the source has noted of long values is copied, too',
     join: true,
+  },
+  {
+    name: 'parted before the others have what it wrote',
+    rule: 'a node is parted when the others have all that it wrote',
+    part: true,
+  },
+  {
+    name: 'a parted node’s link holds the watermarks',
+    rule: 'nothing waits for a parted node’s heartbeats',
+    part: true,
+  },
+  {
+    name: 'long values are asked of a parted node for ever',
+    rule: 'nor for its answers',
+    part: true,
   },
 ] as const satisfies readonly Mutant[];
 

@@ -9,8 +9,9 @@ import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
 import { Statements } from './statements.ts';
 import { lastSent } from './streams.ts';
-import type { ModelSession } from './transaction.ts';
+import type { ModelSession, Transaction } from './transaction.ts';
 import { originOf, type World } from './world.ts';
+import { hasUniqueIndex } from './switches.ts';
 
 /** Of the mutant that groups with a safety margin. */
 const MARGIN = 5;
@@ -46,6 +47,7 @@ export class ModelNode {
 
   /** The agent's life, from its start on. */
   start(): void {
+    if (this.server.statuses.get(this.server.index) === 'k') return;
     if (this.join && !this.join.isReady) this.#startJoin(this.join);
     if (!this.#isCopying) this.#startServices();
   }
@@ -59,7 +61,7 @@ export class ModelNode {
       scheduler.spawn(`${index} heartbeat`, this.#heartbeats(beating)),
       scheduler.spawn(`${index} purge`, this.#purges(looking)),
     ];
-    if (this.#world.switches.unique) this.#startOutbox();
+    if (hasUniqueIndex(this.#world.switches)) this.#startOutbox();
     this.own.start();
     for (const link of this.links) link.start();
   }
@@ -78,8 +80,10 @@ export class ModelNode {
   groupChanged(about: number, status: NodeStatus): void {
     if (about === this.server.index) {
       if (status === 'c') this.#begin();
+      if (status === 'k') this.abandon();
       return;
     }
+    if (status === 'k') return this.#release(about);
     if (status === 'i' && !this.#isCopying) this.#establish(about);
   }
 
@@ -98,6 +102,14 @@ export class ModelNode {
     const link = new ModelLink(this.#world, this, provider);
     this.links.push(link);
     link.start();
+  }
+
+  /** The link from a node that was parted ends. */
+  #release(about: number): void {
+    const at = this.links.findIndex(({ provider }) => provider.index === about);
+    if (at < 0) return;
+    this.links[at]?.abandon();
+    if (!this.#world.has('a parted node’s link holds the watermarks')) this.links.splice(at, 1);
   }
 
   #startOutbox(): void {
@@ -166,8 +178,21 @@ export class ModelNode {
       const transaction = this.server.begin(session);
       if (this.join) this.statements.forgetVersions(transaction, this.peersLimit());
       if (!this.#isHeld()) this.statements.forget(transaction, limit);
+      this.#forgetLostValuesOfParted(transaction);
       yield undefined;
       yield* this.server.commit(session);
+    }
+  }
+
+  /** forgetLostValuesOfParted() */
+  #forgetLostValuesOfParted(transaction: Transaction): void {
+    const { server } = this;
+    if (this.#world.has('long values are asked of a parted node for ever')) return;
+    for (const [about, status] of server.statuses) {
+      if (status !== 'k') continue;
+      const noted = server.lostValues().filter(({ writer }) => writer === originOf(about));
+      transaction.settled.push(...noted);
+      if (noted.length > 0) server.xidOf(transaction);
     }
   }
 

@@ -11,7 +11,8 @@ import type { PolicyRun } from './policy.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
-import type { Switches } from './switches.ts';
+import { hasUniqueIndex, type Switches } from './switches.ts';
+import { ModelPart } from './part.ts';
 import { User, type Workload } from './users.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
 
@@ -58,6 +59,7 @@ class Run {
   readonly nodes: readonly ModelNode[];
   readonly #users: { readonly node: ModelNode; readonly user: User }[] = [];
   readonly #faults: Faults;
+  #part: ModelPart | undefined;
   readonly #scheduler: Scheduler;
 
   constructor({ seed, nodes: wanted, mutant, policy, note, ...switches }: RunOptions) {
@@ -91,11 +93,12 @@ class Run {
       for (const { server: member } of members) server.statuses.set(member.index, 'r');
     }
     for (const node of this.nodes) this.#populate(node, members, workload);
+    const membership = new Membership(this.world, () => this.nodes);
     const joining = this.nodes.at(-1);
     if (joining && switches.join) {
-      const membership = new Membership(this.world, () => this.nodes);
       joining.join = new ModelJoin(this.world, joining, members, membership);
     }
+    if (switches.part && count > 2) this.#part = this.#leaving(membership);
     this.#faults = new Faults(this.world, this.nodes, this.#users, random.pick([60, 300, 2000]));
   }
 
@@ -115,13 +118,17 @@ class Run {
       else user.start();
     }
     scheduler.spawn('faults', this.#faults.run());
+    if (this.#part) scheduler.spawn('part', this.#part.run());
     const areDone = () => this.#users.every(({ user }) => user.isDone);
     this.#until('users end', () => areDone() || this.#joinsNoMore());
     this.#faults.heal();
     scheduler.heal();
-    this.#until('users of a joined node end', areDone);
+    this.#until(
+      'users of a joined node end, a node has left',
+      () => areDone() && this.#part?.isOver !== false,
+    );
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
-    this.#until('watermarks rise', () => this.nodes.every((node) => hasPassed(node, last)));
+    this.#until('watermarks rise', () => this.#staying.every((node) => hasPassed(node, last)));
     // What is settled late may leave something to settle.
     do {
       for (const node of this.nodes) node.isQuiet = false;
@@ -129,8 +136,21 @@ class Run {
       for (const node of this.nodes) node.isQuiet = true;
       this.#until('streams are drained', () => this.#isDrained());
     } while (!this.#isSettled());
-    this.world.checks.converged();
+    this.world.checks.converged(this.#part);
     if (this.world.policy) checkOutcomes(this.world.policy.policy, this.world.servers);
+  }
+
+  /** One of the first members; not the only one. */
+  #leaving(membership: Membership): ModelPart {
+    const node = this.world.random.pick(this.nodes.filter(({ join }) => join === undefined));
+    const others = this.nodes.filter((other) => other !== node);
+    const users = this.#users.filter((one) => one.node === node).map(({ user }) => user);
+    return new ModelPart(this.world, node, others, users, membership);
+  }
+
+  /** Those that are compared at the end. */
+  get #staying(): readonly ModelNode[] {
+    return this.nodes.filter((node) => node !== this.#part?.node);
   }
 
   *#startWhenReady({ join }: ModelNode, user: User): Steps {
@@ -145,16 +165,18 @@ class Run {
   }
 
   #workload(): Workload {
-    const { random } = this.world;
+    const { random, switches } = this.world;
+    // So that users are at work while a node comes or goes.
+    const more = switches.join || switches.part ? 2 : 1;
     return {
-      keys: random.pick([1, 2, 2, 3, 4]) + (this.world.switches.unique ? 1 : 0),
-      transactions: random.pick([3, 8, 20]),
+      keys: random.pick([1, 2, 2, 3, 4]) + (hasUniqueIndex(this.world.switches) ? 1 : 0),
+      transactions: random.pick([3, 8, 20]) * more,
       mostStatements: random.pick([1, 2, 4]),
       hasKeyChanges: random.chance(0.5),
       hasTruncates: random.chance(0.4),
       hasUnchangedToast: random.chance(0.6),
       asynchronous: random.pick([0, 0.5]),
-      values: this.world.switches.unique ? random.pick([2, 3, 5]) : 0,
+      values: hasUniqueIndex(this.world.switches) ? random.pick([2, 3, 5]) : 0,
     };
   }
 
@@ -181,7 +203,7 @@ class Run {
   }
 
   #isSettled(): boolean {
-    return this.nodes.every(
+    return this.#staying.every(
       ({ server }) =>
         server.lostValues().length === 0 &&
         server.lostWrites().length === 0 &&
@@ -191,7 +213,7 @@ class Run {
 
   /** Nothing is open, and each log is read to its end by all. */
   #isDrained(): boolean {
-    return this.nodes.every(
+    return this.#staying.every(
       ({ server, links }) =>
         server.open.size === 0 &&
         server.flushed === server.wal.length &&

@@ -7,6 +7,7 @@ import type { Steps, Wait } from './process.ts';
 import type { ModelServer } from './server.ts';
 import type { Row, TableLock, Tombstone, Transaction } from './transaction.ts';
 import { COPY_ORIGIN, NO_TIME, originMap, originOf, type World } from './world.ts';
+import { hasUniqueIndex } from './switches.ts';
 
 /** What a statement writes under a key. */
 export interface Values {
@@ -42,11 +43,11 @@ export class Statements {
     for (;;) {
       while (this.#isWrittenByOther(transaction, key)) yield this.#unheld(transaction, key);
       if (this.#now(transaction, key)) return false;
-      const writer = this.#world.switches.unique && this.#writerOf(transaction, values);
+      const writer = hasUniqueIndex(this.#world.switches) && this.#writerOf(transaction, values);
       if (!writer) break;
       yield { ready: () => writer.phase === 'ended', isLock: true };
     }
-    if (this.#world.switches.unique && this.#isTaken(transaction, values)) return false;
+    if (hasUniqueIndex(this.#world.switches) && this.#isTaken(transaction, values)) return false;
     server.lock(transaction, key);
     transaction.rows.set(key, this.#row(values, server.newChain()));
     server.xidOf(transaction);
@@ -93,7 +94,7 @@ export class Statements {
 
   /** What the index does when a row gets a value: it waits for whoever is writing it, and refuses one that another row has. */
   *#takeValue(transaction: Transaction, values: Values): Steps {
-    if (!this.#world.switches.unique) return;
+    if (!hasUniqueIndex(this.#world.switches)) return;
     for (;;) {
       const writer = this.#writerOf(transaction, values);
       if (!writer) break;
@@ -108,7 +109,7 @@ export class Statements {
       if (other === transaction) continue;
       for (const [at, row] of other.rows) {
         if (at === key || transaction.rows.has(at)) continue;
-        if (row?.v === v || this.server.latest(at)?.v === v) return other;
+        if (this.#share(row?.v, v) || this.#share(this.server.latest(at)?.v, v)) return other;
       }
     }
     return undefined;
@@ -116,18 +117,32 @@ export class Statements {
 
   #isTaken(transaction: Transaction, { key, v }: Values): boolean {
     for (const at of this.server.keys()) {
-      if (at !== key && this.#now(transaction, at)?.v === v) return true;
+      if (at !== key && this.#share(this.#now(transaction, at)?.v, v)) return true;
     }
     return false;
+  }
+
+  /** Whether two rows have one value in a unique index: in `v`, or, where there are two of them, in one of its halves. */
+  #share(one: string | undefined, other: string): boolean {
+    if (one === undefined) return false;
+    return this.#world.switches.uniques ? haveCommonHalf(one, other) : one === other;
+  }
+
+  /** What is looked for as a rival: as above, but in the mutant. */
+  #rivals(one: string, other: string): boolean {
+    const isOneIndex = this.#world.has('rivals of the first index only');
+    return isOneIndex ? one.split(' ')[0] === other.split(' ')[0] : this.#share(one, other);
   }
 
   /** rivalsSql(): the rows of other keys that have the value in the unique index, locked. */
   *rivals(transaction: Transaction, { key, v }: Values): Steps<Row[]> {
     const rows: Row[] = [];
-    for (const { key: other } of this.seenRows(transaction).filter((row) => row.v === v)) {
+    for (const { key: other } of this.seenRows(transaction).filter((row) =>
+      this.#rivals(row.v, v),
+    )) {
       if (other === key) continue;
       const row = yield* this.find(transaction, other);
-      if (row?.v === v) rows.push(row);
+      if (row && this.#rivals(row.v, v)) rows.push(row);
     }
     return rows;
   }
@@ -375,6 +390,12 @@ export class Statements {
     transaction.lost.push({ key, writer: origin });
     this.server.xidOf(transaction);
   }
+}
+
+/** Of values that User.#v() makes. */
+function haveCommonHalf(one: string, other: string): boolean {
+  const halves = other.split(' ');
+  return one.split(' ').some((half, at) => half === halves[at]);
 }
 
 const RANK = { 'row exclusive': 0, 'share row exclusive': 1, 'access exclusive': 2 } as const;

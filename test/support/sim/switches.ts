@@ -4,12 +4,19 @@
  */
 export const SWITCHES = {
   unique: 'with a unique index besides the key',
+  uniques: 'with two of them',
   join: 'a node joins in the middle',
+  part: 'a node leaves',
 } as const;
 
 export type SwitchName = keyof typeof SWITCHES;
 
 export type Switches = { readonly [Name in SwitchName]?: boolean | undefined };
+
+/** Whether rows can lose to rows of other keys. */
+export function hasUniqueIndex({ unique, uniques }: Switches): boolean {
+  return unique === true || uniques === true;
+}
 
 /** All of them, in the order in which they are told. */
 export const SWITCH_NAMES = Object.keys(SWITCHES) as readonly SwitchName[];
