@@ -228,6 +228,11 @@ export const MUTANTS = [
     join: true,
   },
   {
+    name: 'TRUNCATE goes by the stamps of copied rows',
+    rule: 'a TRUNCATE takes copied rows by their true versions',
+    join: true,
+  },
+  {
     name: 'clock read when the slot is made',
     rule: 'which those are is told by a clock that was read before the slot was made',
     join: true,

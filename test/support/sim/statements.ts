@@ -256,11 +256,23 @@ export class Statements {
     const { server } = this;
     const { writer } = this.#world.servers[provider] as ModelServer;
     const below = originsBelow(originMap(this.#world.servers, server), writer);
+    // copiedRowsAbove(), without which the copy's stamp counts.
+    const isKept = ({ key }: Row) =>
+      this.#world.has('TRUNCATE goes by the stamps of copied rows') ||
+      server
+        .versions()
+        .some(
+          (one) =>
+            one.key === key &&
+            !sameNode(one.writer.id, writer.id) &&
+            compareVersions(one, { time, writer }) > 0,
+        );
     const loses = (row: Row) =>
       this.isOwn(transaction, row) ||
       row.origin === originOf(provider) ||
       row.time < time ||
-      (row.time === time && below.includes(row.origin));
+      (row.time === time && below.includes(row.origin)) ||
+      (row.origin === COPY_ORIGIN && !isKept(row));
     const snapshot = server.seen;
     for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
   }
@@ -278,9 +290,11 @@ export class Statements {
   /** noteRowsOfOthers(): those that a TRUNCATE has left. */
   noteRowsOfOthers(transaction: Transaction): void {
     const { providers } = originMap(this.#world.servers, this.server);
-    for (const row of this.seenRows(transaction)) {
-      const writer = providers.get(row.origin);
-      if (writer) this.noteLostValue(transaction, row.key, writer);
+    for (const { key, origin } of this.seenRows(transaction)) {
+      const copied =
+        origin === COPY_ORIGIN && this.server.versions().find((one) => one.key === key);
+      const writer = copied ? copied.writer : providers.get(origin);
+      if (writer) this.noteLostValue(transaction, key, writer);
     }
   }
 
