@@ -197,7 +197,7 @@ export class ModelJoin {
 
   /** copyRowVersions(): of rows that a change on its way may be older than. */
   #copyVersions(transaction: Transaction, rows: ReadonlyMap<string, Row>): void {
-    transaction.forgottenVersions = this.#node.server.versions();
+    transaction.forgottenVersions = [...this.#node.server.versions()];
     if (this.#world.has('rows are copied without their true versions')) return;
     const watermark = Math.min(...[...this.#starts.values()].map(({ clock }) => clock));
     for (const [key, row] of rows) {
@@ -213,7 +213,7 @@ export class ModelJoin {
     const remembered = this.#source.server.remembered();
     const session = this.#connect(server, 'tombstones');
     const transaction = server.begin(session);
-    transaction.forgotten = server.remembered();
+    transaction.forgotten = [...server.remembered()];
     transaction.tombstones.push(...remembered);
     server.xidOf(transaction);
     yield undefined;
