@@ -12,6 +12,7 @@ import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
 import { hasUniqueIndex, type Switches } from './switches.ts';
+import type { WalRecord } from './transaction.ts';
 import { ModelPart } from './part.ts';
 import { User, type Workload } from './users.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
@@ -31,12 +32,25 @@ export interface RunResult {
   readonly seed: number;
   readonly nodes: number;
   readonly steps: number;
+  /** Of the model's clock, until faults end; see TICKS_OF_AN_HOUR. */
+  readonly ticks: number;
+  /** Transactions of users that wrote something, and have lasted. */
+  readonly commits: number;
+  readonly faults: number;
   /** Undefined when all that must hold held. */
   readonly failure: { readonly check: CheckName; readonly message: string } | undefined;
 }
 
 /** A run that has not ended by then waits for something that will not come. */
 const MOST_STEPS = 400_000;
+
+/**
+ * A tick of the model's clock stands for a tenth of a second: a user pauses up to 2 s, heartbeats are 0.5 to 7 s apart, something fails
+ * every 3, 15 or 100 s, and stays cut for up to 30 s.
+ */
+export const TICKS_OF_AN_HOUR = 36_000;
+
+const BEGINS_AT = 1000;
 
 /** Until then a join goes on among faults. */
 const LONG_JOIN = 15_000;
@@ -51,7 +65,16 @@ export function simulate(options: RunOptions): RunResult {
     if (!(error instanceof Violation)) throw error;
     failure = { check: error.check, message: error.message };
   }
-  return { seed: options.seed, nodes: run.nodes.length, steps: run.steps, failure };
+  const { ticks, commits, faults } = run;
+  return {
+    seed: options.seed,
+    nodes: run.nodes.length,
+    steps: run.steps,
+    ticks,
+    commits,
+    faults,
+    failure,
+  };
 }
 
 class Run {
@@ -60,6 +83,7 @@ class Run {
   readonly #users: { readonly node: ModelNode; readonly user: User }[] = [];
   readonly #faults: Faults;
   #part: ModelPart | undefined;
+  #healedAt: number | undefined;
   readonly #scheduler: Scheduler;
 
   constructor({ seed, nodes: wanted, mutant, policy, note, ...switches }: RunOptions) {
@@ -69,7 +93,7 @@ class Run {
     const scheduler = new Scheduler(random, () => (this.world.time += 1));
     this.#scheduler = scheduler;
     this.world = {
-      time: 1000,
+      time: BEGINS_AT,
       random,
       scheduler,
       servers,
@@ -106,6 +130,20 @@ class Run {
     return this.#scheduler.steps;
   }
 
+  get ticks(): number {
+    return (this.#healedAt ?? this.world.time) - BEGINS_AT;
+  }
+
+  get commits(): number {
+    const ofUsers = ({ origin, changes }: WalRecord) =>
+      origin === 0 && changes.some(({ kind }) => kind !== 'message');
+    return this.nodes.reduce((sum, { server }) => sum + server.wal.filter(ofUsers).length, 0);
+  }
+
+  get faults(): number {
+    return this.#faults.count;
+  }
+
   run(): void {
     const scheduler = this.#scheduler;
     for (const node of this.nodes) {
@@ -121,6 +159,7 @@ class Run {
     if (this.#part) scheduler.spawn('part', this.#part.run());
     const areDone = () => this.#users.every(({ user }) => user.isDone);
     this.#until('users end', () => areDone() || this.#joinsNoMore());
+    this.#healedAt = this.world.time;
     this.#faults.heal();
     scheduler.heal();
     this.#until(
