@@ -1,6 +1,7 @@
 import type { Lsn } from '../../../src/base/lsn.ts';
 import type { PgTime } from '../../../src/base/pg-time.ts';
 import { compareVersions, type Version } from '../../../src/conflict/version.ts';
+import { isLeftBehind } from './clock-steps.ts';
 import { describeRow } from './describe-record.ts';
 import type { ModelNode } from './node.ts';
 import type { ModelPart } from './part.ts';
@@ -21,7 +22,8 @@ export class Checks {
 
   /** A transaction takes its commit time: no watermark may have passed that already. */
   stamped(server: ModelServer, transaction: Transaction): void {
-    if (!writesRows(transaction)) return;
+    // A step of the clock does that; what it does to rows is mended later.
+    if (!writesRows(transaction) || transaction.isLate) return;
     const time = transaction.time as PgTime;
     for (const node of this.#nodes()) {
       const watched =
@@ -45,12 +47,12 @@ export class Checks {
       one.time !== undefined && one.time <= time;
     for (let at: number = position; at < provider.wal.length; at++) {
       const record = provider.wal[at] as WalRecord;
-      if (record.origin !== 0 || !early(record) || !writesRows(record)) continue;
+      if (record.origin !== 0 || !early(record) || !writesRows(record) || record.isLate) continue;
       if (!node.join?.isCopied(provider, record, at)) this.#claims(name, time, at);
     }
     for (const transaction of provider.open) {
       const { session, phase } = transaction;
-      if (session.origin !== 0 || phase !== 'stamped') continue;
+      if (session.origin !== 0 || phase !== 'stamped' || transaction.isLate) continue;
       if (early(transaction) && writesRows(transaction)) this.#claims(name, time, undefined);
     }
   }
@@ -86,6 +88,8 @@ export class Checks {
    * may have applied the other's write when it made its own.
    */
   concurrent(server: ModelServer, provider: ModelServer, position: Lsn, met: Version): void {
+    // Times say nothing there.
+    if (this.#world().switches.clocks) return;
     const change = provider.wal[position] as WalRecord;
     const own = server.wal.findLastIndex(({ origin, time }) => origin === 0 && time === met.time);
     const hadSeen = (change.hadApplied[server.index] ?? 0) > own;
@@ -130,14 +134,15 @@ export class Checks {
    */
   converged(part?: ModelPart): void {
     const wanted = this.#winners();
-    for (const key of wanted.keys()) if (part?.mayLack(key)) wanted.delete(key);
+    const mayDiffer = (key: string) => part?.mayLack(key) === true || this.#isLeftBehind(key);
+    for (const key of wanted.keys()) if (mayDiffer(key)) wanted.delete(key);
     const [first, ...others] = this.#nodes()
       .filter((node) => node !== part?.node)
       .map(({ server }) => ({ server, rows: server.rows() }));
     if (!first) return;
     for (const other of others) {
       for (const key of new Set([...first.rows.keys(), ...other.rows.keys(), ...wanted.keys()])) {
-        if (part?.mayLack(key)) continue;
+        if (mayDiffer(key)) continue;
         const [a, b] = [first.rows.get(key), other.rows.get(key)];
         if (same(a, b)) continue;
         throw new Violation(
@@ -155,6 +160,11 @@ export class Checks {
         `key ${key}: all have ${describeRow(found)}, wins ${write}`,
       );
     }
+  }
+
+  #isLeftBehind(key: string): boolean {
+    const { servers, switches } = this.#world();
+    return switches.clocks === true && servers.some(({ wal }) => isLeftBehind(wal, key));
   }
 
   /** The last write of each key by commit time and writer, and a writer's own order: a deletion has no row. */

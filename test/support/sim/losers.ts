@@ -124,5 +124,5 @@ function valuesOf({ time, writer }: Version, world: World, { key, v }: Values): 
   const server = world.servers.find((one) => one.writer === writer);
   const record = server?.wal.find((one) => one.origin === 0 && one.time === time);
   const row = record?.rows.get(key);
-  return row ?? { key, v, big: '', chain: 0, time, origin: 0 };
+  return row ?? { key, v, big: '', chain: 0, time, origin: 0, xid: 0 };
 }

@@ -263,6 +263,11 @@ export const MUTANTS = [
     join: true,
   },
   {
+    name: 'rows below the clock’s greatest time stay',
+    rule: 'rows that were written while the clock was behind are written again once it has passed',
+    clocks: true,
+  },
+  {
     name: 'parted before the others have what it wrote',
     rule: 'a node is parted when the others have all that it wrote',
     part: true,

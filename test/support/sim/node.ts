@@ -1,5 +1,7 @@
 import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import { nodeKey, type NodeStatus } from '../../../src/model/node.ts';
+import { ClockWatch } from '../../../src/receive/clock-watch.ts';
+import { ModelRewriter } from './clock-steps.ts';
 import { heartbeatMessage } from './heartbeat.ts';
 import type { ModelJoin } from './join.ts';
 import { ModelLink } from './link.ts';
@@ -25,6 +27,9 @@ export class ModelNode {
   readonly server: ModelServer;
   readonly statements: Statements;
   readonly links: ModelLink[] = [];
+  /** Steps of the clock that its own stream has noticed; kept in tables. */
+  readonly clockWatch = new ClockWatch(undefined);
+  readonly rewriter: ModelRewriter;
   /** Its way into the group; undefined for a first member. */
   join: ModelJoin | undefined;
   readonly own: ModelOwnStream;
@@ -41,6 +46,7 @@ export class ModelNode {
     this.server = server;
     this.statements = new Statements(world, server);
     this.own = new ModelOwnStream(world, this);
+    this.rewriter = new ModelRewriter(world, this);
     this.#heartbeatPause = world.random.pick([10, 40, 150]);
     this.#purgePause = world.random.pick([20, 150]);
   }
@@ -62,6 +68,9 @@ export class ModelNode {
       scheduler.spawn(`${index} purge`, this.#purges(looking)),
     ];
     if (hasUniqueIndex(this.#world.switches)) this.#startOutbox();
+    if (this.#world.switches.clocks) {
+      this.#processes.push(scheduler.spawn(`${index} clock`, this.rewriter.run()));
+    }
     this.own.start();
     for (const link of this.links) link.start();
   }
@@ -208,9 +217,12 @@ export class ModelNode {
   *#heartbeats(session: ModelSession): Steps {
     const { server } = this;
     const world = this.#world;
+    let told = LONG_AGO;
     for (;;) {
       yield* this.#pause(this.#heartbeatPause);
       if (world.scheduler.isHealing) yield { ready: () => this.#isHeard() };
+      // Two that tell the same would count as a step.
+      if (world.switches.clocks) yield { ready: () => server.clock() !== told };
       const applied = Object.fromEntries(
         this.links
           .filter(({ watermark }) => watermark.time > LONG_AGO)
@@ -219,6 +231,7 @@ export class ModelNode {
       yield undefined;
       const transaction = server.begin(session);
       const first = server.clock();
+      told = first;
       const xmax = server.xmax;
       yield undefined;
       const own = server.xidOf(transaction);
@@ -239,6 +252,8 @@ export class ModelNode {
    * the others tell: agents have a tenth of a second from one to the next.
    */
   #isHeard(): boolean {
+    // What waits for the clock is not waited for.
+    if (this.server.isBehind) return true;
     const { index, statuses } = this.server;
     const end = lastSent(this.server, true);
     return this.#world.servers.every(

@@ -124,7 +124,9 @@ export class ModelOwnStream {
       for (const change of changes) {
         if (change.kind === 'message') {
           const heartbeat = heartbeatIn(change);
-          if (heartbeat) this.#heartbeats.push(heartbeat);
+          if (!heartbeat) continue;
+          this.#heartbeats.push(heartbeat);
+          this.#node.clockWatch.heard(heartbeat);
         } else this.#batch.add(change, time);
       }
       this.#end = (at + 1) as Lsn;

@@ -1,6 +1,6 @@
 import { must } from '../../../src/base/assert.ts';
 import { ZERO_LSN, type Lsn } from '../../../src/base/lsn.ts';
-import type { PgTime } from '../../../src/base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import type { Writer } from '../../../src/conflict/version.ts';
 import type { NodeStatus } from '../../../src/model/node.ts';
 import { describeRecord } from './describe-record.ts';
@@ -51,7 +51,9 @@ export class ModelServer {
   readonly index: number;
   readonly writer: Writer;
   /** How far its clock is off. */
-  readonly offset: number;
+  #offset: number;
+  /** The greatest that it has shown before it stepped back. */
+  #shown = LONG_AGO;
   readonly #world: World;
   wal: WalRecord[] = [];
   /** Records on disk. */
@@ -93,12 +95,24 @@ export class ModelServer {
     this.#world = world;
     this.index = index;
     this.writer = writer;
-    this.offset = offset;
+    this.#offset = offset;
   }
 
   /** clock_timestamp() */
   clock(): PgTime {
-    return (this.#world.time + this.offset) as PgTime;
+    return (this.#world.time + this.#offset) as PgTime;
+  }
+
+  /** It shows less than it has shown. */
+  get isBehind(): boolean {
+    return this.clock() <= this.#shown;
+  }
+
+  /** The clock is set. */
+  step(by: number): void {
+    this.#world.note?.(`clock of ${this.index} steps by ${by}`);
+    if (this.clock() > this.#shown) this.#shown = this.clock();
+    this.#offset += by;
   }
 
   // Sessions and transactions ------------------------------------------------------------------------------------------
@@ -190,6 +204,7 @@ export class ModelServer {
       const { setup, origin } = transaction.session;
       // An origin that is set up stamps its own time; 0 stands for no time of its own.
       transaction.time = origin > 0 && setup ? setup.time : this.clock();
+      transaction.isLate = transaction.time <= this.#shown && origin === 0;
       transaction.phase = 'stamped';
       transaction.hadApplied = this.#world.servers.map(({ index }) =>
         this.position(originOf(index)),
@@ -220,12 +235,14 @@ export class ModelServer {
       if (!row) continue;
       row.time = time;
       row.origin = session.origin;
+      row.xid = must(transaction.xid, 'transaction id');
     }
     for (const note of lostWrites) note.stampedAt = time;
     const position = session.origin > 0 ? session.setup?.position : undefined;
     const record: WalRecord = {
       xid: must(transaction.xid, 'transaction id'),
       time,
+      isLate: transaction.isLate,
       origin: session.origin,
       changes,
       rows,

@@ -1,5 +1,6 @@
 import { Checks } from './checks.ts';
 import { Faults } from './faults.ts';
+import { SteppingClock } from './clock-steps.ts';
 import { ModelJoin } from './join.ts';
 import { ModelLink } from './link.ts';
 import { Membership } from './membership.ts';
@@ -83,6 +84,7 @@ class Run {
   readonly #users: { readonly node: ModelNode; readonly user: User }[] = [];
   readonly #faults: Faults;
   #part: ModelPart | undefined;
+  readonly #clocks: readonly SteppingClock[];
   #healedAt: number | undefined;
   readonly #scheduler: Scheduler;
 
@@ -122,6 +124,9 @@ class Run {
     if (joining && switches.join) {
       joining.join = new ModelJoin(this.world, joining, members, membership);
     }
+    this.#clocks = switches.clocks
+      ? this.nodes.map((node) => new SteppingClock(this.world, node))
+      : [];
     if (switches.part && count > 2) this.#part = this.#leaving(membership);
     this.#faults = new Faults(this.world, this.nodes, this.#users, random.pick([60, 300, 2000]));
   }
@@ -156,15 +161,20 @@ class Run {
       else user.start();
     }
     scheduler.spawn('faults', this.#faults.run());
+    for (const clock of this.#clocks) scheduler.spawn('clock', clock.run());
     if (this.#part) scheduler.spawn('part', this.#part.run());
     const areDone = () => this.#users.every(({ user }) => user.isDone);
     this.#until('users end', () => areDone() || this.#joinsNoMore());
     this.#healedAt = this.world.time;
     this.#faults.heal();
+    for (const clock of this.#clocks) clock.heal();
     scheduler.heal();
     this.#until(
       'users of a joined node end, a node has left',
       () => areDone() && this.#part?.isOver !== false,
+    );
+    this.#until('steps of clocks are dealt with', () =>
+      this.nodes.every(({ rewriter }) => rewriter.isDone),
     );
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
     this.#until('watermarks rise', () => this.#staying.every((node) => hasPassed(node, last)));

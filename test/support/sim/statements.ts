@@ -176,7 +176,7 @@ export class Statements {
   }
 
   #row({ key, v, big }: Values, chain: number): Row {
-    return { key, v, big, chain, time: NO_TIME, origin: 0 };
+    return { key, v, big, chain, time: NO_TIME, origin: 0, xid: 0 };
   }
 
   #now(transaction: Transaction, key: string): Row | undefined {

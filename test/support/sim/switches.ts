@@ -7,6 +7,7 @@ export const SWITCHES = {
   uniques: 'with two of them',
   join: 'a node joins in the middle',
   part: 'a node leaves',
+  clocks: 'clocks step, forward and back',
 } as const;
 
 export type SwitchName = keyof typeof SWITCHES;

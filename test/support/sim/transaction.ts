@@ -15,6 +15,8 @@ export interface Row {
   /** Commit time and origin of its transaction, once it has committed: pg_xact_commit_timestamp_origin(xmin). */
   time: PgTime;
   origin: number;
+  /** xmin, once it has committed. */
+  xid: number;
 }
 
 /** A row of bdr.tombstone; without a key, of a TRUNCATE. */
@@ -117,6 +119,8 @@ export class Transaction {
   /** Ends of the provider's transactions that this one applies. */
   applies: { readonly provider: number; readonly ends: readonly Lsn[] } | undefined;
   time: PgTime | undefined;
+  /** It took that time while the clock was behind what it had shown. */
+  isLate = false;
   /** How far each node was applied on its server when it took that time, by the node's number. */
   hadApplied: readonly Lsn[] = [];
   /** Index of its record in the log. */
@@ -133,6 +137,7 @@ export class Transaction {
 export interface WalRecord {
   readonly xid: number;
   readonly time: PgTime;
+  readonly isLate: boolean;
   readonly origin: number;
   readonly changes: readonly Change[];
   readonly rows: ReadonlyMap<string, Row | undefined>;
