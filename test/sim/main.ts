@@ -155,24 +155,31 @@ function failureOf(
   return { check: failure?.check ?? '', message: failure?.message ?? '', repeat: repeat.join(' ') };
 }
 
-/** Every order of the scopes, while there is time. */
+/** Every order of the scopes, while there is time; says how far it came. */
 function allScopes(mutant: MutantName | undefined): Summary {
   const clock = new Clock();
-  let runs = 0;
+  const all = [...scopes()];
+  let whole = 0;
+  let cut = 0;
   let steps = 0;
-  for (const { name, scope } of scopes()) {
+  const covered = () =>
+    `of ${all.length} scopes every order of ${whole}, some orders of ${cut}, none of ${all.length - whole - cut}`;
+  for (const { name, scope } of all) {
     if (clock.isOver) break;
     const { states, failure, isCut } = exhaust(scope, 200_000, mutant);
-    runs += 1;
     steps += states;
+    if (isCut) cut += 1;
+    else whole += 1;
     if (failure) {
       const repeat = `scope ${name}: ${failure.turns}`;
-      return { runs, steps, seconds: clock.seconds, failure: { ...failure, repeat } };
+      const found = { ...failure, repeat };
+      return { runs: whole + cut, steps, seconds: clock.seconds, failure: found };
     }
     if (isCut) say(`${name}: only some of its orders`);
-    clock.tell(() => `${runs} scopes, ${steps} states, last ${name}`);
+    clock.tell(() => `${covered()}; ${steps} states, last ${name}`);
   }
-  return { runs, steps, seconds: clock.seconds, failure: null };
+  say(covered());
+  return { runs: whole + cut, steps, seconds: clock.seconds, failure: null };
 }
 
 function report(summary: Summary, mutant: string | undefined): void {

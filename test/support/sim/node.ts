@@ -19,7 +19,9 @@ import { hasUniqueIndex } from './switches.ts';
 const MARGIN = 5;
 
 /** At the end a node does not beat while one of its peers is so much of its log behind. */
-const MOST_UNHEARD = 60;
+const MOST_UNHEARD = 300;
+/** A join waits for such a distance several times. */
+const MOST_UNHEARD_OF_JOIN = 60;
 
 /** One node: its server, and its agent's links, own stream, heartbeats and purge (src/node/node-service.ts). */
 export class ModelNode {
@@ -220,7 +222,7 @@ export class ModelNode {
     let told = LONG_AGO;
     for (;;) {
       yield* this.#pause(this.#heartbeatPause);
-      if (world.scheduler.isHealing) yield { ready: () => this.#isHeard() };
+      if (world.scheduler.isHealing && !this.#isHeard()) yield { ready: () => this.#isHeard() };
       // Two that tell the same would count as a step.
       if (world.switches.clocks) yield { ready: () => server.clock() !== told };
       const applied = Object.fromEntries(
@@ -256,11 +258,12 @@ export class ModelNode {
     if (this.server.isBehind) return true;
     const { index, statuses } = this.server;
     const end = lastSent(this.server, true);
+    const most = this.#world.switches.join ? MOST_UNHEARD_OF_JOIN : MOST_UNHEARD;
     return this.#world.servers.every(
       (peer) =>
         peer === this.server ||
         statuses.get(peer.index) !== 'r' ||
-        end - peer.position(originOf(index)) <= MOST_UNHEARD,
+        end - peer.position(originOf(index)) <= most,
     );
   }
 

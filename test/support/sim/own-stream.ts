@@ -174,7 +174,7 @@ export class ModelOwnStream {
       for (const key of found) {
         const tombstone = statements.tombstoneOf(transaction, key);
         yield undefined;
-        if (tombstone) yield* this.#removeBelow(transaction, key, tombstone);
+        if (tombstone) yield* this.#removeBelow(transaction, key, tombstone, false);
       }
       if (keys.length > 0) session.setup = { position: 0 as Lsn, time: server.clock() };
       yield* server.commit(session);
@@ -264,12 +264,12 @@ export class ModelOwnStream {
     yield undefined;
     for (const { key, time } of found) {
       const tombstone = { time, writer: server.writer };
-      yield* this.#removeBelow(transaction, key, tombstone);
+      yield* this.#removeBelow(transaction, key, tombstone, true);
     }
   }
 
-  /** BelowTombstones.#remove() */
-  *#removeBelow(transaction: Transaction, key: string, tombstone: Version): Steps {
+  /** BelowTombstones.#remove(); `notes` is whether a greater row is noted, which the real one always does. */
+  *#removeBelow(transaction: Transaction, key: string, tombstone: Version, notes: boolean): Steps {
     const statements = this.#statements;
     const found = yield* statements.find(transaction, key);
     yield undefined;
@@ -278,7 +278,7 @@ export class ModelOwnStream {
     const { version } = row;
     if (sameNode(version.writer.id, tombstone.writer.id)) return;
     if (compareVersions(version, tombstone) > 0) {
-      if (this.#world.has('own deletions that lose are passed over')) return;
+      if (!notes || this.#world.has('own deletions that lose are passed over')) return;
       return statements.noteLostValue(transaction, key, version.writer);
     }
     yield* statements.delete(transaction, key);
