@@ -173,8 +173,9 @@ class Run {
       'users of a joined node end, a node has left',
       () => areDone() && this.#part?.isOver !== false,
     );
-    this.#until('steps of clocks are dealt with', () =>
-      this.nodes.every(({ rewriter }) => rewriter.isDone),
+    this.#until(
+      'steps of clocks are dealt with',
+      () => this.#clocks.length === 0 || this.nodes.every(({ rewriter }) => rewriter.isDone),
     );
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
     this.#until('watermarks rise', () => this.#staying.every((node) => hasPassed(node, last)));
