@@ -104,17 +104,20 @@ export function fetchAllSql(table: Table, choice = ''): string {
 
 /** What decides about a row `t`, as a select list: see src/apply/local-rows.ts. */
 export function rowFacts(table: Table): string {
-  const keyJson =
-    table.key.kind === 'unique'
-      ? `jsonb_build_object(${table.key.columns
-          .map((column) => `${quoteName(column.name)}, t.${quoteIdent(column.name)}::text`)
-          .join(', ')})::text`
-      : 'NULL';
+  const keyJson = table.key.kind === 'unique' ? `${keyJsonSql(table)}::text` : 'NULL';
   return (
     `t.ctid::text AS ctid, t.xmin::text AS xmin, ${keyJson} AS key,` +
     ` ${OWN} AS own, ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')} AS time,` +
     ` ${ORIGIN} AS origin`
   );
+}
+
+/** The key of a row `t` as bdr.row_version keeps it. */
+function keyJsonSql(table: Table): string {
+  const pairs = table.key.columns.map(
+    ({ name }) => `${quoteName(name)}, t.${quoteIdent(name)}::text`,
+  );
+  return `jsonb_build_object(${pairs.join(', ')})`;
 }
 
 /** Writes the row that `fetchSql` has locked. The last parameter is its ctid. */
@@ -234,13 +237,16 @@ export function ownRowAgainSql(table: Table): string | undefined {
 
 /**
  * Removes the rows that lose to a TRUNCATE. Parameters: the provider's origin number, the truncate's commit time, the origin
- * numbers of the nodes that lose to the provider at equal times.
+ * numbers of the nodes that lose to the provider at equal times. With a key, then: the origin numbers of copies, whose stamps say
+ * nothing, and the keys of copied rows that stay, as bdr.row_version has them.
  */
 export function truncateSql(table: Table): string {
+  const copied = ` OR ${ORIGIN} = ANY ($4::oid[]) AND ${keyJsonSql(table)} <> ALL ($5::text[]::jsonb[])`;
   return (
     `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE (${ORIGIN} = $1::oid` +
     ` OR pg_xact_commit_timestamp(t.xmin) < $2::timestamptz` +
-    ` OR pg_xact_commit_timestamp(t.xmin) = $2::timestamptz AND ${ORIGIN} = ANY ($3::oid[])) IS NOT FALSE`
+    ` OR pg_xact_commit_timestamp(t.xmin) = $2::timestamptz AND ${ORIGIN} = ANY ($3::oid[])` +
+    `${table.key.kind === 'unique' ? copied : ''}) IS NOT FALSE`
   );
 }
 

@@ -1,6 +1,7 @@
 import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName, quoteQualified } from '../base/names.ts';
 import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { textArray } from '../base/text-array.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { askAnswered } from '../catalog/open-asks.ts';
@@ -17,12 +18,13 @@ import {
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
-import type { Session } from '../postgres/session.ts';
+import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { CommandRunner, type CutCommand } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
+import { copiedRowsAbove } from './copied-rows.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
 import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
@@ -243,13 +245,26 @@ export class ChangeWriter {
     );
     const table = await this.#tables.find(relation);
     await this.#proof.refuseTruncate(table, context);
+    const origins = this.#origins();
+    const version = { time: context.commitTime, writer: this.#provider };
+    const copied = await copiedRowsAbove(this.#session, table, origins, version);
+    const params: Param[] = [
+      this.#providerOrigin,
+      formatPgTime(context.commitTime),
+      `{${originsBelow(origins, this.#provider).join(',')}}`,
+    ];
+    if (table.key.kind === 'unique') {
+      params.push(
+        `{${[...origins.copies].join(',')}}`,
+        textArray(copied.map(({ json }) => json)),
+      );
+    }
     await withReplicaIdentity(this.#session, table, () =>
-      this.#onTable.runOnce(table, sql.truncateSql(table), [
-        this.#providerOrigin,
-        formatPgTime(context.commitTime),
-        `{${originsBelow(this.#origins(), this.#provider).join(',')}}`,
-      ]),
+      this.#onTable.runOnce(table, sql.truncateSql(table), params),
     );
+    for (const { key, version: copy } of copied) {
+      await noteLostValue(this.statements, table, key, copy.writer.id, origins);
+    }
     await noteRowsOfOthers(
       this.#onTable,
       this.statements,

@@ -41,6 +41,34 @@ export async function findRowVersion(
   );
 }
 
+/** The versions of one table's rows that are of a time or later. */
+export async function readRowVersions(
+  session: Session,
+  table: QualifiedName,
+  from: PgTime,
+): Promise<RowVersion[]> {
+  const rows = await session.query<{
+    key: string;
+    time: string;
+    sysid: string;
+    timeline: string;
+    dboid: string;
+  }>(
+    /* sql */ `
+      SELECT v.row_key::text AS key, ${pgTimeSql('v.committed_at')} AS time,
+             v.node_sysid AS sysid, v.node_timeline AS timeline, v.node_dboid AS dboid
+      FROM bdr.row_version AS v
+      WHERE v.schema_name = $1 AND v.table_name = $2 AND v.committed_at >= $3::timestamptz
+    `,
+    [table.schema, table.name, formatPgTime(from)],
+  );
+  return rows.map(({ key, time, sysid, timeline, dboid }) => ({
+    key,
+    time: Number(time) as PgTime,
+    node: { sysid, timeline: Number(timeline), dboid: Number(dboid) },
+  }));
+}
+
 /** Writes the versions of one table's rows, in batches that keep each statement small. */
 export async function insertRowVersions(
   session: Session,

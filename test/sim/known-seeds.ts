@@ -1,14 +1,13 @@
 import { readFileSync } from 'node:fs';
-import { MUTANTS, type MutantName } from '../support/sim/mutants.ts';
+import { MUTANTS, type Mutant, type MutantName } from '../support/sim/mutants.ts';
 import { simulate } from '../support/sim/simulation.ts';
+import { switchesIn, switchFlags, type Switches } from '../support/sim/switches.ts';
 import type { CheckName } from '../support/sim/world.ts';
 
 /** A run in which a mutant is noticed, and by what. */
-export interface KnownSeed {
+export interface KnownSeed extends Switches {
   readonly seed: number;
   readonly nodes: number;
-  /** With a unique index besides the key. */
-  readonly unique?: true;
   readonly check: CheckName;
 }
 
@@ -23,24 +22,34 @@ export function knownSeeds(): KnownSeeds {
   return JSON.parse(readFileSync(FILE, 'utf8')) as KnownSeeds;
 }
 
-/** Looks for the first seed of each mutant, in so many runs at most: any change of the model moves them. */
+/**
+ * Looks for the first seed of each mutant that needs just these switches, in so many runs at most: any change of the model moves
+ * them. What is known of the others is taken as it is.
+ */
 export function* findSeeds(
   mostSeeds: number,
+  switches: Switches,
 ): Generator<readonly [string, KnownSeed | undefined], void> {
-  for (const mutant of MUTANTS) yield [mutant.name, findSeed(mutant, mostSeeds)];
+  const wanted = switchFlags(switches).join();
+  const mutants: readonly (Mutant & { readonly name: MutantName })[] = MUTANTS;
+  for (const mutant of mutants) {
+    const { name } = mutant;
+    const isWanted = switchFlags(mutant).join() === wanted;
+    yield [name, isWanted ? findSeed(mutant, mostSeeds) : knownSeeds()[name]];
+  }
 }
 
 function findSeed(
-  { name: mutant, ...world }: { readonly name: MutantName; readonly unique?: true },
+  { name: mutant, ...needs }: Switches & { readonly name: MutantName },
   mostSeeds: number,
 ): KnownSeed | undefined {
-  const unique = world.unique === true ? { unique: true as const } : {};
+  const switches = switchesIn(needs);
   const known = knownSeeds()[mutant];
   if (known && simulate({ ...known, mutant }).failure?.check === known.check) return known;
   for (let seed = 1; seed <= mostSeeds; seed++) {
     for (const nodes of NODES) {
-      const { failure } = simulate({ seed, nodes, mutant, ...unique });
-      if (failure) return { seed, nodes, ...unique, check: failure.check };
+      const { failure } = simulate({ seed, nodes, mutant, ...switches });
+      if (failure) return { seed, nodes, ...switches, check: failure.check };
     }
   }
   return undefined;

@@ -1,10 +1,21 @@
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { exhaust } from '../support/sim/exhaustive.ts';
 import { mutantNamed, MUTANTS, type MutantName } from '../support/sim/mutants.ts';
-import { simulate, type RunResult } from '../support/sim/simulation.ts';
+import { simulate, TICKS_OF_AN_HOUR, type RunResult } from '../support/sim/simulation.ts';
+import {
+  SWITCHES,
+  SWITCH_NAMES,
+  switchesIn,
+  switchFlags,
+  type SwitchName,
+  type Switches,
+} from '../support/sim/switches.ts';
 import { findSeeds, type KnownSeed } from './known-seeds.ts';
 import { mutantTable } from './mutant-table.ts';
 import { scopes } from './scopes.ts';
+import { runSeeds } from './seed-threads.ts';
+import { switchesOf } from './session.ts';
 
 // npm run sim: runs the simulation for a while, or repeats one run.
 
@@ -12,13 +23,17 @@ const USAGE = `npm run sim -- [flags]
 
   --minutes M     how long (1)
   --runs N        or how many runs
+  --hours H       or how many simulated hours: 36000 ticks of the model's clock each
+  --threads N     so many at once (one for each processor)
   --seed S        the first run's seed; with it and without the two above, that one run, commit by commit
   --nodes N       2 to 5 (each seed has its own number)
-  --unique        with a unique index besides the key
+${usageOfSwitches()}
+  --mixed         with one or two of these, or none, by the seed
   --mutant NAME   with a rule switched off: ends well once that has been noticed
   --exhaustive    every order of small scopes instead, one scope after the other
   --mutants       lists what can be switched off
-  --find-seeds N  looks for a seed for each of them, in N runs at most; prints test/sim/known-seeds.json
+  --find-seeds N  looks for a seed for each of them that needs the switches given, in N runs at most; prints
+                  test/sim/known-seeds.json
   --table         prints the table of docs/concepts/simulation.md
   --json          one JSON object at the end, progress to stderr
 `;
@@ -27,10 +42,13 @@ const { values: flags } = parseArgs({
   options: {
     minutes: { type: 'string' },
     runs: { type: 'string' },
+    hours: { type: 'string' },
+    threads: { type: 'string' },
+    mixed: { type: 'boolean', default: false },
     seed: { type: 'string' },
     nodes: { type: 'string' },
     mutant: { type: 'string' },
-    unique: { type: 'boolean', default: false },
+    ...optionsOfSwitches(),
     exhaustive: { type: 'boolean', default: false },
     mutants: { type: 'boolean', default: false },
     'find-seeds': { type: 'string' },
@@ -44,6 +62,10 @@ const { values: flags } = parseArgs({
 interface Summary {
   readonly runs: number;
   readonly steps: number;
+  /** Simulated, with what happened in it. */
+  readonly ticks?: number;
+  readonly commits?: number;
+  readonly faults?: number;
   readonly seconds: number;
   readonly failure: {
     readonly check: string;
@@ -56,7 +78,7 @@ const say = (text: string) => {
   (flags.json ? process.stderr : process.stdout).write(`${text}\n`);
 };
 
-function main(): number {
+async function main(): Promise<number> {
   if (flags.help) return tell(USAGE);
   if (flags.mutants)
     return tell(MUTANTS.map(({ name, rule }) => `${name}\n    ${rule}`).join('\n'));
@@ -66,8 +88,10 @@ function main(): number {
   if (flags.mutant !== undefined && mutant === undefined) {
     return tell(`no mutant is named "${flags.mutant}"; --mutants lists them`, 2);
   }
-  const isOne = flags.seed !== undefined && flags.minutes === undefined && flags.runs === undefined;
-  const summary = flags.exhaustive ? allScopes(mutant) : manyRuns(mutant, isOne);
+  const isOne =
+    flags.seed !== undefined &&
+    [flags.minutes, flags.runs, flags.hours].every((one) => one === undefined);
+  const summary = flags.exhaustive ? allScopes(mutant) : await manyRuns(mutant, isOne);
   report(summary, mutant);
   return (summary.failure === null) === (mutant === undefined) ? 0 : 1;
 }
@@ -79,89 +103,130 @@ function tell(text: string, code = 0): number {
 
 function printSeeds(mostSeeds: number): number {
   const found: Record<string, KnownSeed> = {};
-  for (const [name, seed] of findSeeds(mostSeeds)) {
+  for (const [name, seed] of findSeeds(mostSeeds, flags)) {
     process.stderr.write(`${name}: ${seed ? `${seed.check}, seed ${seed.seed}` : 'not found'}\n`);
     if (seed) found[name] = seed;
   }
   return tell(JSON.stringify(found, null, 2));
 }
 
-function manyRuns(mutant: MutantName | undefined, isOne: boolean): Summary {
+async function manyRuns(mutant: MutantName | undefined, isOne: boolean): Promise<Summary> {
   const first = Number(flags.seed ?? Date.now() % 1_000_000_000);
-  const most = isOne ? 1 : Number(flags.runs ?? Infinity);
   const clock = new Clock();
   const nodes = flags.nodes === undefined ? undefined : Number(flags.nodes);
-  const { unique } = flags;
-  let runs = 0;
-  let steps = 0;
+  const options = { nodes, mutant, switches: switchesIn(flags), isMixed: flags.mixed };
+  const wanted = flags.hours === undefined ? Infinity : Number(flags.hours);
+  const done = { runs: 0, steps: 0, ticks: 0, commits: 0, faults: 0 };
   let failed: RunResult | undefined;
-  say(`seeds from ${first} on`);
-  while (!failed && runs < most && !clock.isOver) {
-    const note = isOne ? say : undefined;
-    const result = simulate({ seed: first + runs, nodes, mutant, unique, note });
-    runs += 1;
-    steps += result.steps;
+  const told = (result: RunResult) => {
+    done.runs += 1;
+    for (const name of ['steps', 'ticks', 'commits', 'faults'] as const) done[name] += result[name];
     if (result.failure) failed = result;
-    clock.tell(() => `${runs} runs, ${millions(steps)} steps`);
+    clock.tell(() => `${done.runs} runs, ${millions(done.steps)} steps, ${hours(done.ticks)}`);
+  };
+  say(`seeds from ${first} on`);
+  if (isOne) {
+    told(simulate({ seed: first, nodes, mutant, note: say, ...switchesOf(first, options) }));
+  } else {
+    const isOver = () => clock.isOver || done.ticks >= wanted * TICKS_OF_AN_HOUR;
+    await runSeeds(first, Number(flags.runs ?? Infinity), threadCount(), options, told, isOver);
   }
   return {
-    runs,
-    steps,
+    ...done,
     seconds: clock.seconds,
-    failure: failed ? failureOf(failed, mutant) : null,
+    failure: failed ? failureOf(failed, mutant, switchesOf(failed.seed, options)) : null,
   };
 }
 
-function failureOf(result: RunResult, mutant: string | undefined): Summary['failure'] {
+function threadCount(): number {
+  return Number(flags.threads ?? availableParallelism());
+}
+
+function failureOf(
+  result: RunResult,
+  mutant: string | undefined,
+  switches: Switches,
+): Summary['failure'] {
   const { seed, failure } = result;
   const repeat = [`npm run sim -- --seed ${seed}`];
   if (flags.nodes !== undefined) repeat.push(`--nodes ${flags.nodes}`);
-  if (flags.unique) repeat.push('--unique');
+  repeat.push(...switchFlags(switches));
   if (mutant !== undefined) repeat.push(`--mutant '${mutant}'`);
   return { check: failure?.check ?? '', message: failure?.message ?? '', repeat: repeat.join(' ') };
 }
 
-/** Every order of the scopes, while there is time. */
+/** Every order of the scopes, while there is time; says how far it came. */
 function allScopes(mutant: MutantName | undefined): Summary {
   const clock = new Clock();
-  let runs = 0;
+  const all = [...scopes()];
+  let whole = 0;
+  let cut = 0;
   let steps = 0;
-  for (const { name, scope } of scopes()) {
+  const covered = () =>
+    `of ${all.length} scopes every order of ${whole}, some orders of ${cut}, none of ${all.length - whole - cut}`;
+  for (const { name, scope } of all) {
     if (clock.isOver) break;
     const { states, failure, isCut } = exhaust(scope, 200_000, mutant);
-    runs += 1;
     steps += states;
+    if (isCut) cut += 1;
+    else whole += 1;
     if (failure) {
       const repeat = `scope ${name}: ${failure.turns}`;
-      return { runs, steps, seconds: clock.seconds, failure: { ...failure, repeat } };
+      const found = { ...failure, repeat };
+      return { runs: whole + cut, steps, seconds: clock.seconds, failure: found };
     }
     if (isCut) say(`${name}: only some of its orders`);
-    clock.tell(() => `${runs} scopes, ${steps} states, last ${name}`);
+    clock.tell(() => `${covered()}; ${steps} states, last ${name}`);
   }
-  return { runs, steps, seconds: clock.seconds, failure: null };
+  say(covered());
+  return { runs: whole + cut, steps, seconds: clock.seconds, failure: null };
 }
 
-function report({ runs, steps, seconds, failure }: Summary, mutant: string | undefined): void {
+function report(summary: Summary, mutant: string | undefined): void {
+  const { runs, steps, ticks, commits, faults, seconds, failure } = summary;
   const unit = flags.exhaustive ? 'scopes' : 'runs';
   const what = flags.exhaustive ? 'states' : 'steps';
   if (failure) say(`${failure.check}: ${failure.message}\n  ${failure.repeat}`);
   else if (mutant !== undefined) say(`not noticed: ${mutant}`);
   say(`${runs} ${unit}, ${steps} ${what} in ${seconds.toFixed(1)} s`);
+  if (ticks !== undefined)
+    say(`${hours(ticks)}, with ${commits} commits of users and ${faults} faults`);
   if (flags.json) {
-    const all = { kind: unit, runs, steps, seconds, mutant: mutant ?? null, failure };
+    const all = { kind: unit, ...summary, mutant: mutant ?? null };
     process.stdout.write(`${JSON.stringify(all)}\n`);
   }
+}
+
+function hours(ticks: number): string {
+  return `${(ticks / TICKS_OF_AN_HOUR).toFixed(1)} simulated hours`;
 }
 
 function millions(count: number): string {
   return `${(count / 1e6).toFixed(1)} million`;
 }
 
+/** One flag for each. */
+function optionsOfSwitches() {
+  const option = { type: 'boolean', default: false } as const;
+  return Object.fromEntries(SWITCH_NAMES.map((name) => [name, option])) as Record<
+    SwitchName,
+    typeof option
+  >;
+}
+
+function usageOfSwitches(): string {
+  return SWITCH_NAMES.map((name) => `  --${name.padEnd(14)}${SWITCHES[name]}`).join('\n');
+}
+
 /** How much of the time is left. */
 class Clock {
   readonly #start = performance.now();
   readonly #end =
-    this.#start + 60_000 * Number(flags.minutes ?? (flags.runs === undefined ? 1 : Infinity));
+    this.#start +
+    60_000 *
+      Number(
+        flags.minutes ?? (flags.runs === undefined && flags.hours === undefined ? 1 : Infinity),
+      );
   #told = this.#start;
 
   get seconds(): number {
@@ -182,4 +247,4 @@ class Clock {
   }
 }
 
-process.exitCode = main();
+process.exitCode = await main();

@@ -1,5 +1,13 @@
 import { MUTANTS } from '../support/sim/mutants.ts';
+import { switchFlags, type Switches } from '../support/sim/switches.ts';
 import { knownSeeds } from './known-seeds.ts';
+
+/** What such a run is begun with. */
+function flagsOf(known: Switches): string {
+  return switchFlags(known)
+    .map((flag) => `, \`${flag}\``)
+    .join('');
+}
 
 /** The table of docs/concepts/simulation.md, in Markdown. */
 export function mutantTable(): string {
@@ -7,7 +15,7 @@ export function mutantTable(): string {
   const rows = MUTANTS.map(({ name, rule }) => {
     const known = seeds[name];
     const found = known
-      ? `${known.check} | ${known.seed} with ${known.nodes} nodes${known.unique ? ', `--unique`' : ''}`
+      ? `${known.check} | ${known.seed} with ${known.nodes} nodes${flagsOf(known)}`
       : 'not found, see below | ';
     return `| ${rule} | ${name} | ${found} |`;
   });

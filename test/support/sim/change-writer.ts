@@ -16,7 +16,8 @@ import type { Row, Transaction } from './transaction.ts';
 import { ModelLosers } from './losers.ts';
 import { ModelLostWriteNotes } from './lost-writes.ts';
 import { decidedByPolicy } from './policy.ts';
-import { DEATHS, originOf, TABLE, type World } from './world.ts';
+import { isKnown } from './streams.ts';
+import { DEATHS, TABLE, type World } from './world.ts';
 
 /** src/apply/writer.ts on the model's statements: the same steps in the same order, and the same decisions by the real `decide`. */
 export class ModelChangeWriter {
@@ -66,7 +67,10 @@ export class ModelChangeWriter {
 
   /** fastLimit() */
   fastLimit({ commitTime, seen }: ChangeContext): PgTime {
-    const others = this.#world.servers.filter((one) => one !== this.provider);
+    const { statuses } = this.#statements.server;
+    const others = this.#world.servers.filter(
+      (one) => one !== this.provider && isKnown(statuses.get(one.index)),
+    );
     const upTo = seen.upToOfAll(others.map(({ writer }) => writer.id));
     return upTo < commitTime ? upTo : commitTime;
   }
@@ -110,9 +114,7 @@ export class ModelChangeWriter {
     yield* this.#statements.removeTruncated(transaction, provider.index, context.commitTime);
     yield undefined;
     if (!this.#world.has('TRUNCATEs that lose are passed over')) {
-      for (const row of this.#statements.seenRows(transaction)) {
-        this.#statements.noteLostValue(transaction, row);
-      }
+      this.#statements.noteRowsOfOthers(transaction);
     }
     yield undefined;
     if (this.#world.has('TRUNCATE leaves no tombstone')) return;
@@ -191,7 +193,7 @@ export class ModelChangeWriter {
     transaction: Transaction,
     old: RowValues,
     values: RowValues,
-    { xid }: ChangeContext,
+    context: ChangeContext,
   ): Steps<RowValues> {
     if (isComplete(values) || this.#world.has('change of key read before its commit is seen')) {
       return values;
@@ -199,16 +201,19 @@ export class ModelChangeWriter {
     if (this.#world.has('change of key takes what is under the old key')) {
       const found = yield* this.#statements.find(transaction, keyIn(old));
       yield undefined;
-      if (found && this.#isProviders(transaction, found)) {
+      if (found && this.#isProviders(transaction, found, context)) {
         return values.map((value) => (value === UNSENT ? found.big : value));
       }
     }
-    yield* this.#untilSeen(xid);
+    yield* this.#untilSeen(context.xid);
     return values;
   }
 
-  #isProviders(transaction: Transaction, row: Row): boolean {
-    return this.#statements.isOwn(transaction, row) || row.origin === originOf(this.provider.index);
+  #isProviders(transaction: Transaction, row: Row, { commitTime }: ChangeContext): boolean {
+    const local = this.#statements.localRow(transaction, row, commitTime);
+    if (local.kind === 'versioned')
+      return sameNode(local.version.writer.id, this.provider.writer.id);
+    return local.kind === 'own';
   }
 
   *#delete(
@@ -254,7 +259,9 @@ export class ModelChangeWriter {
     switch (action) {
       case 'skip':
         if (found && !this.#world.has('lost values are not read again')) {
-          this.#statements.noteLostValue(transaction, found);
+          const row = this.#statements.localRow(transaction, found, context.commitTime);
+          if (row.kind !== 'versioned') return;
+          this.#statements.noteLostValue(transaction, keyIn(old), row.version.writer);
         }
         return;
       case 'as-insert':
@@ -278,7 +285,7 @@ export class ModelChangeWriter {
     { commitTime, commitLsn }: ChangeContext,
   ): void {
     const { server } = this.#statements;
-    const row = found && this.#statements.localRow(transaction, found);
+    const row = found && this.#statements.localRow(transaction, found, commitTime);
     const met = row?.kind === 'versioned' ? row.version : tombstone;
     const change: Version = { time: commitTime, writer: this.provider.writer };
     if (met && areCertainlyConcurrent(change, met, server.writer.id)) {
@@ -297,7 +304,7 @@ export class ModelChangeWriter {
     const world = this.#world;
     const remote: Version = { time: commitTime, writer: this.provider.writer };
     const local = found
-      ? this.#statements.localRow(transaction, found)
+      ? this.#statements.localRow(transaction, found, commitTime)
       : { kind: 'missing' as const, tombstone };
     const met = local.kind === 'versioned' ? local.version : tombstone;
     const isSameWriter = met !== undefined && sameNode(met.writer.id, remote.writer.id);
@@ -334,7 +341,8 @@ export class ModelChangeWriter {
     context: ChangeContext,
   ): Steps {
     const keeps =
-      this.#isProviders(transaction, found) || this.#world.has('unchanged TOAST kept in any row');
+      this.#isProviders(transaction, found, context) ||
+      this.#world.has('unchanged TOAST kept in any row');
     const row = keeps ? values : yield* this.#completed(values);
     if (!row || !(yield* this.#makeRoom(transaction, row, found, context))) return;
     yield* this.#statements.update(transaction, found.key, (old) => over(old, row));

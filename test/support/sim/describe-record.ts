@@ -7,7 +7,7 @@ import type { LostValue, LostWrite, Outgoing, Row, Tombstone, WalRecord } from '
 export function describeRecord(record: WalRecord): string {
   const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
   const { outgoing, sent } = record;
-  const { lostWrites, settledWrites } = record;
+  const { lostWrites, settledWrites, versions, forgottenVersions } = record;
   const parts = [
     `at ${time}`,
     ...(position === undefined ? [] : [`position ${position}`]),
@@ -21,6 +21,8 @@ export function describeRecord(record: WalRecord): string {
     ...sent.map((one) => `has sent: ${describeDeath(one)}`),
     ...lostWrites.map((one) => `notes ${describeLostWrite(one)}`),
     ...settledWrites.map((one) => `settles ${describeLostWrite(one)}`),
+    ...versions.map((one) => `true version ${describeTombstone(one)}`),
+    ...forgottenVersions.map((one) => `forgets the version ${describeTombstone(one)}`),
   ];
   return parts.join('; ');
 }

@@ -153,7 +153,7 @@ class Scene implements Processes {
         () => this.world,
         () => this.#nodes,
       ),
-      isUnique: scope.unique === true,
+      switches: { unique: scope.unique },
       note: undefined,
       policy: undefined,
       has: (name) => name === mutant,
@@ -164,6 +164,7 @@ class Scene implements Processes {
     this.#nodes = servers.map((server) => new ModelNode(this.world, server));
     for (const node of this.#nodes) {
       for (const provider of servers) {
+        node.server.statuses.set(provider.index, 'r');
         if (provider !== node.server) node.links.push(new ModelLink(this.world, node, provider));
       }
       node.isQuiet = true;

@@ -11,6 +11,8 @@ export class Faults {
   /** About how long between two. */
   readonly #pause: number;
   #areOver = false;
+  /** So many there have been. */
+  count = 0;
 
   constructor(
     world: World,
@@ -31,6 +33,7 @@ export class Faults {
       yield { ready: () => this.#world.time >= until };
       if (this.#areOver) return;
       const node = random.pick(this.#nodes);
+      this.count += 1;
       switch (random.below(4)) {
         case 0:
         case 1:
@@ -55,6 +58,7 @@ export class Faults {
 
   #cut(node: ModelNode): void {
     const { random } = this.#world;
+    if (node.links.length === 0) return;
     const link = random.pick(node.links);
     this.#world.note?.(`link ${link.name} breaks`);
     link.abandon();

@@ -54,6 +54,11 @@ export class ModelLink {
     this.provider = provider;
   }
 
+  /** Somebody reads the provider's slot. */
+  get isReading(): boolean {
+    return this.#session !== undefined && !this.isCut;
+  }
+
   get name(): string {
     return `${this.provider.index}->${this.#node.server.index}`;
   }
@@ -133,11 +138,16 @@ export class ModelLink {
         ready: () => provider.flushed > at && !this.isCut && this.#arrivals.length < MOST_WAITING,
       };
       // What is not sent costs no step.
-      while (provider.flushed > at && !isSent(provider.wal[at] as WalRecord)) at += 1;
+      while (provider.flushed > at && !this.#isTaken(provider.wal[at] as WalRecord, at)) at += 1;
       if (provider.flushed <= at) continue;
       this.#arrive(provider.wal[at] as WalRecord, at as Lsn);
       at += 1;
     }
+  }
+
+  /** Whether a record of the provider's log is sent, and not passed over. */
+  #isTaken(record: WalRecord, at: number): boolean {
+    return isSent(record) && !this.#node.join?.isCopied(this.provider, record, at);
   }
 
   /** LinkStream.#arrive() */
@@ -251,7 +261,7 @@ export class ModelLink {
     const { server } = this.#node;
     if (time > before) {
       const position = server.position(originOf(this.provider.index));
-      this.#world.checks.watermark(this.name, this.provider, position, time);
+      this.#world.checks.watermark(this.name, this.#node, this.provider, position, time);
     }
   }
 

@@ -1,4 +1,4 @@
-import type { PgTime } from '../../../src/base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import { answerTo, deathOf, losesTo, type Death } from '../../../src/conflict/unique.ts';
 import type { Version } from '../../../src/conflict/version.ts';
 import type { Steps } from './process.ts';
@@ -35,8 +35,16 @@ export class ModelLosers {
     const { key } = values;
     const rivals = yield* statements.rivals(transaction, values);
     yield undefined;
-    const loses = rivals.some((one) => losesTo(remote, statements.localRow(transaction, one)));
+    const loses = rivals.some((one) =>
+      losesTo(remote, statements.localRow(transaction, one, remote.time)),
+    );
     if (loses) {
+      if (this.#world.has('who loses in one index wins in the other')) {
+        const smaller = rivals.filter(
+          (one) => !losesTo(remote, statements.localRow(transaction, one, remote.time)),
+        );
+        for (const rival of smaller) yield* this.#remove(transaction, rival, remote);
+      }
       if (found && !this.#world.has('older row under the key of a unique loser stays')) {
         yield* statements.delete(transaction, key);
         yield undefined;
@@ -47,7 +55,7 @@ export class ModelLosers {
       yield undefined;
       return false;
     }
-    for (const rival of rivals) yield* this.#remove(transaction, rival);
+    for (const rival of rivals) yield* this.#remove(transaction, rival, remote);
     const asked = this.#asked.get(key);
     if (asked) {
       transaction.outgoing.splice(transaction.outgoing.indexOf(asked), 1);
@@ -56,9 +64,9 @@ export class ModelLosers {
     return true;
   }
 
-  *#remove(transaction: Transaction, rival: Row): Steps {
+  *#remove(transaction: Transaction, rival: Row, remote: Version): Steps {
     const statements = this.#statements;
-    const row = statements.localRow(transaction, rival);
+    const row = statements.localRow(transaction, rival, remote.time);
     const death = deathOf(row, statements.server.writer, this.#seenUpTo());
     if (!death) throw new Error('a row of this very transaction has the value');
     this.#world.checks.lost(rival);
@@ -70,7 +78,7 @@ export class ModelLosers {
     const statements = this.#statements;
     const found = yield* statements.find(transaction, key);
     yield undefined;
-    const row = found && statements.localRow(transaction, found);
+    const row = found && statements.localRow(transaction, found, asked.time);
     const { writer } = statements.server;
     const answer = answerTo(asked, row, writer, this.#seenUpTo());
     const death = this.#world.has('asked rows are killed whatever their version')
@@ -92,8 +100,9 @@ export class ModelLosers {
 
   /** Of the mutant. */
   answerKill(transaction: Transaction, row: Row): void {
-    const version = this.#statements.version(row);
-    transaction.outgoing.push({ key: row.key, kind: 'kill', version });
+    const local = this.#statements.localRow(transaction, row, LONG_AGO);
+    if (local.kind !== 'versioned') return;
+    transaction.outgoing.push({ key: row.key, kind: 'kill', version: local.version });
   }
 
   #timeOf({ time }: Version): PgTime {
@@ -115,5 +124,5 @@ function valuesOf({ time, writer }: Version, world: World, { key, v }: Values): 
   const server = world.servers.find((one) => one.writer === writer);
   const record = server?.wal.find((one) => one.origin === 0 && one.time === time);
   const row = record?.rows.get(key);
-  return row ?? { key, v, big: '', chain: 0, time, origin: 0 };
+  return row ?? { key, v, big: '', chain: 0, time, origin: 0, xid: 0 };
 }

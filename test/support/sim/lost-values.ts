@@ -1,9 +1,10 @@
 import type { Lsn } from '../../../src/base/lsn.ts';
-import type { PgTime } from '../../../src/base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
+import { sameNode } from '../../../src/model/node.ts';
 import { LOCK_CONFLICT, type Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
 import type { Statements } from './statements.ts';
-import type { LostValue, ModelSession, Row } from './transaction.ts';
+import type { LostValue, ModelSession, Row, Transaction } from './transaction.ts';
 import { originOf, type World } from './world.ts';
 
 /** src/apply/lost-values.ts: rows of the provider to which something lost are read again, between the link's transactions. */
@@ -11,7 +12,7 @@ export class ModelLostValues {
   readonly #world: World;
   readonly #statements: Statements;
   readonly #session: ModelSession;
-  readonly #origin: number;
+  readonly #provider: ModelServer;
   readonly #watermark: () => PgTime;
   readonly #readFromProvider: (key: string) => Steps<Row | undefined>;
 
@@ -26,7 +27,7 @@ export class ModelLostValues {
     this.#world = options.world;
     this.#statements = options.statements;
     this.#session = options.session;
-    this.#origin = originOf(options.provider.index);
+    this.#provider = options.provider;
     this.#watermark = options.watermark;
     this.#readFromProvider = options.readFromProvider;
   }
@@ -55,13 +56,23 @@ export class ModelLostValues {
 
   #noted(): LostValue[] {
     const { server } = this.#statements;
-    return server.lostValues().filter(({ writer }) => writer === this.#origin);
+    const origin = originOf(this.#provider.index);
+    return server.lostValues().filter(({ writer }) => writer === origin);
   }
 
   /** The provider may not show it yet: then it would be read as it was before. */
   #isTooNew(row: Row | undefined): boolean {
     if (this.#world.has('lost values read before their commits are seen')) return false;
-    return row?.origin === this.#origin && row.time > this.#watermark();
+    const time = row && this.#timeOf(undefined, row);
+    return time !== undefined && time > this.#watermark();
+  }
+
+  /** #timeOf(): of the row's version, where it is the provider's. */
+  #timeOf(transaction: Transaction | undefined, found: Row): PgTime | undefined {
+    const row = this.#statements.localRow(transaction, found, LONG_AGO);
+    if (row.kind === 'own') return undefined;
+    if (row.kind !== 'versioned') return LONG_AGO;
+    return sameNode(row.version.writer.id, this.#provider.writer.id) ? row.version.time : undefined;
   }
 
   *#settleOne(note: LostValue, there: Row | undefined): Steps {
@@ -74,8 +85,9 @@ export class ModelLostValues {
     yield undefined;
     if (this.#isTooNew(row)) return server.rollback(this.#session);
     let time = server.clock();
-    if (row?.origin === this.#origin) {
-      if (!this.#world.has('lost values are a new version')) time = row.time;
+    const rowTime = row && this.#timeOf(transaction, row);
+    if (row && rowTime !== undefined) {
+      if (!this.#world.has('lost values are a new version')) time = rowTime;
       const { key, v } = row;
       if (there) yield* statements.update(transaction, key, () => ({ key, v, big: there.big }));
       yield undefined;

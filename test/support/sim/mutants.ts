@@ -1,10 +1,10 @@
+import type { Switches } from './switches.ts';
+
 /** A rule that can be switched off, or be put in a plain form that does not hold. */
-export interface Mutant {
+export interface Mutant extends Switches {
   readonly name: string;
   /** The rule, by its place in the design, and what the code does. */
   readonly rule: string;
-  /** It is noticed in runs with a unique index besides the key. */
-  readonly unique?: true;
 }
 
 /** Names are what is done instead of the rule. */
@@ -191,6 +191,96 @@ export const MUTANTS = [
     name: 'rows written again before a kill is sent are forgotten',
     rule: 'who has sent a kill writes its own row of that key again, if there is one by then',
     unique: true,
+  },
+  {
+    name: 'rivals of the first index only',
+    rule: 'rivals are looked for in every unique index',
+    uniques: true,
+  },
+  {
+    name: 'who loses in one index wins in the other',
+    rule: 'a row that loses in one index takes no value in another one',
+    uniques: true,
+  },
+  {
+    name: 'links begin at their slots',
+    rule: 'a joined node’s links begin at what its source had applied',
+    join: true,
+  },
+  {
+    name: 'snapshot taken while apply goes on',
+    rule: 'apply on the source is held while it takes the snapshot',
+    join: true,
+  },
+  {
+    name: 'what the copy shows may be lost by a crash',
+    rule: 'what the snapshot shows is on the source’s disk before it counts',
+    join: true,
+  },
+  {
+    name: 'copied rows are as new as the copy',
+    rule: 'a copied row’s version is not the copy’s',
+    join: true,
+  },
+  {
+    name: 'rows are copied without their true versions',
+    rule: 'rows that a change on its way may be older than keep their versions',
+    join: true,
+  },
+  {
+    name: 'TRUNCATE goes by the stamps of copied rows',
+    rule: 'a TRUNCATE takes copied rows by their true versions',
+    join: true,
+  },
+  {
+    name: 'clock read when the slot is made',
+    rule: 'which those are is told by a clock that was read before the slot was made',
+    join: true,
+  },
+  {
+    name: 'slot does not wait for who is writing',
+    rule: 'and by a slot that waits for all who are writing',
+    join: true,
+  },
+  {
+    name: 'tombstones are not copied',
+    rule: 'deletions that the source remembers are copied',
+    join: true,
+  },
+  {
+    name: 'tombstones copied before the source has read its own log',
+    rule: 'once the source has read its own log past the snapshot',
+    join: true,
+  },
+  {
+    name: 'tombstones forgotten while a node copies',
+    rule: 'nobody forgets deletions while a node copies',
+    join: true,
+  },
+  {
+    name: 'noted lost values are not copied',
+    rule: 'what the source has noted of long values is copied, too',
+    join: true,
+  },
+  {
+    name: 'rows below the clock’s greatest time stay',
+    rule: 'rows that were written while the clock was behind are written again once it has passed',
+    clocks: true,
+  },
+  {
+    name: 'parted before the others have what it wrote',
+    rule: 'a node is parted when the others have all that it wrote',
+    part: true,
+  },
+  {
+    name: 'a parted node’s link holds the watermarks',
+    rule: 'nothing waits for a parted node’s heartbeats',
+    part: true,
+  },
+  {
+    name: 'long values are asked of a parted node for ever',
+    rule: 'nor for its answers',
+    part: true,
   },
 ] as const satisfies readonly Mutant[];
 

@@ -1,17 +1,27 @@
 import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
-import { nodeKey } from '../../../src/model/node.ts';
+import { nodeKey, type NodeStatus } from '../../../src/model/node.ts';
+import { ClockWatch } from '../../../src/receive/clock-watch.ts';
+import { ModelRewriter } from './clock-steps.ts';
 import { heartbeatMessage } from './heartbeat.ts';
-import type { ModelLink } from './link.ts';
+import type { ModelJoin } from './join.ts';
+import { ModelLink } from './link.ts';
 import { ModelOutbox } from './outbox.ts';
 import { ModelOwnStream } from './own-stream.ts';
 import type { Process, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
 import { Statements } from './statements.ts';
-import type { ModelSession } from './transaction.ts';
-import type { World } from './world.ts';
+import { lastSent } from './streams.ts';
+import type { ModelSession, Transaction } from './transaction.ts';
+import { originOf, type World } from './world.ts';
+import { hasUniqueIndex } from './switches.ts';
 
 /** Of the mutant that groups with a safety margin. */
 const MARGIN = 5;
+
+/** At the end a node does not beat while one of its peers is so much of its log behind. */
+const MOST_UNHEARD = 300;
+/** A join waits for such a distance several times. */
+const MOST_UNHEARD_OF_JOIN = 60;
 
 /** One node: its server, and its agent's links, own stream, heartbeats and purge (src/node/node-service.ts). */
 export class ModelNode {
@@ -19,12 +29,18 @@ export class ModelNode {
   readonly server: ModelServer;
   readonly statements: Statements;
   readonly links: ModelLink[] = [];
+  /** Steps of the clock that its own stream has noticed; kept in tables. */
+  readonly clockWatch = new ClockWatch(undefined);
+  readonly rewriter: ModelRewriter;
+  /** Its way into the group; undefined for a first member. */
+  join: ModelJoin | undefined;
   readonly own: ModelOwnStream;
   readonly #heartbeatPause: number;
   readonly #purgePause: number;
   /** Heartbeats and purges end, so that all can be drained. */
   isQuiet = false;
   #processes: Process[] = [];
+  #joining: Process | undefined;
   #sessions: ModelSession[] = [];
 
   constructor(world: World, server: ModelServer) {
@@ -32,12 +48,19 @@ export class ModelNode {
     this.server = server;
     this.statements = new Statements(world, server);
     this.own = new ModelOwnStream(world, this);
+    this.rewriter = new ModelRewriter(world, this);
     this.#heartbeatPause = world.random.pick([10, 40, 150]);
     this.#purgePause = world.random.pick([20, 150]);
   }
 
   /** The agent's life, from its start on. */
   start(): void {
+    if (this.server.statuses.get(this.server.index) === 'k') return;
+    if (this.join && !this.join.isReady) this.#startJoin(this.join);
+    if (!this.#isCopying) this.#startServices();
+  }
+
+  #startServices(): void {
     const { index } = this.server;
     const { scheduler } = this.#world;
     this.#sessions = [this.server.connect('heartbeat'), this.server.connect('perdb')];
@@ -46,9 +69,58 @@ export class ModelNode {
       scheduler.spawn(`${index} heartbeat`, this.#heartbeats(beating)),
       scheduler.spawn(`${index} purge`, this.#purges(looking)),
     ];
-    if (this.#world.isUnique) this.#startOutbox();
+    if (hasUniqueIndex(this.#world.switches)) this.#startOutbox();
+    if (this.#world.switches.clocks) {
+      this.#processes.push(scheduler.spawn(`${index} clock`, this.rewriter.run()));
+    }
     this.own.start();
     for (const link of this.links) link.start();
+  }
+
+  #startJoin(join: ModelJoin): void {
+    const name = `${this.server.index} join`;
+    this.#joining = this.#world.scheduler.spawn(name, join.run());
+  }
+
+  get #isCopying(): boolean {
+    const status = this.server.statuses.get(this.server.index);
+    return status === 'b' || status === 'i';
+  }
+
+  /** NodeService.#look(): a node's state is known here by now. */
+  groupChanged(about: number, status: NodeStatus): void {
+    if (about === this.server.index) {
+      if (status === 'c') this.#begin();
+      if (status === 'k') this.abandon();
+      return;
+    }
+    if (status === 'k') return this.#release(about);
+    if (status === 'i' && !this.#isCopying) this.#establish(about);
+  }
+
+  /** The copy is complete: the rest of the agent begins. */
+  #begin(): void {
+    for (const provider of this.#world.servers) {
+      if (provider !== this.server) this.links.push(new ModelLink(this.#world, this, provider));
+    }
+    this.#startServices();
+  }
+
+  /** #establish(): a link from a node that joins. */
+  #establish(about: number): void {
+    const provider = this.#world.servers[about] as ModelServer;
+    this.server.beginAt(originOf(about), provider.ensureSlot(this.server.index));
+    const link = new ModelLink(this.#world, this, provider);
+    this.links.push(link);
+    link.start();
+  }
+
+  /** The link from a node that was parted ends. */
+  #release(about: number): void {
+    const at = this.links.findIndex(({ provider }) => provider.index === about);
+    if (at < 0) return;
+    this.links[at]?.abandon();
+    if (!this.#world.has('a parted node’s link holds the watermarks')) this.links.splice(at, 1);
   }
 
   #startOutbox(): void {
@@ -61,6 +133,8 @@ export class ModelNode {
 
   /** The agent is killed: its sessions live on for a while. */
   abandon(): void {
+    if (this.#joining) this.#world.scheduler.kill(this.#joining);
+    this.join?.abandon();
     for (const process of this.#processes) this.#world.scheduler.kill(process);
     for (const session of this.#sessions) this.server.abandon(session);
     this.own.abandon();
@@ -113,10 +187,30 @@ export class ModelNode {
       if (limit === LONG_AGO) continue;
       yield undefined;
       const transaction = this.server.begin(session);
-      this.statements.forget(transaction, limit);
+      if (this.join) this.statements.forgetVersions(transaction, this.peersLimit());
+      if (!this.#isHeld()) this.statements.forget(transaction, limit);
+      this.#forgetLostValuesOfParted(transaction);
       yield undefined;
       yield* this.server.commit(session);
     }
+  }
+
+  /** forgetLostValuesOfParted() */
+  #forgetLostValuesOfParted(transaction: Transaction): void {
+    const { server } = this;
+    if (this.#world.has('long values are asked of a parted node for ever')) return;
+    for (const [about, status] of server.statuses) {
+      if (status !== 'k') continue;
+      const noted = server.lostValues().filter(({ writer }) => writer === originOf(about));
+      transaction.settled.push(...noted);
+      if (noted.length > 0) server.xidOf(transaction);
+    }
+  }
+
+  /** Nothing is forgotten while a node copies. */
+  #isHeld(): boolean {
+    if (this.#world.has('tombstones forgotten while a node copies')) return false;
+    return [...this.server.statuses.values()].some((status) => status === 'b' || status === 'i');
   }
 
   // Heartbeats ---------------------------------------------------------------------------------------------------------
@@ -125,8 +219,12 @@ export class ModelNode {
   *#heartbeats(session: ModelSession): Steps {
     const { server } = this;
     const world = this.#world;
+    let told = LONG_AGO;
     for (;;) {
       yield* this.#pause(this.#heartbeatPause);
+      if (world.scheduler.isHealing && !this.#isHeard()) yield { ready: () => this.#isHeard() };
+      // Two that tell the same would count as a step.
+      if (world.switches.clocks) yield { ready: () => server.clock() !== told };
       const applied = Object.fromEntries(
         this.links
           .filter(({ watermark }) => watermark.time > LONG_AGO)
@@ -135,6 +233,7 @@ export class ModelNode {
       yield undefined;
       const transaction = server.begin(session);
       const first = server.clock();
+      told = first;
       const xmax = server.xmax;
       yield undefined;
       const own = server.xidOf(transaction);
@@ -148,6 +247,24 @@ export class ModelNode {
       yield undefined;
       yield* server.commit(session);
     }
+  }
+
+  /**
+   * Whether who reads here is not far behind. At the end nobody pauses, and five nodes beat faster than each of them can apply what
+   * the others tell: agents have a tenth of a second from one to the next.
+   */
+  #isHeard(): boolean {
+    // What waits for the clock is not waited for.
+    if (this.server.isBehind) return true;
+    const { index, statuses } = this.server;
+    const end = lastSent(this.server, true);
+    const most = this.#world.switches.join ? MOST_UNHEARD_OF_JOIN : MOST_UNHEARD;
+    return this.#world.servers.every(
+      (peer) =>
+        peer === this.server ||
+        statuses.get(peer.index) !== 'r' ||
+        end - peer.position(originOf(index)) <= most,
+    );
   }
 
   /** bdr.internal_oldest_writer(): what applies is left out. */

@@ -12,7 +12,7 @@ import { heartbeatIn } from './heartbeat.ts';
 import type { ModelNode } from './node.ts';
 import { LOCK_CONFLICT, type Process, type Steps } from './process.ts';
 import type { Statements } from './statements.ts';
-import type { ModelSession, Row, Transaction, WalRecord } from './transaction.ts';
+import type { ModelSession, Transaction, WalRecord } from './transaction.ts';
 import { dawdle, OWN_ORIGIN, TABLE, type World } from './world.ts';
 
 /** A key with the commit time of what a user of this node did to it. */
@@ -112,7 +112,7 @@ export class ModelOwnStream {
     this.watermark = { time };
     const { server } = this.#node;
     const position = server.position(OWN_ORIGIN);
-    this.#world.checks.watermark(`${server.index} own`, server, position, time);
+    this.#world.checks.watermark(`${server.index} own`, this.#node, server, position, time);
   }
 
   *#read(progress: Lsn): Steps {
@@ -124,7 +124,9 @@ export class ModelOwnStream {
       for (const change of changes) {
         if (change.kind === 'message') {
           const heartbeat = heartbeatIn(change);
-          if (heartbeat) this.#heartbeats.push(heartbeat);
+          if (!heartbeat) continue;
+          this.#heartbeats.push(heartbeat);
+          this.#node.clockWatch.heard(heartbeat);
         } else this.#batch.add(change, time);
       }
       this.#end = (at + 1) as Lsn;
@@ -172,7 +174,7 @@ export class ModelOwnStream {
       for (const key of found) {
         const tombstone = statements.tombstoneOf(transaction, key);
         yield undefined;
-        if (tombstone) yield* this.#removeBelow(transaction, key, tombstone);
+        if (tombstone) yield* this.#removeBelow(transaction, key, tombstone, false);
       }
       if (keys.length > 0) session.setup = { position: 0 as Lsn, time: server.clock() };
       yield* server.commit(session);
@@ -241,7 +243,9 @@ export class ModelOwnStream {
     if (work.truncatedAt !== undefined) {
       yield* statements.removeTruncatedRest(transaction, work.truncatedAt);
       yield undefined;
-      for (const row of statements.seenRows(transaction)) this.#noteLostValue(transaction, row);
+      if (!this.#world.has('own deletions that lose are passed over')) {
+        statements.noteRowsOfOthers(transaction);
+      }
       yield undefined;
     }
     session.setup = { position: end, time: server.clock() };
@@ -260,26 +264,24 @@ export class ModelOwnStream {
     yield undefined;
     for (const { key, time } of found) {
       const tombstone = { time, writer: server.writer };
-      const left = yield* this.#removeBelow(transaction, key, tombstone);
-      if (left) this.#noteLostValue(transaction, left);
+      yield* this.#removeBelow(transaction, key, tombstone, true);
     }
   }
 
-  #noteLostValue(transaction: Transaction, row: Row): void {
-    if (this.#world.has('own deletions that lose are passed over')) return;
-    this.#statements.noteLostValue(transaction, row);
-  }
-
-  /** removeBelow(); returns the row where it is greater and stays. */
-  *#removeBelow(transaction: Transaction, key: string, tombstone: Version): Steps<Row | undefined> {
-    const row = yield* this.#statements.find(transaction, key);
+  /** BelowTombstones.#remove(); `notes` is whether a greater row is noted, which the real one always does. */
+  *#removeBelow(transaction: Transaction, key: string, tombstone: Version, notes: boolean): Steps {
+    const statements = this.#statements;
+    const found = yield* statements.find(transaction, key);
     yield undefined;
-    if (!row || this.#statements.isOwn(transaction, row)) return undefined;
-    const version = this.#statements.version(row);
-    if (sameNode(version.writer.id, tombstone.writer.id)) return undefined;
-    if (compareVersions(version, tombstone) > 0) return row;
-    yield* this.#statements.delete(transaction, key);
+    const row = found && statements.localRow(transaction, found, tombstone.time);
+    if (row?.kind !== 'versioned') return;
+    const { version } = row;
+    if (sameNode(version.writer.id, tombstone.writer.id)) return;
+    if (compareVersions(version, tombstone) > 0) {
+      if (!notes || this.#world.has('own deletions that lose are passed over')) return;
+      return statements.noteLostValue(transaction, key, version.writer);
+    }
+    yield* statements.delete(transaction, key);
     yield undefined;
-    return undefined;
   }
 }

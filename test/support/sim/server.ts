@@ -1,7 +1,8 @@
 import { must } from '../../../src/base/assert.ts';
 import { ZERO_LSN, type Lsn } from '../../../src/base/lsn.ts';
-import type { PgTime } from '../../../src/base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import type { Writer } from '../../../src/conflict/version.ts';
+import type { NodeStatus } from '../../../src/model/node.ts';
 import { describeRecord } from './describe-record.ts';
 import type { Process, Steps } from './process.ts';
 import {
@@ -11,6 +12,7 @@ import {
   type ModelSession,
   type Outgoing,
   type Row,
+  type RowVersion,
   type Tombstone,
   type WalRecord,
 } from './transaction.ts';
@@ -34,6 +36,8 @@ type Listed = Pick<
   | 'sent'
   | 'lostWrites'
   | 'settledWrites'
+  | 'versions'
+  | 'forgottenVersions'
 >;
 
 /** So many states of a key are kept: more than a statement can be old. */
@@ -47,7 +51,9 @@ export class ModelServer {
   readonly index: number;
   readonly writer: Writer;
   /** How far its clock is off. */
-  readonly offset: number;
+  #offset: number;
+  /** The greatest that it has shown before it stepped back. */
+  #shown = LONG_AGO;
   readonly #world: World;
   wal: WalRecord[] = [];
   /** Records on disk. */
@@ -57,6 +63,14 @@ export class ModelServer {
   #lost: LostValue[] = [];
   #outbox: Outgoing[] = [];
   #lostWrites: LostWrite[] = [];
+  #versions: RowVersion[] = [];
+  /**
+   * bdr.bdr_nodes as it is known here: the states of the nodes by their numbers. Not lost in crashes: what a join or a part does next
+   * waits until it is on disk.
+   */
+  readonly statuses = new Map<number, NodeStatus>();
+  /** So often it has crashed. */
+  crashes = 0;
   /** Transactions that hold locks or have ids. */
   readonly open = new Set<Transaction>();
   readonly sessions = new Set<ModelSession>();
@@ -81,12 +95,24 @@ export class ModelServer {
     this.#world = world;
     this.index = index;
     this.writer = writer;
-    this.offset = offset;
+    this.#offset = offset;
   }
 
   /** clock_timestamp() */
   clock(): PgTime {
-    return (this.#world.time + this.offset) as PgTime;
+    return (this.#world.time + this.#offset) as PgTime;
+  }
+
+  /** It shows less than it has shown. */
+  get isBehind(): boolean {
+    return this.clock() <= this.#shown;
+  }
+
+  /** The clock is set. */
+  step(by: number): void {
+    this.#world.note?.(`clock of ${this.index} steps by ${by}`);
+    if (this.clock() > this.#shown) this.#shown = this.clock();
+    this.#offset += by;
   }
 
   // Sessions and transactions ------------------------------------------------------------------------------------------
@@ -178,6 +204,7 @@ export class ModelServer {
       const { setup, origin } = transaction.session;
       // An origin that is set up stamps its own time; 0 stands for no time of its own.
       transaction.time = origin > 0 && setup ? setup.time : this.clock();
+      transaction.isLate = transaction.time <= this.#shown && origin === 0;
       transaction.phase = 'stamped';
       transaction.hadApplied = this.#world.servers.map(({ index }) =>
         this.position(originOf(index)),
@@ -202,17 +229,20 @@ export class ModelServer {
   #write(transaction: Transaction): void {
     const { session, rows, changes, tombstones, forgotten, lost, settled } = transaction;
     const { outgoing, sent, lostWrites, settledWrites, truncates, hadApplied } = transaction;
+    const { versions, forgottenVersions } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
       if (!row) continue;
       row.time = time;
       row.origin = session.origin;
+      row.xid = must(transaction.xid, 'transaction id');
     }
     for (const note of lostWrites) note.stampedAt = time;
     const position = session.origin > 0 ? session.setup?.position : undefined;
     const record: WalRecord = {
       xid: must(transaction.xid, 'transaction id'),
       time,
+      isLate: transaction.isLate,
       origin: session.origin,
       changes,
       rows,
@@ -224,6 +254,8 @@ export class ModelServer {
       sent,
       lostWrites,
       settledWrites,
+      versions,
+      forgottenVersions,
       truncates,
       hadApplied,
       position,
@@ -250,7 +282,7 @@ export class ModelServer {
 
   #remember(listed: Listed): void {
     const { tombstones, forgotten, lost, settled, outgoing, sent } = listed;
-    const { lostWrites, settledWrites } = listed;
+    const { lostWrites, settledWrites, versions, forgottenVersions } = listed;
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
       this.#tombstones = this.#tombstones.filter((one) => !forgotten.includes(one));
@@ -262,6 +294,10 @@ export class ModelServer {
     if (lostWrites.length > 0) this.#lostWrites.push(...lostWrites);
     if (settledWrites.length > 0) {
       this.#lostWrites = this.#lostWrites.filter((one) => !settledWrites.includes(one));
+    }
+    if (versions.length > 0) this.#versions.push(...versions);
+    if (forgottenVersions.length > 0) {
+      this.#versions = this.#versions.filter((one) => !forgottenVersions.includes(one));
     }
   }
 
@@ -345,6 +381,11 @@ export class ModelServer {
     return this.#lostWrites;
   }
 
+  /** bdr.row_version as everybody sees it. */
+  versions(): readonly RowVersion[] {
+    return this.#versions;
+  }
+
   /** The rows of the table as everybody sees them. */
   rows(): Map<string, Row> {
     const rows = new Map<string, Row>();
@@ -377,12 +418,29 @@ export class ModelServer {
     return this.#positions.get(origin) ?? ZERO_LSN;
   }
 
+  /** pg_replication_origin_advance(), then a flush: where a new link begins. */
+  beginAt(origin: number, position: Lsn): void {
+    advance(this.#positions, origin, position);
+    advance(this.#durable, origin, position);
+  }
+
+  /** ensureSlot() where nobody writes: the position from which the slot of a reader sends. */
+  ensureSlot(reader: number): Lsn {
+    const known = this.confirmed.get(reader);
+    if (known !== undefined) return known;
+    this.flush();
+    const start = this.wal.length as Lsn;
+    this.confirmed.set(reader, start);
+    return start;
+  }
+
   durable(origin: number): Lsn {
     return this.#durable.get(origin) ?? ZERO_LSN;
   }
 
   /** Loses all that is not on disk, and recovers the rest from the log. Its sessions are gone. */
   crash(): void {
+    this.crashes += 1;
     for (const process of this.#ending) this.#world.scheduler.kill(process);
     this.#ending = [];
     for (const transaction of this.open) transaction.phase = 'ended';
@@ -398,6 +456,7 @@ export class ModelServer {
     this.#lost = [];
     this.#outbox = [];
     this.#lostWrites = [];
+    this.#versions = [];
     this.#positions.clear();
     for (const [origin, position] of this.#durable) this.#positions.set(origin, position);
     for (const record of this.wal) {

@@ -1,24 +1,28 @@
 import { Checks } from './checks.ts';
 import { Faults } from './faults.ts';
+import { SteppingClock } from './clock-steps.ts';
+import { ModelJoin } from './join.ts';
 import { ModelLink } from './link.ts';
+import { Membership } from './membership.ts';
 import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
-import { Scheduler } from './process.ts';
+import { Scheduler, type Steps } from './process.ts';
 import { checkOutcomes } from './policy-outcomes.ts';
 import type { PolicyRun } from './policy.ts';
 import { Random } from './random.ts';
 import { ModelServer } from './server.ts';
 import { lastSent, writerOfNode } from './streams.ts';
+import { hasUniqueIndex, type Switches } from './switches.ts';
+import type { WalRecord } from './transaction.ts';
+import { ModelPart } from './part.ts';
 import { User, type Workload } from './users.ts';
 import { originOf, OWN_ORIGIN, Violation, type CheckName, type World } from './world.ts';
 
-export interface RunOptions {
+export interface RunOptions extends Switches {
   readonly seed: number;
   /** Else chance decides, from 2 to 5. */
   readonly nodes?: number | undefined;
   readonly mutant?: MutantName | undefined;
-  /** With a unique index besides the key. */
-  readonly unique?: boolean | undefined;
   /** The table has a conflict policy. */
   readonly policy?: PolicyRun | undefined;
   /** Told of each step that changes something. */
@@ -29,12 +33,28 @@ export interface RunResult {
   readonly seed: number;
   readonly nodes: number;
   readonly steps: number;
+  /** Of the model's clock, until faults end; see TICKS_OF_AN_HOUR. */
+  readonly ticks: number;
+  /** Transactions of users that wrote something, and have lasted. */
+  readonly commits: number;
+  readonly faults: number;
   /** Undefined when all that must hold held. */
   readonly failure: { readonly check: CheckName; readonly message: string } | undefined;
 }
 
 /** A run that has not ended by then waits for something that will not come. */
 const MOST_STEPS = 400_000;
+
+/**
+ * A tick of the model's clock stands for a tenth of a second: a user pauses up to 2 s, heartbeats are 0.5 to 7 s apart, something fails
+ * every 3, 15 or 100 s, and stays cut for up to 30 s.
+ */
+export const TICKS_OF_AN_HOUR = 36_000;
+
+const BEGINS_AT = 1000;
+
+/** Until then a join goes on among faults. */
+const LONG_JOIN = 15_000;
 
 /** One run: nodes are written, fail and recover in an order of chance; then all is healed, drained and compared. */
 export function simulate(options: RunOptions): RunResult {
@@ -46,7 +66,16 @@ export function simulate(options: RunOptions): RunResult {
     if (!(error instanceof Violation)) throw error;
     failure = { check: error.check, message: error.message };
   }
-  return { seed: options.seed, nodes: run.nodes.length, steps: run.steps, failure };
+  const { ticks, commits, faults } = run;
+  return {
+    seed: options.seed,
+    nodes: run.nodes.length,
+    steps: run.steps,
+    ticks,
+    commits,
+    faults,
+    failure,
+  };
 }
 
 class Run {
@@ -54,16 +83,19 @@ class Run {
   readonly nodes: readonly ModelNode[];
   readonly #users: { readonly node: ModelNode; readonly user: User }[] = [];
   readonly #faults: Faults;
+  #part: ModelPart | undefined;
+  readonly #clocks: readonly SteppingClock[];
+  #healedAt: number | undefined;
   readonly #scheduler: Scheduler;
 
-  constructor({ seed, nodes: wanted, mutant, unique, policy, note }: RunOptions) {
+  constructor({ seed, nodes: wanted, mutant, policy, note, ...switches }: RunOptions) {
     const random = new Random(seed);
     const count = wanted ?? random.pick([2, 2, 2, 2, 3, 3, 3, 3, 4, 5]);
     const servers: ModelServer[] = [];
     const scheduler = new Scheduler(random, () => (this.world.time += 1));
     this.#scheduler = scheduler;
     this.world = {
-      time: 1000,
+      time: BEGINS_AT,
       random,
       scheduler,
       servers,
@@ -71,7 +103,7 @@ class Run {
         () => this.world,
         () => this.nodes,
       ),
-      isUnique: unique === true,
+      switches,
       note: note && ((text) => note(`[${scheduler.steps}] ${text}`)),
       policy,
       has: (name) => name === mutant,
@@ -82,12 +114,39 @@ class Run {
     }
     this.nodes = servers.map((server) => new ModelNode(this.world, server));
     const workload = this.#workload();
-    for (const node of this.nodes) this.#populate(node, workload);
+    const members = switches.join ? this.nodes.slice(0, -1) : this.nodes;
+    for (const { server } of this.nodes) {
+      for (const { server: member } of members) server.statuses.set(member.index, 'r');
+    }
+    for (const node of this.nodes) this.#populate(node, members, workload);
+    const membership = new Membership(this.world, () => this.nodes);
+    const joining = this.nodes.at(-1);
+    if (joining && switches.join) {
+      joining.join = new ModelJoin(this.world, joining, members, membership);
+    }
+    this.#clocks = switches.clocks
+      ? this.nodes.map((node) => new SteppingClock(this.world, node))
+      : [];
+    if (switches.part && count > 2) this.#part = this.#leaving(membership);
     this.#faults = new Faults(this.world, this.nodes, this.#users, random.pick([60, 300, 2000]));
   }
 
   get steps(): number {
     return this.#scheduler.steps;
+  }
+
+  get ticks(): number {
+    return (this.#healedAt ?? this.world.time) - BEGINS_AT;
+  }
+
+  get commits(): number {
+    const ofUsers = ({ origin, changes }: WalRecord) =>
+      origin === 0 && changes.some(({ kind }) => kind !== 'message');
+    return this.nodes.reduce((sum, { server }) => sum + server.wal.filter(ofUsers).length, 0);
+  }
+
+  get faults(): number {
+    return this.#faults.count;
   }
 
   run(): void {
@@ -96,13 +155,30 @@ class Run {
       scheduler.spawn(`${node.server.index} walwriter`, node.server.walWriter());
       node.start();
     }
-    for (const { user } of this.#users) user.start();
+    for (const { node, user } of this.#users) {
+      if (node.join)
+        scheduler.spawn(`${node.server.index} opens`, this.#startWhenReady(node, user));
+      else user.start();
+    }
     scheduler.spawn('faults', this.#faults.run());
-    this.#until('users end', () => this.#users.every(({ user }) => user.isDone));
+    for (const clock of this.#clocks) scheduler.spawn('clock', clock.run());
+    if (this.#part) scheduler.spawn('part', this.#part.run());
+    const areDone = () => this.#users.every(({ user }) => user.isDone);
+    this.#until('users end', () => areDone() || this.#joinsNoMore());
+    this.#healedAt = this.world.time;
     this.#faults.heal();
+    for (const clock of this.#clocks) clock.heal();
     scheduler.heal();
+    this.#until(
+      'users of a joined node end, a node has left',
+      () => areDone() && this.#part?.isOver !== false,
+    );
+    this.#until(
+      'steps of clocks are dealt with',
+      () => this.#clocks.length === 0 || this.nodes.every(({ rewriter }) => rewriter.isDone),
+    );
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
-    this.#until('watermarks rise', () => this.nodes.every((node) => hasPassed(node, last)));
+    this.#until('watermarks rise', () => this.#staying.every((node) => hasPassed(node, last)));
     // What is settled late may leave something to settle.
     do {
       for (const node of this.nodes) node.isQuiet = false;
@@ -110,26 +186,52 @@ class Run {
       for (const node of this.nodes) node.isQuiet = true;
       this.#until('streams are drained', () => this.#isDrained());
     } while (!this.#isSettled());
-    this.world.checks.converged();
+    this.world.checks.converged(this.#part);
     if (this.world.policy) checkOutcomes(this.world.policy.policy, this.world.servers);
   }
 
+  /** One of the first members; not the only one. */
+  #leaving(membership: Membership): ModelPart {
+    const node = this.world.random.pick(this.nodes.filter(({ join }) => join === undefined));
+    const others = this.nodes.filter((other) => other !== node);
+    const users = this.#users.filter((one) => one.node === node).map(({ user }) => user);
+    return new ModelPart(this.world, node, others, users, membership);
+  }
+
+  /** Those that are compared at the end. */
+  get #staying(): readonly ModelNode[] {
+    return this.nodes.filter((node) => node !== this.#part?.node);
+  }
+
+  *#startWhenReady({ join }: ModelNode, user: User): Steps {
+    yield { ready: () => join?.isReady === true };
+    user.start();
+  }
+
+  /** Faults have come faster than a join gets on: it goes on without them. */
+  #joinsNoMore(): boolean {
+    if (this.#scheduler.steps < LONG_JOIN) return false;
+    return this.#users.every(({ node, user }) => node.join !== undefined || user.isDone);
+  }
+
   #workload(): Workload {
-    const { random } = this.world;
+    const { random, switches } = this.world;
+    // So that users are at work while a node comes or goes.
+    const more = switches.join || switches.part ? 2 : 1;
     return {
-      keys: random.pick([1, 2, 2, 3, 4]) + (this.world.isUnique ? 1 : 0),
-      transactions: random.pick([3, 8, 20]),
+      keys: random.pick([1, 2, 2, 3, 4]) + (hasUniqueIndex(this.world.switches) ? 1 : 0),
+      transactions: random.pick([3, 8, 20]) * more,
       mostStatements: random.pick([1, 2, 4]),
       hasKeyChanges: random.chance(0.5),
       hasTruncates: random.chance(0.4),
       hasUnchangedToast: random.chance(0.6),
       asynchronous: random.pick([0, 0.5]),
-      values: this.world.isUnique ? random.pick([2, 3, 5]) : 0,
+      values: hasUniqueIndex(this.world.switches) ? random.pick([2, 3, 5]) : 0,
     };
   }
 
-  #populate(node: ModelNode, workload: Workload): void {
-    for (const provider of this.world.servers) {
+  #populate(node: ModelNode, members: readonly ModelNode[], workload: Workload): void {
+    for (const { server: provider } of members.includes(node) ? members : []) {
       if (provider !== node.server) node.links.push(new ModelLink(this.world, node, provider));
     }
     const users = this.world.random.pick([1, 2, 2, 3]);
@@ -151,7 +253,7 @@ class Run {
   }
 
   #isSettled(): boolean {
-    return this.nodes.every(
+    return this.#staying.every(
       ({ server }) =>
         server.lostValues().length === 0 &&
         server.lostWrites().length === 0 &&
@@ -161,7 +263,7 @@ class Run {
 
   /** Nothing is open, and each log is read to its end by all. */
   #isDrained(): boolean {
-    return this.nodes.every(
+    return this.#staying.every(
       ({ server, links }) =>
         server.open.size === 0 &&
         server.flushed === server.wal.length &&

@@ -6,7 +6,8 @@ import { originsBelow, writerOf } from '../../../src/apply/writers.ts';
 import type { Steps, Wait } from './process.ts';
 import type { ModelServer } from './server.ts';
 import type { Row, TableLock, Tombstone, Transaction } from './transaction.ts';
-import { NO_TIME, originMap, originOf, type World } from './world.ts';
+import { COPY_ORIGIN, NO_TIME, originMap, originOf, type World } from './world.ts';
+import { hasUniqueIndex } from './switches.ts';
 
 /** What a statement writes under a key. */
 export interface Values {
@@ -42,11 +43,11 @@ export class Statements {
     for (;;) {
       while (this.#isWrittenByOther(transaction, key)) yield this.#unheld(transaction, key);
       if (this.#now(transaction, key)) return false;
-      const writer = this.#world.isUnique && this.#writerOf(transaction, values);
+      const writer = hasUniqueIndex(this.#world.switches) && this.#writerOf(transaction, values);
       if (!writer) break;
       yield { ready: () => writer.phase === 'ended', isLock: true };
     }
-    if (this.#world.isUnique && this.#isTaken(transaction, values)) return false;
+    if (hasUniqueIndex(this.#world.switches) && this.#isTaken(transaction, values)) return false;
     server.lock(transaction, key);
     transaction.rows.set(key, this.#row(values, server.newChain()));
     server.xidOf(transaction);
@@ -93,7 +94,7 @@ export class Statements {
 
   /** What the index does when a row gets a value: it waits for whoever is writing it, and refuses one that another row has. */
   *#takeValue(transaction: Transaction, values: Values): Steps {
-    if (!this.#world.isUnique) return;
+    if (!hasUniqueIndex(this.#world.switches)) return;
     for (;;) {
       const writer = this.#writerOf(transaction, values);
       if (!writer) break;
@@ -108,7 +109,7 @@ export class Statements {
       if (other === transaction) continue;
       for (const [at, row] of other.rows) {
         if (at === key || transaction.rows.has(at)) continue;
-        if (row?.v === v || this.server.latest(at)?.v === v) return other;
+        if (this.#share(row?.v, v) || this.#share(this.server.latest(at)?.v, v)) return other;
       }
     }
     return undefined;
@@ -116,18 +117,32 @@ export class Statements {
 
   #isTaken(transaction: Transaction, { key, v }: Values): boolean {
     for (const at of this.server.keys()) {
-      if (at !== key && this.#now(transaction, at)?.v === v) return true;
+      if (at !== key && this.#share(this.#now(transaction, at)?.v, v)) return true;
     }
     return false;
+  }
+
+  /** Whether two rows have one value in a unique index: in `v`, or, where there are two of them, in one of its halves. */
+  #share(one: string | undefined, other: string): boolean {
+    if (one === undefined) return false;
+    return this.#world.switches.uniques ? haveCommonHalf(one, other) : one === other;
+  }
+
+  /** What is looked for as a rival: as above, but in the mutant. */
+  #rivals(one: string, other: string): boolean {
+    const isOneIndex = this.#world.has('rivals of the first index only');
+    return isOneIndex ? one.split(' ')[0] === other.split(' ')[0] : this.#share(one, other);
   }
 
   /** rivalsSql(): the rows of other keys that have the value in the unique index, locked. */
   *rivals(transaction: Transaction, { key, v }: Values): Steps<Row[]> {
     const rows: Row[] = [];
-    for (const { key: other } of this.seenRows(transaction).filter((row) => row.v === v)) {
+    for (const { key: other } of this.seenRows(transaction).filter((row) =>
+      this.#rivals(row.v, v),
+    )) {
       if (other === key) continue;
       const row = yield* this.find(transaction, other);
-      if (row?.v === v) rows.push(row);
+      if (row && this.#rivals(row.v, v)) rows.push(row);
     }
     return rows;
   }
@@ -161,7 +176,7 @@ export class Statements {
   }
 
   #row({ key, v, big }: Values, chain: number): Row {
-    return { key, v, big, chain, time: NO_TIME, origin: 0 };
+    return { key, v, big, chain, time: NO_TIME, origin: 0, xid: 0 };
   }
 
   #now(transaction: Transaction, key: string): Row | undefined {
@@ -206,14 +221,23 @@ export class Statements {
     return transaction.rows.get(row.key) === row;
   }
 
-  /** LocalRows.find(): the row with what decides about it. */
-  localRow(transaction: Transaction, row: Row): Exclude<LocalRow, { kind: 'missing' }> {
-    return this.isOwn(transaction, row)
-      ? { kind: 'own' }
-      : { kind: 'versioned', version: this.version(row) };
+  /** LocalRows.find(): the row with what decides about it, for a change of `remoteTime`. */
+  localRow(
+    transaction: Transaction | undefined,
+    row: Row,
+    remoteTime: PgTime,
+  ): Exclude<LocalRow, { kind: 'missing' }> {
+    if (transaction && this.isOwn(transaction, row)) return { kind: 'own' };
+    const { key, time, origin } = row;
+    const isTrue = origin !== COPY_ORIGIN || this.#world.has('copied rows are as new as the copy');
+    if (isTrue) return { kind: 'versioned', version: this.#recorded(row) };
+    if (remoteTime > time) return { kind: 'older' };
+    const version = this.server.versions().find((one) => one.key === key);
+    return version ? { kind: 'versioned', version } : { kind: 'older' };
   }
 
-  version({ time, origin }: Row): Version {
+  /** What its commit record says. */
+  #recorded({ time, origin }: Row): Version {
     return { time, writer: writerOf(originMap(this.#world.servers, this.server), origin) };
   }
 
@@ -232,11 +256,23 @@ export class Statements {
     const { server } = this;
     const { writer } = this.#world.servers[provider] as ModelServer;
     const below = originsBelow(originMap(this.#world.servers, server), writer);
+    // copiedRowsAbove(), without which the copy's stamp counts.
+    const isKept = ({ key }: Row) =>
+      this.#world.has('TRUNCATE goes by the stamps of copied rows') ||
+      server
+        .versions()
+        .some(
+          (one) =>
+            one.key === key &&
+            !sameNode(one.writer.id, writer.id) &&
+            compareVersions(one, { time, writer }) > 0,
+        );
     const loses = (row: Row) =>
       this.isOwn(transaction, row) ||
       row.origin === originOf(provider) ||
       row.time < time ||
-      (row.time === time && below.includes(row.origin));
+      (row.time === time && below.includes(row.origin)) ||
+      (row.origin === COPY_ORIGIN && !isKept(row));
     const snapshot = server.seen;
     for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
   }
@@ -249,6 +285,17 @@ export class Statements {
       row.origin !== 0 && (row.time < time || (row.time === time && below.includes(row.origin)));
     const snapshot = server.seen;
     for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
+  }
+
+  /** noteRowsOfOthers(): those that a TRUNCATE has left. */
+  noteRowsOfOthers(transaction: Transaction): void {
+    const { providers } = originMap(this.#world.servers, this.server);
+    for (const { key, origin } of this.seenRows(transaction)) {
+      const copied =
+        origin === COPY_ORIGIN && this.server.versions().find((one) => one.key === key);
+      const writer = copied ? copied.writer : providers.get(origin);
+      if (writer) this.noteLostValue(transaction, key, writer);
+    }
   }
 
   /** The rows of the table as a statement of the transaction sees them. */
@@ -341,15 +388,28 @@ export class Statements {
     if (transaction.forgotten.length > 0) this.server.xidOf(transaction);
   }
 
-  /** noteLostValueSql: something lost to this row; if another node wrote it, its long value is read again from there. */
-  noteLostValue(transaction: Transaction, { key, origin }: Row): void {
+  /** purgeRowVersions() */
+  forgetVersions(transaction: Transaction, upTo: PgTime): void {
+    transaction.forgottenVersions = this.server.versions().filter(({ time }) => time <= upTo);
+    if (transaction.forgottenVersions.length > 0) this.server.xidOf(transaction);
+  }
+
+  /** noteLostValue(): something lost to a row of `writer`; if that is another node, its long value is read again from there. */
+  noteLostValue(transaction: Transaction, key: string, { id }: Writer): void {
     // A change that brings its old row brings all values.
-    if (origin === 0 || this.#world.policy) return;
+    if (sameNode(id, this.server.writer.id) || this.#world.policy) return;
+    const origin = originOf(this.#world.servers.findIndex(({ writer }) => sameNode(writer.id, id)));
     const noted = [...this.server.lostValues(), ...transaction.lost];
     if (noted.some((one) => one.key === key && one.writer === origin)) return;
     transaction.lost.push({ key, writer: origin });
     this.server.xidOf(transaction);
   }
+}
+
+/** Of values that User.#v() makes. */
+function haveCommonHalf(one: string, other: string): boolean {
+  const halves = other.split(' ');
+  return one.split(' ').some((half, at) => half === halves[at]);
 }
 
 const RANK = { 'row exclusive': 0, 'share row exclusive': 1, 'access exclusive': 2 } as const;

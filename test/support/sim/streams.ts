@@ -1,4 +1,5 @@
 import type { Lsn } from '../../../src/base/lsn.ts';
+import type { NodeStatus } from '../../../src/model/node.ts';
 import type { Writer } from '../../../src/conflict/version.ts';
 import type { ModelServer } from './server.ts';
 import type { WalRecord } from './transaction.ts';
@@ -6,6 +7,11 @@ import type { WalRecord } from './transaction.ts';
 /** The node of that number in a run; the greater one wins at equal times. */
 export function writerOfNode(index: number): Writer {
   return { id: { sysid: String(index + 1), timeline: 1, dboid: 5 }, sequence: index + 1 };
+}
+
+/** Whether a node counts: it is in the group, as far as somebody knows who has `status` for it. */
+export function isKnown(status: NodeStatus | undefined): boolean {
+  return status !== undefined && status !== 'k';
 }
 
 /** Whether a record is sent to peers: it is the node's own, and has something in it. */

@@ -15,11 +15,20 @@ export interface Row {
   /** Commit time and origin of its transaction, once it has committed: pg_xact_commit_timestamp_origin(xmin). */
   time: PgTime;
   origin: number;
+  /** xmin, once it has committed. */
+  xid: number;
 }
 
 /** A row of bdr.tombstone; without a key, of a TRUNCATE. */
 export interface Tombstone {
   readonly key: string | undefined;
+  readonly time: PgTime;
+  readonly writer: Writer;
+}
+
+/** A row of bdr.row_version: the true version of a row that a join has copied. */
+export interface RowVersion {
+  readonly key: string;
   readonly time: PgTime;
   readonly writer: Writer;
 }
@@ -101,12 +110,17 @@ export class Transaction {
   readonly lostWrites: LostWrite[] = [];
   /** Those that it has deleted. */
   readonly settledWrites: LostWrite[] = [];
+  readonly versions: RowVersion[] = [];
+  /** Those that it has deleted. */
+  forgottenVersions: readonly RowVersion[] = [];
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
   /** Ends of the provider's transactions that this one applies. */
   applies: { readonly provider: number; readonly ends: readonly Lsn[] } | undefined;
   time: PgTime | undefined;
+  /** It took that time while the clock was behind what it had shown. */
+  isLate = false;
   /** How far each node was applied on its server when it took that time, by the node's number. */
   hadApplied: readonly Lsn[] = [];
   /** Index of its record in the log. */
@@ -123,6 +137,7 @@ export class Transaction {
 export interface WalRecord {
   readonly xid: number;
   readonly time: PgTime;
+  readonly isLate: boolean;
   readonly origin: number;
   readonly changes: readonly Change[];
   readonly rows: ReadonlyMap<string, Row | undefined>;
@@ -134,6 +149,8 @@ export interface WalRecord {
   readonly sent: readonly Outgoing[];
   readonly lostWrites: readonly LostWrite[];
   readonly settledWrites: readonly LostWrite[];
+  readonly versions: readonly RowVersion[];
+  readonly forgottenVersions: readonly RowVersion[];
   readonly truncates: boolean;
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */

@@ -7,6 +7,7 @@ import { LOCK_CONFLICT, type Process, type Steps } from './process.ts';
 import { UNIQUE_VIOLATION } from './statements.ts';
 import type { ModelSession, Row, Transaction } from './transaction.ts';
 import type { World } from './world.ts';
+import { hasUniqueIndex } from './switches.ts';
 
 /** What users do in a run. */
 export interface Workload {
@@ -49,9 +50,15 @@ export class User {
     this.#process = this.#world.scheduler.spawn(`user ${this.#name}`, this.#run());
   }
 
+  /** Writes nothing more. */
+  finish(): void {
+    this.#left = 0;
+  }
+
   /** The server is gone. */
   lose(): void {
-    if (this.#process) this.#world.scheduler.kill(this.#process);
+    if (!this.#process) return;
+    this.#world.scheduler.kill(this.#process);
     this.start();
   }
 
@@ -94,7 +101,7 @@ export class User {
     if (kind < 6) return yield* this.#insert(transaction, key);
     if (kind < 11) return yield* this.#delete(transaction, key);
     if (kind < 13 && hasKeyChanges) return yield* this.#update(transaction, key, this.#key());
-    if (kind === 13 && hasTruncates && random.chance(0.3)) {
+    if (kind === 13 && hasTruncates && random.chance(this.#world.switches.join ? 1 : 0.3)) {
       return yield* this.#truncate(transaction);
     }
     yield* this.#update(transaction, key, key);
@@ -120,7 +127,7 @@ export class User {
     let isUnchanged = false;
     const change = (row: Row) => {
       isUnchanged = this.#workload.hasUnchangedToast && !this.#world.random.chance(0.5);
-      return { key: to, v, big: isUnchanged ? row.big : this.#value() };
+      return { key: to, v: this.#changed(v, row.v), big: isUnchanged ? row.big : this.#value() };
     };
     let row: Row | undefined;
     if (to === key) row = yield* statements.update(transaction, key, change);
@@ -129,14 +136,14 @@ export class User {
       if (row) yield* statements.insertOrFail(transaction, change(row));
     }
     if (!row) return;
-    const big = transaction.rows.get(to)?.big ?? null;
+    const written = transaction.rows.get(to);
     this.#log(transaction, {
       kind: 'update',
       relation: ITEM,
       ...(to === key && !this.#world.policy
         ? { oldTuple: null, oldTupleIsKey: false }
         : this.#old(row)),
-      newTuple: tupleOf([to, v, isUnchanged ? UNCHANGED : big]),
+      newTuple: tupleOf([to, written?.v ?? null, isUnchanged ? UNCHANGED : (written?.big ?? null)]),
     });
   }
 
@@ -163,8 +170,19 @@ export class User {
 
   /** Mostly one that another row has had, where it must be unique. */
   #v(): string {
-    if (!this.#world.isUnique) return this.#value();
-    return `v${this.#world.random.below(this.#workload.values)}`;
+    const { random, switches } = this.#world;
+    const { values } = this.#workload;
+    if (!hasUniqueIndex(switches)) return this.#value();
+    const v = `v${random.below(values)}`;
+    return switches.uniques ? `${v} ${random.below(values)}` : v;
+  }
+
+  /** An update may leave one of two values alone. */
+  #changed(v: string, old: string): string {
+    const { random, switches } = this.#world;
+    if (!switches.uniques || random.chance(0.5)) return v;
+    const [halves, oldHalves] = [v.split(' '), old.split(' ')];
+    return [halves[0], oldHalves[1]].join(' ');
   }
 
   /** Each is written once. */

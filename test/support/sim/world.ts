@@ -8,6 +8,7 @@ import type { PolicyRun } from './policy.ts';
 import type { Random } from './random.ts';
 import type { Processes, Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
+import type { Switches } from './switches.ts';
 
 /** What all parts of a run share. */
 export interface World {
@@ -17,8 +18,7 @@ export interface World {
   readonly scheduler: Processes;
   readonly servers: readonly ModelServer[];
   readonly checks: Checks;
-  /** Column `v` has a unique index, and few values. */
-  readonly isUnique: boolean;
+  readonly switches: Switches;
   /** Told of each commit, where somebody listens. */
   readonly note: ((text: string) => void) | undefined;
   /** Of the table; undefined for last update wins. */
@@ -58,8 +58,9 @@ export type CheckName =
   | 'a wait does not end'
   | 'a link cannot go on';
 
-/** Numbers of replication origins: those of providers by the number of their node, and the own stream's. */
+/** Numbers of replication origins: those of providers by the number of their node, the own stream's, and that of a join's copy. */
 export const OWN_ORIGIN = 100;
+export const COPY_ORIGIN = 200;
 
 export function originOf(provider: number): number {
   return provider + 1;
@@ -71,7 +72,7 @@ export function originMap(servers: readonly ModelServer[], local: ModelServer): 
   return {
     local: local.writer,
     providers: new Map(providers.map(({ index, writer }) => [originOf(index), writer])),
-    copies: new Set(),
+    copies: new Set([COPY_ORIGIN]),
   };
 }
 

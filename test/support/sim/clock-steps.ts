@@ -1,0 +1,143 @@
+import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
+import type { LastHeartbeat } from '../../../src/catalog/own-stream.ts';
+import { ITEM } from '../item-relation.ts';
+import type { ModelNode } from './node.ts';
+import { LOCK_CONFLICT, type Steps } from './process.ts';
+import type { Row, WalRecord } from './transaction.ts';
+import type { World } from './world.ts';
+
+/** What users saw between two heartbeats may be so much later than the greatest time that a heartbeat has told. */
+const UNTOLD = 100;
+
+/**
+ * The clock of one node steps, forward or back: further back than what its last heartbeat has told, and for so long that another one
+ * tells of it. What nobody tells of nobody notices; see decision 28.
+ */
+export class SteppingClock {
+  readonly #world: World;
+  readonly #node: ModelNode;
+  #areOver = false;
+
+  constructor(world: World, node: ModelNode) {
+    this.#world = world;
+    this.#node = node;
+  }
+
+  /** No more steps. */
+  heal(): void {
+    this.#areOver = true;
+  }
+
+  *run(): Steps {
+    const { random } = this.#world;
+    const { server } = this.#node;
+    for (let steps = 1 + random.below(3); steps > 0; steps--) {
+      const until = this.#world.time + random.below(200);
+      yield { ready: () => this.#world.time >= until };
+      if (this.#areOver) return;
+      if (random.chance(0.3)) {
+        server.step(random.below(100));
+        continue;
+      }
+      yield { ready: () => this.#areOver || this.#sinceTold <= UNTOLD };
+      if (this.#areOver) return;
+      server.step(-(this.#sinceTold + 1 + random.below(400)));
+      yield* this.#untilNoticed();
+    }
+  }
+
+  /** The clock, since the greatest time that is told. */
+  get #sinceTold(): number {
+    const told = this.#node.clockWatch.greatest;
+    return told ? this.#node.server.clock() - told.clock : Infinity;
+  }
+
+  *#untilNoticed(): Steps {
+    const { server, clockWatch } = this.#node;
+    const isNoticed = () => clockWatch.step?.before === clockWatch.greatest;
+    for (;;) {
+      yield { ready: () => isNoticed() || this.#sinceTold > -5 };
+      if (isNoticed()) return;
+      server.step(-100);
+    }
+  }
+}
+
+/** src/node/clock-step-rewriter.ts and src/apply/row-rewriter.ts: rows that users wrote while the clock was behind are written again. */
+export class ModelRewriter {
+  readonly #world: World;
+  readonly #node: ModelNode;
+  /** Heartbeats before steps that are dealt with. */
+  readonly #ended = new Set<number>();
+
+  constructor(world: World, node: ModelNode) {
+    this.#world = world;
+    this.#node = node;
+  }
+
+  /** No step waits to be dealt with. */
+  get isDone(): boolean {
+    return this.#due === undefined;
+  }
+
+  get #due(): LastHeartbeat | undefined {
+    const before = this.#node.clockWatch.step?.before;
+    return before && !this.#ended.has(before.xid) ? before : undefined;
+  }
+
+  *run(): Steps {
+    const { server } = this.#node;
+    const session = server.connect('clock');
+    for (;;) {
+      // readDueSteps()
+      const isDue = ({ clock }: LastHeartbeat) =>
+        server.clock() > clock + UNTOLD && this.#node.peersLimit() > clock + UNTOLD;
+      yield { ready: () => this.#due !== undefined && isDue(this.#due) };
+      const step = this.#due;
+      if (!step) continue;
+      try {
+        if (!this.#world.has('rows below the clock’s greatest time stay')) {
+          const transaction = server.begin(session);
+          for (const key of server.keys()) {
+            const row = yield* this.#node.statements.update(
+              transaction,
+              key,
+              (old) => old,
+              (one) => isLate(one, step),
+            );
+            if (!row) continue;
+            const newTuple = tupleOf([key, row.v, UNCHANGED]);
+            const update = { kind: 'update', relation: ITEM, newTuple } as const;
+            transaction.changes.push({ ...update, oldTuple: null, oldTupleIsKey: false });
+          }
+          yield undefined;
+          yield* server.commit(session, true);
+        }
+        this.#ended.add(step.xid);
+      } catch (error) {
+        server.rollback(session);
+        if (error !== LOCK_CONFLICT) throw error;
+      }
+    }
+  }
+}
+
+/** LATE in src/apply/statements.ts */
+function isLate({ origin, time, xid }: Row, { clock, xmin }: LastHeartbeat): boolean {
+  return origin === 0 && time <= clock + UNTOLD && xid >= xmin;
+}
+
+/**
+ * Whether a step has left something of a key that is not mended: a deletion is not made again, and a row that a peer has overwritten
+ * by the time its turn comes is not written again. See docs/concepts/simulation.md.
+ */
+export function isLeftBehind(wal: readonly WalRecord[], key: string): boolean {
+  return wal.some((record, at) => {
+    if (!record.isLate) return false;
+    if (record.truncates) return true;
+    if (!record.rows.has(key)) return false;
+    if (record.rows.get(key) === undefined) return true;
+    const next = wal.slice(at + 1).find(({ rows, truncates }) => truncates || rows.has(key));
+    return next !== undefined && next.origin !== 0;
+  });
+}
