@@ -254,10 +254,7 @@ export class ChangeWriter {
       `{${originsBelow(origins, this.#provider).join(',')}}`,
     ];
     if (table.key.kind === 'unique') {
-      params.push(
-        `{${[...origins.copies].join(',')}}`,
-        textArray(copied.map(({ json }) => json)),
-      );
+      params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
     await withReplicaIdentity(this.#session, table, () =>
       this.#onTable.runOnce(table, sql.truncateSql(table), params),
