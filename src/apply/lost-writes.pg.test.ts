@@ -85,8 +85,15 @@ beforeEach(async () => {
   );
 });
 
+/** As what arrives from a peer: where it was written it was checked. */
+async function asArrived(sql: string, params: (string | null)[] = []): Promise<void> {
+  await user.script('SET session_replication_role = replica');
+  await user.query(sql, params);
+  await user.script('RESET session_replication_role');
+}
+
 async function policy(name: string, nodes: string | null = null): Promise<void> {
-  await user.query(
+  await asArrived(
     `INSERT INTO bdr.conflict_policy VALUES ('public', 'item', $1, $2::text[], 'd')
      ON CONFLICT (schema_name, table_name) DO UPDATE SET policy = EXCLUDED.policy, nodes = EXCLUDED.nodes`,
     [name, nodes],
@@ -464,7 +471,7 @@ describe('a conflict handler', () => {
   test('that is not on this node stops the link with a hint', async () => {
     await handler(`action := 'SKIP';`);
     await conflict();
-    await user.script(`UPDATE bdr.bdr_conflict_handlers SET ch_fun = 'public.not_here(integer)'`);
+    await asArrived(`UPDATE bdr.bdr_conflict_handlers SET ch_fun = 'public.not_here(integer)'`);
     await expect(lost.settle()).rejects.toMatchObject({
       code: 'apply_failed',
       message: expect.stringContaining(

@@ -29,6 +29,13 @@ export async function tour(demo: Demo, steps: Steps, signal: AbortSignal): Promi
     await seenOn(nodes, adaNow, signal);
     await seenOn(nodes, bobNow, signal);
   });
+  await steps(`a definition: a column added on ${two.name} is there on all nodes`, async () => {
+    await two.query(
+      `ALTER TABLE public.accounts ADD COLUMN IF NOT EXISTS opened_at timestamptz NOT NULL DEFAULT now()`,
+    );
+    await waitForApply([two], signal);
+    await waitUntilEqual(nodes, signal);
+  });
   await steps('a conflict: the same row changed on two nodes', () =>
     conflict(nodes, one, two, ada, signal),
   );

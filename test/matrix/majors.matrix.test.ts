@@ -22,8 +22,30 @@ const SCHEMA = `
 
 /** What is larger than this is streamed. */
 const SETTINGS = { logical_decoding_work_mem: '64kB' };
+const OPTIONS = { settings: SETTINGS, replicatesDdl: true };
 
-/** What every major must do: both directions, a conflict with its history, a killed agent, a node that leaves. */
+/** Commands in all the places where they are captured, and how they are told: by text, by name, by what they made. */
+async function definitions(cluster: Cluster): Promise<void> {
+  const [one, two] = [cluster.node(1), cluster.node(2)];
+  await two.sql(`
+    CREATE TABLE made (id integer PRIMARY KEY, v text DEFAULT 'x;'); INSERT INTO made VALUES (1);
+    ALTER TABLE made ADD COLUMN made_at timestamptz NOT NULL DEFAULT now();
+    DO $$ BEGIN EXECUTE 'CREATE TABLE "by ""do""" (id integer PRIMARY KEY)'; CREATE INDEX ON made (v); END $$;
+    CREATE TABLE taken AS SELECT id, v FROM made; DROP TABLE IF EXISTS "by ""do""", not_there;
+    CREATE UNLOGGED TABLE here (id integer); DROP TABLE here`);
+  expect(await cluster.equal('made')).toHaveLength(1);
+  expect(await cluster.equal('taken')).toEqual(['(1,x;)']);
+  await one.sql('CREATE INDEX CONCURRENTLY made_i ON made (made_at)');
+  await one.sql('DROP INDEX CONCURRENTLY made_i');
+  await expect(
+    one.sql('ALTER TABLE made ADD COLUMN u double precision DEFAULT random()'),
+  ).rejects.toMatchObject({ code: '0A000' });
+  await cluster.settled();
+  const relations = `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i') ORDER BY 1`;
+  expect(await two.sql(relations)).toEqual(await one.sql(relations));
+}
+
+/** What every major must do: both directions, definitions, a conflict with its history, a killed agent, a node that leaves. */
 async function tour(cluster: Cluster): Promise<void> {
   const [one, two] = [cluster.node(1), cluster.node(2)];
   await one.sql(
@@ -34,6 +56,7 @@ async function tour(cluster: Cluster): Promise<void> {
   );
   expect(await cluster.equal('item')).toHaveLength(100);
   expect(await cluster.equal('event')).toEqual(['(one)', '(two)']);
+  await definitions(cluster);
 
   // Streamed before its end. What node2 applies of it, it must not send back: before 16 the agents have to see to that.
   await one.sql(`
@@ -98,7 +121,7 @@ async function tour(cluster: Cluster): Promise<void> {
 describe('every major', () => {
   for (const major of embeddedMajors()) {
     test(`PostgreSQL ${major} replicates with itself`, async () => {
-      await using cluster = await Cluster.start(2, SCHEMA, { major, settings: SETTINGS });
+      await using cluster = await Cluster.start(2, SCHEMA, { major, ...OPTIONS });
       await tour(cluster);
     });
   }
@@ -107,7 +130,7 @@ describe('every major', () => {
     const majors = embeddedMajors();
     await using cluster = new Cluster();
     for (const [index, major] of [Math.min(...majors), Math.max(...majors)].entries()) {
-      const host = await Host.start({ major, settings: SETTINGS });
+      const host = await Host.start({ major, ...OPTIONS });
       cluster.hosts.push(host);
       await cluster.addNode(`node${index + 1}`, host, 'app');
     }
