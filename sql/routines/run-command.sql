@@ -73,7 +73,9 @@ BEGIN
             USING ERRCODE = 'undefined_object',
                   HINT = 'Roles are not replicated: CREATE ROLE on this node too. The link goes on by itself.';
     END IF;
-    SELECT string_agg(format('SET LOCAL %I = %L; ', s.key, s.value), '' ORDER BY s.key)
+    -- SET comes first, always: of what begins with SELECT an answer would be expected.
+    SELECT 'SET LOCAL search_path = pg_catalog; '
+               || coalesce(string_agg(format('SET LOCAL %I = %L; ', s.key, s.value), '' ORDER BY s.key), '')
                || format('SELECT pg_catalog.set_config(''search_path'', %L, true); ', search_path)
                || command
     INTO statement
