@@ -249,7 +249,7 @@ $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_changing(pg_node_tree, boolean) FROM PUBLIC;
 
 -- A table is about to be written anew. `columns` are those that it had before the command.
-CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(relation oid, reasons integer, columns smallint[])
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(role text, relation oid, reasons integer, columns smallint[])
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -265,7 +265,10 @@ BEGIN
     IF stack !~ '^[^\n]*\nPL/pgSQL function bdr\.internal_rewrite_begins\(\) ' THEN
         RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF NOT bdr.internal_captures_commands() THEN
+    IF NOT bdr.internal_captures_commands()
+       OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
+       OR bdr.internal_superuser_setting('bdr.permit_unsafe_ddl_commands', role)
+    THEN
         RETURN false;
     END IF;
     -- Reason 1: its persistence.
@@ -311,11 +314,7 @@ DECLARE
     columns smallint[] := ARRAY(SELECT a.attnum FROM pg_attribute AS a WHERE a.attrelid = relation);
     looked boolean;
 BEGIN
-    IF coalesce(current_setting('bdr.skip_ddl_replication', true), '') IN ('', 'off', 'false')
-       AND coalesce(current_setting('bdr.permit_unsafe_ddl_commands', true), '') IN ('', 'off', 'false')
-    THEN
-        looked := bdr.internal_refuse_rewrite(relation, pg_event_trigger_table_rewrite_reason(), columns);
-    END IF;
+    looked := bdr.internal_refuse_rewrite(current_user, relation, pg_event_trigger_table_rewrite_reason(), columns);
 END
 $$;
 
@@ -519,7 +518,10 @@ BEGIN
 
     SELECT count(*) AS objects,
            count(*) FILTER (
-               WHERE c.schema_name IN ('pg_temp', 'bdr', 'bdr_guard') OR bdr.internal_is_local_object(c.classid, c.objid)
+               WHERE c.schema_name IN ('pg_temp', 'bdr', 'bdr_guard')
+                  OR bdr.internal_is_local_object(c.classid, c.objid)
+                  -- Each node is upgraded by itself.
+                  OR (c.object_type = 'extension' AND c.object_identity = 'bdr')
            ) AS local_objects,
            min(c.objid) FILTER (WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table') AS relation
     INTO made

@@ -418,6 +418,7 @@ BEGIN
     EXECUTE format('ALTER DATABASE %I RESET bdr.active', current_database());
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
+    DROP PUBLICATION IF EXISTS bdr_ddl;
     DROP EVENT TRIGGER IF EXISTS bdr_guard;
     -- By name, or CASCADE would tell every user of it.
     DROP FUNCTION IF EXISTS bdr_guard.refuse_drop();
@@ -444,6 +445,7 @@ BEGIN
     DELETE FROM bdr.late_deletion;
     DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
+    DELETE FROM bdr.bdr_queued_commands;
     DELETE FROM bdr.bdr_skipped_transactions;
     NOTIFY bdr;
     RAISE NOTICE 'BDR removed from this node. You can now DROP EXTENSION bdr and, if this is the last node in the group, drop the roles and settings made for it.';

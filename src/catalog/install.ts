@@ -38,6 +38,8 @@ export async function install(session: Session, files: SqlFiles): Promise<Instal
   return session.transaction(async () => {
     // Before the look, so that whoever comes second sees what the first has made.
     await lockInstallation(session);
+    // A node is upgraded by itself.
+    await session.script('SET LOCAL bdr.skip_ddl_replication = on');
     const before = await readInstallation(session);
     refuseInstallation(before, files, server.database);
     if (before.kind === 'extension') return leaveExtension(before, server.database);

@@ -74,7 +74,7 @@ test('every function of schema bdr names its search path, temporary objects last
 test.each([
   `SELECT bdr.internal_queue_command('postgres', 'CREATE TABLE')`,
   `SELECT bdr.internal_queue_drop('postgres', 'DROP TABLE', 'DROP TABLE t')`,
-  `SELECT bdr.internal_refuse_rewrite('pg_authid'::regclass, 2, '{}')`,
+  `SELECT bdr.internal_refuse_rewrite('postgres', 'pg_authid'::regclass, 2, '{}')`,
   // What the server says of who calls it, as far as a role can forge that.
   `DO $$
    DECLARE queued boolean;
@@ -128,7 +128,7 @@ test('a function that runs with the rights of its owner is for everybody only wh
     // What event triggers call, and who else calls it is told so.
     'bdr.internal_queue_command(text,text)',
     'bdr.internal_queue_drop(text,text,text)',
-    'bdr.internal_refuse_rewrite(oid,integer,smallint[])',
+    'bdr.internal_refuse_rewrite(text,oid,integer,smallint[])',
     'bdr.internal_snowflake_number()',
   ]);
 });

@@ -40,8 +40,8 @@ test('what belongs to bdr is left out, what only sounds like it stays', () => {
     'bdr_tools',
     'bdr',
     'my table bdr_gates',
-    'item my_bdr_gate_lock',
     'my_bdr',
+    'item my_bdr_gate_lock',
   ]);
 });
 
