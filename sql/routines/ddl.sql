@@ -257,7 +257,6 @@ AS $$
 DECLARE
     stack text;
     is_logged boolean := (SELECT c.relpersistence = 'p' FROM pg_class AS c WHERE c.oid = relation);
-    has_rows boolean;
     changing text;
     is_by_row boolean;
 BEGIN
@@ -287,8 +286,8 @@ BEGIN
     IF changing IS NULL OR NOT is_logged THEN
         RETURN false;
     END IF;
-    EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s)', relation::regclass) INTO has_rows;
-    IF has_rows THEN
+    -- By its size: planning a query of the table could run its owner's code, with the rights that this function has.
+    IF pg_relation_size(relation) > 0 THEN
         RAISE EXCEPTION 'ALTER TABLE ... ADD COLUMN ... DEFAULT may only affect UNLOGGED or TEMPORARY tables when BDR is active; % is a regular table',
                 relation::regclass
             USING ERRCODE = 'feature_not_supported',
@@ -365,6 +364,33 @@ AS $$
       AND age(a.xmin) <= 0
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_missing_values(oid) FROM PUBLIC;
+
+-- Peers make these values from their texts as superusers, and values of a user's type may run his code: a domain within an array or a row.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_missing_value(relation oid)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    added record;
+BEGIN
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO added
+    FROM pg_attribute AS a
+    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    JOIN pg_type AS t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.atthasmissing AND NOT a.attisdropped AND age(a.xmin) <= 0
+      AND t.typnamespace <> 'pg_catalog'::regnamespace AND bdr.internal_is_changing(d.adbin, true)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'ALTER TABLE ... ADD COLUMN ... DEFAULT may only affect UNLOGGED or TEMPORARY tables when BDR is active; % is a regular table',
+                relation::regclass
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('The default of column %I may be another value on each node, of type %s.', added.attname, added.type),
+                  HINT = 'ADD COLUMN without the default, then ALTER COLUMN ... SET DEFAULT, then UPDATE the rows, then SET NOT NULL.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_missing_value(oid) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.internal_queue(
     role text, tag text, command text, "position" integer, is_context boolean, missing jsonb
@@ -553,6 +579,7 @@ BEGIN
                   HINT = 'The text of a command inside an SQL function is not known. Use PL/pgSQL, or bdr.bdr_replicate_ddl_command(...).';
     END IF;
     IF tag = 'ALTER TABLE' AND made.relation IS NOT NULL THEN
+        PERFORM bdr.internal_refuse_missing_value(made.relation);
         missing := bdr.internal_missing_values(made.relation);
     END IF;
     PERFORM bdr.internal_queue(role, tag, command, "position", caller[1] IS NOT NULL, missing);

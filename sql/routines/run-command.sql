@@ -19,7 +19,10 @@ BEGIN
         JOIN pg_namespace AS n ON n.nspname = x.schema
         JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = x."table"
         JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = x."column"
+        JOIN pg_type AS t ON t.oid = a.atttypid
         WHERE a.atthasmissing AND (a.attmissingval::text::text[])[1] IS DISTINCT FROM x.value
+          -- To make a value of a user's type could run his code.
+          AND t.typnamespace = 'pg_catalog'::regnamespace
     LOOP
         CREATE TEMPORARY TABLE bdr_value () ON COMMIT DROP;
         EXECUTE format('ALTER TABLE pg_temp.bdr_value ADD COLUMN v %s DEFAULT %L', one.type, one.value);

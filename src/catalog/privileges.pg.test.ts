@@ -59,6 +59,43 @@ test('a role cannot slip temporary objects into functions that run with the righ
   await session.script('DELETE FROM bdr.bdr_local_node');
 });
 
+// Planning a query of a table runs what its indexes call with constants.
+test('a role cannot let what looks at its tables run code, where commands are captured', async () => {
+  await session.script(`
+    INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
+    SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
+    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
+    SELECT sysid, timeline, dboid, 'r', 'here' FROM bdr.bdr_get_local_nodeid();
+    SELECT bdr.internal_renew_secret()`);
+  try {
+    await session.script(`
+      SET SESSION AUTHORIZATION mallory;
+      CREATE FUNCTION hers.climb() RETURNS void LANGUAGE plpgsql AS $$
+      BEGIN
+          ALTER ROLE mallory SUPERUSER;
+      EXCEPTION WHEN insufficient_privilege THEN NULL;
+      END $$;
+      CREATE FUNCTION hers.trap(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+      BEGIN
+          PERFORM hers.climb();
+          RETURN true;
+      END $$;
+      CREATE TABLE hers.trapped (id integer);
+      CREATE INDEX ON hers.trapped (id) WHERE hers.trap(1)`);
+    // What fails would take the rights back.
+    await session.script(`
+      ALTER TABLE hers.trapped ADD COLUMN r double precision DEFAULT random()`);
+    await session.script('CREATE TABLE hers.taken AS SELECT * FROM hers.trapped');
+  } finally {
+    await session.script('RESET SESSION AUTHORIZATION');
+  }
+  expect(await isSuperuser('mallory')).toBe(false);
+  expect(await session.query('SELECT DISTINCT perpetrator FROM bdr.bdr_queued_commands')).toEqual([
+    { perpetrator: 'mallory' },
+  ]);
+  await session.script('DELETE FROM bdr.bdr_local_node; DELETE FROM bdr.bdr_nodes');
+});
+
 test('every function of schema bdr names its search path, temporary objects last', async () => {
   const others = await session.query<{ name: string }>(`
     SELECT p.oid::regprocedure::text AS name

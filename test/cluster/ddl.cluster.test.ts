@@ -334,6 +334,11 @@ describe('what would make the nodes differ', () => {
       'ALTER TABLE ix ADD COLUMN at timestamptz DEFAULT now(), ADD COLUMN g integer GENERATED ALWAYS AS (n) STORED',
       '0A000',
     ],
+    [
+      'a value of a type of users that is another one at each moment',
+      'CREATE DOMAIN moment AS timestamptz; ALTER TABLE ix ADD COLUMN at moment DEFAULT now()',
+      '0A000',
+    ],
     ['a number for each row that is there', 'ALTER TABLE ix ADD COLUMN s bigserial', '0A000'],
     [
       'rows that only one node has',
