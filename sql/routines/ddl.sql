@@ -547,7 +547,7 @@ BEGIN
                WHERE c.schema_name IN ('pg_temp', 'bdr', 'bdr_guard')
                   OR bdr.internal_is_local_object(c.classid, c.objid)
                   -- Each node is upgraded by itself.
-                  OR (c.object_type = 'extension' AND c.object_identity = 'bdr')
+                  OR (c.object_type IN ('extension', 'schema') AND c.object_identity IN ('bdr', 'bdr_guard'))
            ) AS local_objects,
            min(c.objid) FILTER (WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table') AS relation
     INTO made

@@ -279,7 +279,10 @@ BEGIN
         PERFORM brin_summarize_range(index, 0);
         SELECT c.answer INTO result FROM pg_temp.bdr_call AS c WHERE c.call = me;
         -- Advisory locks are what such an operation does not take back: those of users' code go, an agent's session marks itself again.
-        PERFORM pg_advisory_unlock_all();
+        -- In a session of an ordinary role they may be its own.
+        IF (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = session_user) THEN
+            PERFORM pg_advisory_unlock_all();
+        END IF;
         IF pg_replication_origin_session_is_setup() THEN
             PERFORM pg_try_advisory_lock_shared(1650749952, 2);
         END IF;

@@ -64,9 +64,9 @@ test('a role cannot let what looks at its tables run code, where commands are ca
   await session.script(`
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
     SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
-    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
-    SELECT sysid, timeline, dboid, 'r', 'here' FROM bdr.bdr_get_local_nodeid();
-    SELECT bdr.internal_renew_secret()`);
+    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_seq_id)
+    SELECT sysid, timeline, dboid, 'r', 'here', 1 FROM bdr.bdr_get_local_nodeid();
+    SELECT bdr.internal_renew_secret(), bdr.internal_make_guard()`);
   try {
     await session.script(`
       SET SESSION AUTHORIZATION mallory;
@@ -81,19 +81,24 @@ test('a role cannot let what looks at its tables run code, where commands are ca
           RETURN true;
       END $$;
       CREATE TABLE hers.trapped (id integer);
-      CREATE INDEX ON hers.trapped (id) WHERE hers.trap(1)`);
+      CREATE INDEX ON hers.trapped (id) WHERE hers.trap(1);
+      CREATE TABLE hers.numbered (id serial PRIMARY KEY, n integer);
+      CREATE INDEX ON hers.numbered (n) WHERE hers.trap(1)`);
     // What fails would take the rights back.
     await session.script(`
       ALTER TABLE hers.trapped ADD COLUMN r double precision DEFAULT random()`);
+    await session.script(`SELECT bdr.convert_sequence('hers.numbered_id_seq', 'step')`);
     await session.script('CREATE TABLE hers.taken AS SELECT * FROM hers.trapped');
   } finally {
     await session.script('RESET SESSION AUTHORIZATION');
   }
   expect(await isSuperuser('mallory')).toBe(false);
-  expect(await session.query('SELECT DISTINCT perpetrator FROM bdr.bdr_queued_commands')).toEqual([
+  expect(await session.query(`SELECT DISTINCT perpetrator FROM bdr.bdr_queued_commands`)).toEqual([
     { perpetrator: 'mallory' },
   ]);
-  await session.script('DELETE FROM bdr.bdr_local_node; DELETE FROM bdr.bdr_nodes');
+  await session.script(`
+    DELETE FROM bdr.bdr_local_node; DELETE FROM bdr.bdr_nodes; DELETE FROM bdr.sequence_kind;
+    DROP EVENT TRIGGER bdr_guard; DROP SCHEMA bdr_guard CASCADE`);
 });
 
 test('every function of schema bdr names its search path, temporary objects last', async () => {
