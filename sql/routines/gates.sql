@@ -54,6 +54,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_shut_gate(relation regclass, reason text
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- A gate is this node's own.
+SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     gate name := 'bdr_gate_' || reason;
@@ -83,6 +85,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_open_gate(relation regclass, reason text
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- A gate is this node's own.
+SET bdr.skip_ddl_replication = on
 AS $$
 BEGIN
     EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', 'bdr_gate_' || reason, relation);

@@ -153,6 +153,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_make_gates(tables jsonb)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- A gate is this node's own.
+SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     missing regclass[] := ARRAY(
@@ -179,6 +181,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_remove_gates()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- A gate is this node's own.
+SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     gated regclass;

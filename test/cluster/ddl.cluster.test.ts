@@ -21,19 +21,18 @@ afterAll(() => cluster[Symbol.asyncDispose]());
 /** Both nodes have applied everything; fails at once with the reason of a link that has stopped. */
 async function applied(): Promise<void> {
   for (const node of [one, two]) {
-    let isDone = false;
-    while (!isDone) {
-      isDone = await node.applied('1s').then(
-        () => true,
-        () => false,
-      );
+    await until(`all that ${node.name} has committed to be applied`, async () => {
       for (const reader of [one, two]) {
         const [failed] = await reader.sql(
           `SELECT status_error FROM bdr.bdr_links WHERE status = 'failed'`,
         );
         if (failed) throw new Error(`${reader.name}: ${JSON.stringify(failed[0])}`);
       }
-    }
+      return node.applied('1s').then(
+        () => true,
+        () => false,
+      );
+    });
   }
 }
 
@@ -237,7 +236,7 @@ describe('whose command it is', () => {
     await two.sql('CREATE ROLE dave');
     await expect(applied()).rejects.toThrow(/carol/);
     await two.sql('CREATE ROLE carol LOGIN');
-    await applied();
+    await one.applied();
     await one.sqlAs('carol', 'CREATE TABLE of_carol (id integer PRIMARY KEY)');
     await applied();
   });
