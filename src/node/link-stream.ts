@@ -1,4 +1,4 @@
-import type { ApplyWorker } from '../apply/apply-worker.ts';
+import { ApplyPaused, type ApplyWorker } from '../apply/apply-worker.ts';
 import type { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
 import type { LostValues } from '../apply/lost-values.ts';
@@ -133,6 +133,10 @@ export class LinkStream {
     );
     try {
       await this.#apply(signal);
+    } catch (error) {
+      // It may be told here first: what is applied early looks once a second.
+      if (error instanceof ApplyPaused) await this.#early.giveUp(error.message);
+      throw error;
     } finally {
       ended.abort();
       // Ends the wait for the next bytes as well.
