@@ -53,8 +53,10 @@ export const SHOP: Record<string, Knex.Migration> = {
         table.string('name').defaultTo('');
         table.timestamp('seen_at').notNullable().defaultTo(knex.fn.now());
         table.renameColumn('address', 'home');
-        table.text('email').notNullable().alter();
         table.setNullable('updated_at');
+      });
+      await knex.schema.alterTable('customers', (table) => {
+        table.text('name').notNullable().alter();
       });
       await knex.schema.withSchema('shop').alterTable('orders', (table) => {
         table.dropColumn('tags');
@@ -68,7 +70,6 @@ export const SHOP: Record<string, Knex.Migration> = {
       });
       await knex.schema.alterTable('customers', (table) => {
         table.dropNullable('updated_at');
-        table.string('email', 200).notNullable().alter();
         table.renameColumn('home', 'address');
         table.dropColumns('name', 'seen_at');
       });
