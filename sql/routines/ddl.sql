@@ -66,6 +66,24 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tag LIKE 'DROP %' AND tag <> 'DROP OWNED' $$;
 
+-- What is below the first line of a call stack, where `frames`, as a pattern, are what has called: NULL for nothing. Functions with their
+-- owner's rights that event triggers alone may call go by it; no role can make a function of such a name in schema bdr.
+CREATE OR REPLACE FUNCTION bdr.internal_called_from(stack text, frames text)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    below text[] := regexp_match(stack, '^[^\n]*\n' || frames || ' [^\n]*(?:\n(.*))?$');
+BEGIN
+    IF below IS NULL THEN
+        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN below[1];
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_called_from(text, text) FROM PUBLIC;
+
 -- Which command it is -----------------------------------------------------------------------------------------------------
 
 -- A value that nobody but this file's functions can give a setting: any role may set what no library defines.
@@ -112,7 +130,7 @@ CREATE OR REPLACE FUNCTION bdr.internal_text_sent_at()
 RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT (extract(epoch FROM statement_timestamp() - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint $$;
+AS $$ SELECT bdr.internal_pg_time(statement_timestamp()) $$;
 REVOKE ALL ON FUNCTION bdr.internal_text_sent_at() FROM PUBLIC;
 
 -- Counts the commands of one text, as far as they fire event triggers and are not run by a function or by an extension's script.
@@ -192,12 +210,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF EXISTS (
-        SELECT FROM bdr.bdr_nodes AS n
-        JOIN bdr.bdr_local_node AS l
-          ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.node_sysid, l.node_timeline, l.node_dboid)
-        WHERE n.node_read_only
-    ) THEN
+    IF bdr.internal_is_read_only() THEN
         RAISE EXCEPTION 'Cannot run % on read-only BDR node.', tag USING ERRCODE = 'read_only_sql_transaction';
     END IF;
 END
@@ -261,9 +274,7 @@ DECLARE
     is_by_row boolean;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    IF stack !~ '^[^\n]*\nPL/pgSQL function bdr\.internal_rewrite_begins\(\) ' THEN
-        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
-    END IF;
+    PERFORM bdr.internal_called_from(stack, 'PL/pgSQL function bdr\.internal_rewrite_begins\(\)');
     IF NOT bdr.internal_captures_commands()
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
        OR bdr.internal_superuser_setting('bdr.permit_unsafe_ddl_commands', role)
@@ -334,8 +345,27 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_command_settings() FROM PUBLIC;
 
--- The values that rows have in columns that were added after them, where those were computed at that moment: the same command would
--- compute others elsewhere. NULL for none. Columns of `relation`, and of the tables that inherit from it.
+-- Columns that this transaction has added to a table, or to what inherits from it, whose value for the rows that there were was computed
+-- at that moment: the same command would compute another one elsewhere.
+CREATE OR REPLACE FUNCTION bdr.internal_computed_columns(relation oid)
+RETURNS SETOF pg_attribute
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE tables AS (
+        SELECT relation AS oid
+        UNION
+        SELECT i.inhrelid FROM tables AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
+    )
+    SELECT a.*
+    FROM tables AS t
+    JOIN pg_attribute AS a ON a.attrelid = t.oid
+    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.atthasmissing AND NOT a.attisdropped AND age(a.xmin) <= 0 AND bdr.internal_is_changing(d.adbin, true)
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_computed_columns(oid) FROM PUBLIC;
+
+-- These values, to be sent along; NULL for none.
 CREATE OR REPLACE FUNCTION bdr.internal_missing_values(relation oid)
 RETURNS jsonb
 LANGUAGE sql STABLE
@@ -346,22 +376,12 @@ SET TimeZone = 'UTC'
 SET extra_float_digits = 3
 SET bytea_output = 'hex'
 AS $$
-    WITH RECURSIVE tables AS (
-        SELECT relation AS oid
-        UNION
-        SELECT i.inhrelid FROM tables AS t JOIN pg_inherits AS i ON i.inhparent = t.oid
-    )
     SELECT jsonb_agg(jsonb_build_object(
         'schema', n.nspname, 'table', c.relname, 'column', a.attname, 'value', (a.attmissingval::text::text[])[1]
     ))
-    FROM tables AS t
-    JOIN pg_class AS c ON c.oid = t.oid
+    FROM bdr.internal_computed_columns(relation) AS a
+    JOIN pg_class AS c ON c.oid = a.attrelid
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    JOIN pg_attribute AS a ON a.attrelid = t.oid
-    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.atthasmissing AND NOT a.attisdropped AND bdr.internal_is_changing(d.adbin, true)
-      -- Those that this transaction has added.
-      AND age(a.xmin) <= 0
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_missing_values(oid) FROM PUBLIC;
 
@@ -375,11 +395,9 @@ DECLARE
     added record;
 BEGIN
     SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO added
-    FROM pg_attribute AS a
-    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    FROM bdr.internal_computed_columns(relation) AS a
     JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE a.attrelid = relation AND a.atthasmissing AND NOT a.attisdropped AND age(a.xmin) <= 0
-      AND t.typnamespace <> 'pg_catalog'::regnamespace AND bdr.internal_is_changing(d.adbin, true)
+    WHERE t.typnamespace <> 'pg_catalog'::regnamespace
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'ALTER TABLE ... ADD COLUMN ... DEFAULT may only affect UNLOGGED or TEMPORARY tables when BDR is active; % is a regular table',
@@ -508,7 +526,7 @@ AS $$
 DECLARE
     stack text;
     -- Below the two functions of ours: what ran the command, if not the session itself.
-    caller text[];
+    caller text;
     depth integer;
     made record;
     permits_unsafe boolean;
@@ -518,14 +536,11 @@ DECLARE
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
     -- The second line is there where the server evaluates that in another way, because one of its evaluations is under way.
-    caller := regexp_match(
+    caller := bdr.internal_called_from(
         stack,
-        '^[^\n]*\n(?:PL/pgSQL assignment "queued := bdr\.internal_queue_command\(current_user, tg_tag\)"\n)?'
-            || 'PL/pgSQL function bdr\.internal_capture_command\(\) [^\n]*(?:\n(.*))?$'
+        '(?:PL/pgSQL assignment "queued := bdr\.internal_queue_command\(current_user, tg_tag\)"\n)?'
+            || 'PL/pgSQL function bdr\.internal_capture_command\(\)'
     );
-    IF caller IS NULL THEN
-        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
-    END IF;
     IF NOT bdr.internal_captures_commands() THEN
         RETURN false;
     END IF;
@@ -568,21 +583,21 @@ BEGIN
         PERFORM bdr.internal_write_rows_again(made.relation);
         RETURN true;
     END IF;
-    IF caller[1] IS NULL THEN
+    IF caller IS NULL THEN
         "position" := currval('bdr.command_position');
-    ELSIF caller[1] LIKE 'SQL statement "%' THEN
-        command := caller[1];
+    ELSIF caller LIKE 'SQL statement "%' THEN
+        command := caller;
     ELSE
         RAISE EXCEPTION 'DDL command attempted inside function or multi-statement string'
             USING ERRCODE = 'feature_not_supported',
-                  DETAIL = split_part(caller[1], E'\n', 1),
+                  DETAIL = split_part(caller, E'\n', 1),
                   HINT = 'The text of a command inside an SQL function is not known. Use PL/pgSQL, or bdr.bdr_replicate_ddl_command(...).';
     END IF;
     IF tag = 'ALTER TABLE' AND made.relation IS NOT NULL THEN
         PERFORM bdr.internal_refuse_missing_value(made.relation);
         missing := bdr.internal_missing_values(made.relation);
     END IF;
-    PERFORM bdr.internal_queue(role, tag, command, "position", caller[1] IS NOT NULL, missing);
+    PERFORM bdr.internal_queue(role, tag, command, "position", caller IS NOT NULL, missing);
     RETURN true;
 END
 $$;
@@ -610,9 +625,7 @@ DECLARE
     stack text;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    IF stack !~ '^[^\n]*\nPL/pgSQL function bdr\.internal_capture_drop\(\) ' THEN
-        RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
-    END IF;
+    PERFORM bdr.internal_called_from(stack, 'PL/pgSQL function bdr\.internal_capture_drop\(\)');
     IF NOT bdr.internal_captures_commands() OR bdr.internal_extension_depth() > 0
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
     THEN

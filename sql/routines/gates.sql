@@ -2,6 +2,20 @@
 -- session_replication_role = replica. One for each reason, named bdr_gate_<reason>. The agent puts them on tables and takes them away; a
 -- copy of the schema leaves them out.
 
+-- Whether this node's users may only read.
+CREATE OR REPLACE FUNCTION bdr.internal_is_read_only()
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM bdr.bdr_nodes AS n
+        JOIN bdr.bdr_local_node AS me USING (node_sysid, node_timeline, node_dboid)
+        WHERE n.node_read_only
+    )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_read_only() FROM PUBLIC;
+
 -- Reason read_only: what users write is refused, as in BDR. The node's row counts, and not that the trigger is still there.
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_write()
 RETURNS trigger
@@ -9,11 +23,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT EXISTS (
-        SELECT FROM bdr.bdr_nodes AS n
-        JOIN bdr.bdr_local_node AS me USING (node_sysid, node_timeline, node_dboid)
-        WHERE n.node_read_only
-    ) THEN
+    IF NOT bdr.internal_is_read_only() THEN
         RETURN NULL;
     END IF;
     IF TG_OP = 'TRUNCATE' THEN
@@ -83,7 +93,8 @@ REVOKE ALL ON FUNCTION bdr.internal_gates(text) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.internal_open_gate(relation regclass, reason text)
 RETURNS void
-LANGUAGE plpgsql
+-- STRICT: of a table that is gone there is none.
+LANGUAGE plpgsql STRICT
 SET search_path = pg_catalog, pg_temp
 -- A gate is this node's own.
 SET bdr.skip_ddl_replication = on

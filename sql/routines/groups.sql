@@ -407,7 +407,7 @@ BEGIN
        OR o.roname ~ format('^bdr_copy_%s_\d+$', me.dboid)
        OR o.roname = format('bdr_%s_own', me.dboid);
 
-    PERFORM bdr.internal_remove_gates();
+    PERFORM bdr.internal_remove_lock_gates();
     PERFORM bdr.internal_open_gate(g, 'read_only') FROM bdr.internal_gates('read_only') AS g;
     IF convert_global_sequences THEN
         PERFORM bdr.internal_make_sequences_local();

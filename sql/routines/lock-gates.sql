@@ -104,7 +104,7 @@ REVOKE ALL ON FUNCTION bdr.internal_gate() FROM PUBLIC;
 
 -- Tables that a write lock on others covers: partitions and children, because a statement may name them, and parents, because a
 -- statement that names a parent fires only the parent's triggers.
-CREATE OR REPLACE FUNCTION bdr.internal_gated_tables(tables jsonb)
+CREATE OR REPLACE FUNCTION bdr.internal_locked_tables(tables jsonb)
 RETURNS SETOF regclass
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -133,9 +133,9 @@ AS $$
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
     ORDER BY c.oid
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_gated_tables(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_locked_tables(jsonb) FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION bdr.internal_gates()
+CREATE OR REPLACE FUNCTION bdr.internal_lock_gates()
 RETURNS SETOF regclass
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -145,11 +145,11 @@ AS $$
     WHERE t.tgname = 'bdr_gate_lock' AND t.tgfoid = 'bdr.internal_gate()'::regprocedure
     ORDER BY t.tgrelid
 $$;
-COMMENT ON FUNCTION bdr.internal_gates() IS 'Tables that have a gate';
-REVOKE ALL ON FUNCTION bdr.internal_gates() FROM PUBLIC;
+COMMENT ON FUNCTION bdr.internal_lock_gates() IS 'Tables that have a gate';
+REVOKE ALL ON FUNCTION bdr.internal_lock_gates() FROM PUBLIC;
 
 -- Waits for those who write now, at most as long as lock_timeout for each table.
-CREATE OR REPLACE FUNCTION bdr.internal_make_gates(tables jsonb)
+CREATE OR REPLACE FUNCTION bdr.internal_make_lock_gates(tables jsonb)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -158,7 +158,7 @@ SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     missing regclass[] := ARRAY(
-        SELECT t FROM bdr.internal_gated_tables(tables) AS t EXCEPT SELECT g FROM bdr.internal_gates() AS g ORDER BY 1
+        SELECT t FROM bdr.internal_locked_tables(tables) AS t EXCEPT SELECT g FROM bdr.internal_lock_gates() AS g ORDER BY 1
     );
     gated regclass;
 BEGIN
@@ -174,15 +174,13 @@ BEGIN
     END LOOP;
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_make_gates(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_make_lock_gates(jsonb) FROM PUBLIC;
 
 -- For remove_bdr_from_local_node(), when no agent is at work any more.
-CREATE OR REPLACE FUNCTION bdr.internal_remove_gates()
+CREATE OR REPLACE FUNCTION bdr.internal_remove_lock_gates()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- A gate is this node's own.
-SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     gated regclass;
@@ -190,12 +188,12 @@ BEGIN
     -- Who waits at a gate has locked its table: he is let through, as the agent would (agent.sql), until this transaction ends.
     PERFORM pg_try_advisory_xact_lock_shared(1650749952, 2);
     PERFORM pg_try_advisory_xact_lock_shared(1650749952, 4);
-    FOR gated IN SELECT g FROM bdr.internal_gates() AS g LOOP
-        EXECUTE format('DROP TRIGGER bdr_gate_lock ON %s', gated);
+    FOR gated IN SELECT g FROM bdr.internal_lock_gates() AS g LOOP
+        PERFORM bdr.internal_open_gate(gated, 'lock');
     END LOOP;
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_remove_gates() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_remove_lock_gates() FROM PUBLIC;
 
 -- Ends what keeps gates from being made: statements are canceled, sessions that are idle in a transaction are ended.
 CREATE OR REPLACE FUNCTION bdr.internal_cancel_writers(tables jsonb)
@@ -210,7 +208,7 @@ AS $$
         JOIN pg_stat_activity AS a ON a.pid = l.pid
         WHERE l.locktype = 'relation' AND l.granted
           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-          AND l.relation IN (SELECT t FROM bdr.internal_gated_tables(tables) AS t)
+          AND l.relation IN (SELECT t FROM bdr.internal_locked_tables(tables) AS t)
           AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
           AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
           AND NOT bdr.internal_is_agent_session(a.pid)

@@ -154,7 +154,7 @@ BEGIN
     IF lockmode = 'write_lock' THEN
         SELECT string_agg(DISTINCT l.relation::regclass::text, ', ') INTO reason
         FROM pg_locks AS l
-        JOIN bdr.internal_gated_tables(named) AS t ON t = l.relation
+        JOIN bdr.internal_locked_tables(named) AS t ON t = l.relation
         WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
           AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock');
@@ -175,10 +175,10 @@ BEGIN
         'mode', lockmode,
         'tables', named,
         'majority', majority_will_do AND current_setting('bdr.ddl_lock_quorum', true) = 'majority',
-        'at', (extract(epoch FROM began - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint,
+        'at', bdr.internal_pg_time(began),
         'pid', pg_backend_pid(),
         'transaction', own_transaction,
-        'start', (extract(epoch FROM pg_postmaster_start_time() - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint
+        'start', bdr.internal_pg_time(pg_postmaster_start_time())
     )));
     LOOP
         -- Again and again: an agent that is started anew does not know what its predecessor was told.

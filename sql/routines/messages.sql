@@ -1,6 +1,14 @@
 -- Messages to peers' agents, in this node's own log, under prefix "bdr". pg_logical_emit_message() is open to every role, so
 -- agents ignore what this node has not signed (DESIGN 3.5, docs/decisions/0016-signed-messages.md).
 
+-- A time as the server and its log hold it: in microseconds since 2000.
+CREATE OR REPLACE FUNCTION bdr.internal_pg_time(at timestamptz)
+RETURNS bigint
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT (extract(epoch FROM at - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint $$;
+REVOKE ALL ON FUNCTION bdr.internal_pg_time(timestamptz) FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION bdr.internal_renew_secret()
 RETURNS void
 LANGUAGE plpgsql

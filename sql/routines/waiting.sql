@@ -139,7 +139,7 @@ BEGIN
     PERFORM pg_logical_emit_message(
         true, 'bdr', bdr.internal_sign_message(jsonb_build_object(
             'heartbeat', jsonb_build_object(
-                'clock', (extract(epoch FROM clock - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint,
+                'clock', bdr.internal_pg_time(clock),
                 -- Peers compare it with the transaction in which the message arrives: a copy in another one does not count.
                 'xid', xid::text::bigint,
                 'xmin', bdr.internal_oldest_writer(snapshot, xid)::text::bigint,

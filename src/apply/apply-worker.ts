@@ -5,7 +5,6 @@ import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate, type GateAnswer } from '../catalog/apply-gate.ts';
-import { isQueuedCommand } from '../catalog/queued-commands.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
@@ -310,7 +309,7 @@ export class ApplyWorker {
 
   /** Takes a change into the sets, where that needs nothing else. */
   #fold(change: Change, context: ChangeContext, way: Way): boolean {
-    if (way !== 'sets' || !isRowChange(change) || isQueuedCommand(change)) return false;
+    if (way !== 'sets' || !isRowChange(change)) return false;
     const table = this.#tables.known(change.relation);
     return table !== undefined && this.#sets.add(table, change, context);
   }

@@ -1,7 +1,6 @@
 import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName, quoteQualified } from '../base/names.ts';
-import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { textArray } from '../base/text-array.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { askAnswered } from '../catalog/open-asks.ts';
@@ -14,24 +13,21 @@ import {
   isRowChange,
   type Change,
   type InsertChange,
-  type Relation,
   type RowChange,
   type TruncateChange,
 } from '../pgoutput/transaction.ts';
-import type { Param, Session } from '../postgres/session.ts';
+import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
 import { CommandRunner, type CutCommand } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
-import { copiedRowsAbove } from './copied-rows.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
 import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
-import { withReplicaIdentity } from './identity.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
-import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
+import { noteLostValue } from './lost-values.ts';
 import { LostWriteNotes } from './lost-write-notes.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
@@ -52,8 +48,9 @@ import {
 import type { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
+import { Truncation } from './truncation.ts';
 import { UniqueLosers } from './unique-losers.ts';
-import { originsBelow, writerWithId, type OriginMap, type Seen } from './writers.ts';
+import { writerWithId, type OriginMap, type Seen } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
@@ -91,6 +88,7 @@ export class ChangeWriter {
   readonly #losers: UniqueLosers;
   readonly #deathNotices: DeathNotices;
   readonly #commands: CommandRunner;
+  readonly #truncation: Truncation;
   /** Each row is held against the unique indexes before it is written. */
   #isCareful = false;
   /** The group limit when the local transaction began. */
@@ -152,6 +150,13 @@ export class ChangeWriter {
     });
     this.tombstones = new Tombstones(this.statements, origins);
     this.#origins = origins;
+    this.#truncation = new Truncation({
+      ...options,
+      statements: this.statements,
+      onTable: this.#onTable,
+      proof: this.#proof,
+      tombstones: this.tombstones,
+    });
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
     this.#commands = new CommandRunner(session, this.#tables, options.cutCommand);
@@ -235,41 +240,7 @@ export class ChangeWriter {
 
   /** Removes the rows that lose to a TRUNCATE of the provider; writers are held back while it looks. */
   async truncate(change: TruncateChange, context: ChangeContext): Promise<void> {
-    for (const relation of change.relations) await this.#truncate(relation, context);
-  }
-
-  async #truncate(relation: Relation, context: ChangeContext): Promise<void> {
-    const { local } = (await this.#tables.seek(relation)) ?? (await this.#tables.find(relation));
-    await this.#session.script(
-      `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
-    );
-    const table = await this.#tables.find(relation);
-    await this.#proof.refuseTruncate(table, context);
-    const origins = this.#origins();
-    const version = { time: context.commitTime, writer: this.#provider };
-    const copied = await copiedRowsAbove(this.#session, table, origins, version);
-    const params: Param[] = [
-      this.#providerOrigin,
-      formatPgTime(context.commitTime),
-      `{${originsBelow(origins, this.#provider).join(',')}}`,
-    ];
-    if (table.key.kind === 'unique') {
-      params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
-    }
-    await withReplicaIdentity(this.#session, table, () =>
-      this.#onTable.runOnce(table, sql.truncateSql(table), params),
-    );
-    for (const { key, version: copy } of copied) {
-      await noteLostValue(this.statements, table, key, copy.writer.id, origins);
-    }
-    await noteRowsOfOthers(
-      this.#onTable,
-      this.statements,
-      table,
-      this.#origins(),
-      this.#provider.id,
-    );
-    await this.tombstones.addTable(table, context.commitTime, this.#provider.id);
+    for (const relation of change.relations) await this.#truncation.carryOut(relation, context);
   }
 
   /** Call it now and then, when nothing is under way: keeps what is noted until the commit from growing with the transaction. */
@@ -529,7 +500,7 @@ export class ChangeWriter {
     const heard = await this.#deathNotices.read(change);
     if (!heard) return;
     const { kind, table, key, time, isLate } = heard;
-    if (!key) return this.#truncate(table.relation, { ...context, commitTime: time });
+    if (!key) return this.#truncation.carryOut(table.relation, { ...context, commitTime: time });
     if (kind === 'kill') {
       await askAnswered(this.#session, table.local.oid, storedKey(table, key), this.#provider.id);
       return this.#delete(table, key, { ...context, commitTime: time, isKill: true, isLate });

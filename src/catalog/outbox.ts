@@ -3,7 +3,7 @@ import { textArray } from '../base/text-array.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import type { Death } from '../conflict/unique.ts';
 import type { NodeId } from '../model/node.ts';
-import type { RowChange } from '../pgoutput/transaction.ts';
+import { textOf, type RowChange } from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
 import type { RememberedKey } from './tombstones.ts';
 
@@ -128,14 +128,11 @@ export function isAboutDeath({ relation: { schema, name } }: RowChange): boolean
 /** Reads such a change; undefined for a deletion, which says nothing. */
 export function readDeathNotice(change: RowChange): DeathNotice | undefined {
   if (change.kind !== 'insert') return undefined;
-  const { relation, newTuple } = change;
-  const text = (name: string) =>
-    newTuple.text(relation.columns.findIndex((column) => column.name === name));
-  const value = (name: string) => text(name) ?? '';
+  const value = (name: string) => textOf(change, name) ?? '';
   return {
-    kind: relation.name === 'kill' ? 'kill' : 'ask',
+    kind: change.relation.name === 'kill' ? 'kill' : 'ask',
     table: { schema: value('schema_name'), name: value('table_name') },
-    key: text('row_key'),
+    key: textOf(change, 'row_key'),
     isLate: value('is_late') === 't',
     time: Number(value('commit_time')) as PgTime,
     writer: {

@@ -1,4 +1,4 @@
-import type { InsertChange, RowChange } from '../pgoutput/transaction.ts';
+import { textOf, type InsertChange, type RowChange } from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
 
 /** A row of bdr.bdr_queued_commands, as it arrives from a peer: a command that changes definitions (sql/routines/ddl.sql). */
@@ -21,9 +21,8 @@ export function isQueuedCommand({ relation: { schema, name } }: RowChange): bool
   return schema === 'bdr' && name === 'bdr_queued_commands';
 }
 
-export function readQueuedCommand({ relation, newTuple }: InsertChange): QueuedCommand {
-  const value = (name: string) =>
-    newTuple.text(relation.columns.findIndex((column) => column.name === name));
+export function readQueuedCommand(change: InsertChange): QueuedCommand {
+  const value = (name: string) => textOf(change, name);
   const position = value('position');
   return {
     perpetrator: value('perpetrator') ?? '',

@@ -69,10 +69,8 @@ async function ofContext(captured: CapturedText): Promise<ParsedStatement> {
     if (index < STATEMENT_BEGINS.length) continue;
     const candidate = text.slice(STATEMENT_BEGINS.length, index);
     const statements = await parseStatements(candidate).catch(() => []);
-    const [statement] = statements;
     // EXECUTE may run several: which of them it was is not known, unless they do not look alike.
     const fitting = statements.filter((one) => fitsTag(one, captured));
-    if (statements.length === 1 && statement && fitsTag(statement, captured)) return statement;
     if (fitting.length === 1 && fitting[0]) return fitting[0];
     if (fitting.length > 1) throw unclear(captured, 'EXECUTE has run several commands at once.');
   }

@@ -17,7 +17,7 @@ import {
   readGates,
   readMaxLockDelayMs,
   removeGate,
-} from '../catalog/write-gates.ts';
+} from '../catalog/lock-gates.ts';
 import type { GlobalLockRow } from '../model/global-lock.ts';
 import { nodeKey, sameNode, type NodeId } from '../model/node.ts';
 import { sayGatesClosed, sayGatesOpen, sayGranted, unsayGranted } from '../postgres/advisory.ts';

@@ -31,6 +31,12 @@ export interface InsertChange {
   readonly newTuple: Tuple;
 }
 
+/** The value of a column by its name, as text; null where it is, or where there is no such column. */
+export function textOf({ relation, newTuple }: InsertChange, name: string): string | null {
+  const position = relation.columns.findIndex((column) => column.name === name);
+  return position < 0 ? null : newTuple.text(position);
+}
+
 export interface UpdateChange {
   readonly kind: 'update';
   readonly relation: Relation;

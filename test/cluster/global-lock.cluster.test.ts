@@ -49,7 +49,7 @@ async function lockOn(node: TestNode): Promise<string> {
 }
 
 async function gates(node: TestNode): Promise<string[]> {
-  const rows = await node.sql(`SELECT g::text FROM bdr.internal_gates() AS g ORDER BY 1`);
+  const rows = await node.sql(`SELECT g::text FROM bdr.internal_lock_gates() AS g ORDER BY 1`);
   return rows.map(([name]) => String(name));
 }
 

@@ -9,20 +9,20 @@ export async function makeGates(
   session: Session,
   tables: readonly QualifiedName[] | null,
 ): Promise<void> {
-  await session.query('SELECT bdr.internal_make_gates($1::jsonb)', [pairsOf(tables)]);
+  await session.query('SELECT bdr.internal_make_lock_gates($1::jsonb)', [pairsOf(tables)]);
 }
 
 /** The tables that have a gate, as SQL names them. */
 export async function readGates(session: Session): Promise<string[]> {
   const rows = await session.query<{ name: string }>(
-    /* sql */ `SELECT g AS name FROM bdr.internal_gates() AS g`,
+    /* sql */ `SELECT g AS name FROM bdr.internal_lock_gates() AS g`,
   );
   return rows.map(({ name }) => name);
 }
 
 /** Takes the gate of a table away. Throws a lock conflict. */
 export async function removeGate(session: Session, table: string): Promise<void> {
-  await session.script(`DROP TRIGGER IF EXISTS bdr_gate_lock ON ${table}`);
+  await session.query(`SELECT bdr.internal_open_gate(to_regclass($1), 'lock')`, [table]);
 }
 
 /** Ends what keeps gates from being made; returns how many sessions that were. */

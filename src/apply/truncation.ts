@@ -1,0 +1,82 @@
+import { quoteQualified } from '../base/names.ts';
+import { formatPgTime } from '../base/pg-time.ts';
+import { textArray } from '../base/text-array.ts';
+import type { Writer } from '../conflict/version.ts';
+import type { Relation } from '../pgoutput/transaction.ts';
+import type { Param, Session } from '../postgres/session.ts';
+import type { ChangeContext } from './change-context.ts';
+import { copiedRowsAbove } from './copied-rows.ts';
+import { withReplicaIdentity } from './identity.ts';
+import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
+import type { PreparedStatements } from './prepared.ts';
+import type { RecordProof } from './record-proof.ts';
+import { truncateSql } from './statements.ts';
+import type { TableMap } from './table-map.ts';
+import type { TableStatements } from './table-statements.ts';
+import type { Tombstones } from './tombstones.ts';
+import { originsBelow, type OriginMap } from './writers.ts';
+
+/** Carries out a provider's TRUNCATE of a table (DESIGN 4.2, rule 8), inside the caller's transaction. */
+export class Truncation {
+  readonly #session: Session;
+  readonly #tables: TableMap;
+  readonly #statements: PreparedStatements;
+  readonly #onTable: TableStatements;
+  readonly #proof: RecordProof;
+  readonly #tombstones: Tombstones;
+  readonly #origins: () => OriginMap;
+  readonly #provider: Writer;
+  readonly #providerOrigin: number;
+
+  constructor(options: {
+    session: Session;
+    tables: TableMap;
+    statements: PreparedStatements;
+    onTable: TableStatements;
+    proof: RecordProof;
+    tombstones: Tombstones;
+    origins: () => OriginMap;
+    provider: Writer;
+    providerOrigin: number;
+  }) {
+    this.#session = options.session;
+    this.#tables = options.tables;
+    this.#statements = options.statements;
+    this.#onTable = options.onTable;
+    this.#proof = options.proof;
+    this.#tombstones = options.tombstones;
+    this.#origins = options.origins;
+    this.#provider = options.provider;
+    this.#providerOrigin = options.providerOrigin;
+  }
+
+  /** Removes the rows that lose to it; writers are held back while it looks. */
+  async carryOut(relation: Relation, context: ChangeContext): Promise<void> {
+    const { local } = (await this.#tables.seek(relation)) ?? (await this.#tables.find(relation));
+    await this.#session.script(
+      `LOCK TABLE ONLY ${quoteQualified(local.name)} IN SHARE ROW EXCLUSIVE MODE`,
+    );
+    const table = await this.#tables.find(relation);
+    await this.#proof.refuseTruncate(table, context);
+    const origins = this.#origins();
+    const version = { time: context.commitTime, writer: this.#provider };
+    const copied = await copiedRowsAbove(this.#session, table, origins, version);
+    const params: Param[] = [
+      this.#providerOrigin,
+      formatPgTime(context.commitTime),
+      `{${originsBelow(origins, this.#provider).join(',')}}`,
+    ];
+    if (table.key.kind === 'unique') {
+      params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
+    }
+    await withReplicaIdentity(this.#session, table, () =>
+      this.#onTable.runOnce(table, truncateSql(table), params),
+    );
+    for (const { key, version: copy } of copied) {
+      await noteLostValue(this.#statements, table, key, copy.writer.id, origins);
+    }
+    const { id } = this.#provider;
+    await noteRowsOfOthers(this.#onTable, this.#statements, table, origins, id);
+    await this.#tombstones.addTable(table, context.commitTime, id);
+  }
+}
