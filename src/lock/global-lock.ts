@@ -41,7 +41,7 @@ export class GlobalLock {
   readonly #me: NodeId;
   readonly #asks: LockAsks;
   readonly #log: Logger;
-  readonly #delaySession: <T>(read: (fresh: Session) => Promise<T>) => Promise<T>;
+  readonly #fresh: <T>(read: (fresh: Session) => Promise<T>) => Promise<T>;
   /** Numbers of asks that are said to be granted. */
   readonly #said = new Set<number>();
   #areGatesOpen = false;
@@ -62,7 +62,7 @@ export class GlobalLock {
     this.#me = options.me;
     this.#asks = options.asks;
     this.#log = options.log;
-    this.#delaySession = options.fresh;
+    this.#fresh = options.fresh;
   }
 
   /** Does all that can be done now. Returns after how long to look again, where nothing wakes it before. */
@@ -206,7 +206,7 @@ export class GlobalLock {
     const name = `${nodeKey(lock.owner)} ${lock.number} ${lock.round}`;
     if (this.#blocked?.lock !== name) this.#blocked = { lock: name, since: performance.now() };
     const blockedMs = performance.now() - this.#blocked.since;
-    if (blockedMs < (await this.#delaySession(readMaxLockDelayMs))) return;
+    if (blockedMs < (await this.#fresh(readMaxLockDelayMs))) return;
     const ended = await cancelWriters(this.#session, lock.tables);
     if (ended > 0)
       this.#log.warn({ sessions: ended }, 'canceled writers that kept a global lock waiting');

@@ -9,6 +9,8 @@ import type { Session } from '../postgres/session.ts';
 export class GateKeeper {
   readonly #log: Logger;
   #left = 0;
+  /** There are none: nobody else shuts any. */
+  #areOpen = false;
 
   constructor(log: Logger) {
     this.#log = log;
@@ -16,6 +18,7 @@ export class GateKeeper {
 
   /** Call it about once a second. What is held by others is tried again with the next call. */
   async look(session: Session, isReadOnly: boolean): Promise<void> {
+    if (!isReadOnly && this.#areOpen) return;
     const left = isReadOnly
       ? await shutGates(session, 'read_only')
       : await openGates(session, 'read_only');
@@ -26,5 +29,6 @@ export class GateKeeper {
       );
     }
     this.#left = left;
+    this.#areOpen = !isReadOnly && left === 0;
   }
 }
