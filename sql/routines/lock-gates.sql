@@ -148,8 +148,9 @@ $$;
 COMMENT ON FUNCTION bdr.internal_lock_gates() IS 'Tables that have a gate';
 REVOKE ALL ON FUNCTION bdr.internal_lock_gates() FROM PUBLIC;
 
--- Waits for those who write now, at most as long as lock_timeout for each table.
-CREATE OR REPLACE FUNCTION bdr.internal_make_lock_gates(tables jsonb)
+-- Waits for those who write now, at most as long as lock_timeout for each table. Gates that are there already, and are open, let them
+-- pass before; whoever waits at one that is closed has locked its table, and writes nothing.
+CREATE OR REPLACE FUNCTION bdr.internal_make_lock_gates(tables jsonb, are_open boolean)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -162,7 +163,9 @@ DECLARE
     );
     gated regclass;
 BEGIN
-    FOREACH gated IN ARRAY missing LOOP
+    FOR gated IN
+        SELECT t FROM bdr.internal_locked_tables(tables) AS t WHERE are_open OR t = ANY (missing) ORDER BY t
+    LOOP
         EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', gated);
     END LOOP;
     FOREACH gated IN ARRAY missing LOOP
@@ -174,7 +177,7 @@ BEGIN
     END LOOP;
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_make_lock_gates(jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_make_lock_gates(jsonb, boolean) FROM PUBLIC;
 
 -- For remove_bdr_from_local_node(), when no agent is at work any more.
 CREATE OR REPLACE FUNCTION bdr.internal_remove_lock_gates()

@@ -4,12 +4,19 @@ import { pairsOf } from './global-locks.ts';
 
 /** The gates of sql/routines/lock-gates.sql: who makes them, opens them, and takes them away. */
 
-/** Makes gates on tables, their partitions and parents, null for all, in the caller's transaction. Throws a lock conflict. */
+/**
+ * Makes gates on tables, their partitions and parents, null for all, in the caller's transaction: nobody who has passed the gates that
+ * there were, if they are open, is still writing. Throws a lock conflict.
+ */
 export async function makeGates(
   session: Session,
   tables: readonly QualifiedName[] | null,
+  { areOpen }: { readonly areOpen: boolean },
 ): Promise<void> {
-  await session.query('SELECT bdr.internal_make_lock_gates($1::jsonb)', [pairsOf(tables)]);
+  await session.query('SELECT bdr.internal_make_lock_gates($1::jsonb, $2)', [
+    pairsOf(tables),
+    areOpen,
+  ]);
 }
 
 /** The tables that have a gate, as SQL names them. */

@@ -69,9 +69,13 @@ export class GlobalLock {
   async look(): Promise<number> {
     for (;;) {
       const view = await this.#read();
-      if (!this.#holdsWrites(view) && !(await this.#openGates())) return BLOCKED_MS;
+      const holdsWrites = this.#holdsWrites(view);
+      if (!holdsWrites) this.#areGatesOpen ||= await sayGatesOpen(this.#session);
       const step = nextStep(view);
-      if (step.kind === 'wait') return ownLock(view) || view.asks.length > 0 ? HELD_MS : IDLE_MS;
+      if (step.kind === 'wait') {
+        if (!holdsWrites && !(await this.#removeGates())) return BLOCKED_MS;
+        return ownLock(view) || view.asks.length > 0 ? HELD_MS : IDLE_MS;
+      }
       if (!(await this.#take(step, view))) return BLOCKED_MS;
     }
   }
@@ -137,10 +141,12 @@ export class GlobalLock {
     );
   }
 
-  /** Lets users' writes go on, then takes the gates away; false while some cannot be. */
-  async #openGates(): Promise<boolean> {
+  /**
+   * Takes away gates that belong to no lock. False while some cannot be: whoever has locked such a table may be waiting for this node
+   * to do something else first, and an open gate is in nobody's way.
+   */
+  async #removeGates(): Promise<boolean> {
     const session = this.#session;
-    this.#areGatesOpen ||= await sayGatesOpen(session);
     if (!this.#areGatesOpen) return false;
     if (!this.#mayHaveLeftGates) return true;
     let isBlocked = false;
@@ -185,14 +191,15 @@ export class GlobalLock {
   async #answer(lock: GlobalLockRow, known: Readonly<Record<string, number>>): Promise<boolean> {
     const session = this.#session;
     const holdsWrites = lock.mode === 'write_lock';
-    if (holdsWrites) {
-      await sayGatesClosed(session);
-      this.#areGatesOpen = false;
-    }
     // One transaction: its commit is the mark behind which this node's users write nothing more.
     const isDone = await unlessBlocked(() =>
       whileNode(session, async () => {
-        if (holdsWrites) await makeGates(session, lock.tables);
+        if (holdsWrites) {
+          await makeGates(session, lock.tables, { areOpen: this.#areGatesOpen });
+          // Not before these tables are locked: whoever waits at a gate has locked his.
+          this.#areGatesOpen = false;
+          await sayGatesClosed(session);
+        }
         await writeAnswer(session, this.#me, lock, holdsWrites ? 'catchup' : 'acquired', known);
       }),
     );

@@ -241,6 +241,28 @@ describe('the global lock', () => {
     await isFree();
   });
 
+  test('a gate that cannot be taken away yet holds up no other lock, and a writer who has passed it is waited for', async () => {
+    await using reader = await two.connect();
+    await reader.sql('BEGIN; SELECT FROM item');
+    await using first = await holder(one, WRITE);
+    await first.sql('COMMIT');
+    for (const node of [two, three]) {
+      await using next = await holder(node, WRITE);
+      await next.sql('COMMIT');
+    }
+    expect(await gates(two)).toEqual(['item']);
+    await using writer = await two.connect();
+    await writer.sql(`BEGIN; INSERT INTO item VALUES (50, 'through an open gate')`);
+    await two.sql(`ALTER DATABASE app SET bdr.max_ddl_lock_delay = '100ms'`);
+    await using last = await holder(one, WRITE);
+    // Somebody who is not waited for is not canceled either.
+    expect(await failure(writer.sql('COMMIT'))).not.toBe('no error');
+    await last.sql('COMMIT');
+    await two.sql(`ALTER DATABASE app RESET bdr.max_ddl_lock_delay`);
+    await reader.sql('COMMIT');
+    await isFree();
+  });
+
   test('settings forbid it, or pass it over', async () => {
     const ask = `SELECT bdr.acquire_global_lock('write_lock')`;
     expect(await failure(one.sql(`SET bdr.permit_ddl_locking = off; ${ask}`))).toBe(
