@@ -111,7 +111,7 @@ CREATE TABLE bdr.bdr_queued_commands (
     -- What was sent to the server, which may hold other commands beside it: once for those that follow each other in a transaction.
     command      text        NOT NULL,
     search_path  text        DEFAULT '',
-    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_command_started() does;
+    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_count_command() does;
     -- NULL where the text is that of one command.
     "position"   integer,
     -- Where it ran inside a function: `command` is then the call stack from that command on, as PL/pgSQL's PG_CONTEXT shows it.
@@ -524,9 +524,6 @@ CREATE TABLE bdr.bdr_conflict_history (
 CREATE INDEX bdr_conflict_history_time ON bdr.bdr_conflict_history (local_conflict_time);
 COMMENT ON TABLE bdr.bdr_conflict_history IS 'Conflicts that this node resolved, with both rows; local to the node, purged by age (bdr.conflict_history_retention), may be truncated at will';
 
-CREATE SEQUENCE bdr.global_lock_ask AS integer CYCLE;
-COMMENT ON SEQUENCE bdr.global_lock_ask IS 'Numbers what transactions of this node ask for, so that the agent can answer each; local to the node';
-
 CREATE TABLE bdr.bdr_schema_migrations (
     migration    integer     NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT now(),
@@ -548,4 +545,3 @@ COMMENT ON TABLE bdr.definition_change IS
 
 -- DSNs hold passwords, and the history holds rows of every table: for the owner and superusers only.
 REVOKE ALL ON ALL TABLES IN SCHEMA bdr FROM PUBLIC;
-REVOKE ALL ON SEQUENCE bdr.global_lock_ask FROM PUBLIC;

@@ -86,6 +86,14 @@ REVOKE ALL ON FUNCTION bdr.internal_called_from(text, text) FROM PUBLIC;
 
 -- Which command it is -----------------------------------------------------------------------------------------------------
 
+-- The transaction's virtual id, which it has before it writes anything.
+CREATE OR REPLACE FUNCTION bdr.internal_own_transaction()
+RETURNS text
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT l.virtualxid FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.locktype = 'virtualxid' AND l.granted $$;
+REVOKE ALL ON FUNCTION bdr.internal_own_transaction() FROM PUBLIC;
+
 -- A value that nobody but this file's functions can give a setting: any role may set what no library defines.
 CREATE OR REPLACE FUNCTION bdr.internal_session_token(content text)
 RETURNS text
@@ -93,7 +101,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format('%s %s', encode(bdr.internal_hmac_sha256(
-        s.secret, convert_to(format('%s in transaction %s of %s', content, pg_current_xact_id(), pg_backend_pid()), 'UTF8')
+        s.secret,
+        convert_to(format('%s in transaction %s of %s', content, bdr.internal_own_transaction(), pg_postmaster_start_time()), 'UTF8')
     ), 'hex'), content)
     FROM bdr.message_secret AS s
 $$;
@@ -109,7 +118,6 @@ DECLARE
     token text := current_setting('bdr.extension_script', true);
     depth text := substring(token FROM ' extension ([0-9]+)$');
 BEGIN
-    -- Without an extension there is no transaction id to be taken: DROP INDEX CONCURRENTLY must be the first to take one.
     IF depth IS NULL OR token <> bdr.internal_session_token('extension ' || depth) THEN
         RETURN 0;
     END IF;
@@ -133,38 +141,99 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT bdr.internal_pg_time(statement_timestamp()) $$;
 REVOKE ALL ON FUNCTION bdr.internal_text_sent_at() FROM PUBLIC;
 
+-- Whether a text is one command that makes something temporary: nobody needs to be asked, and functions do it often.
+CREATE OR REPLACE FUNCTION bdr.internal_makes_temporary(command text, is_context boolean)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(
+        command ~* concat('^', CASE WHEN is_context THEN 'SQL statement "' END, '\s*CREATE\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s')
+        AND (is_context AND command !~ ';' OR command !~ ';.*\S'),
+        false
+    )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_makes_temporary(text, boolean) FROM PUBLIC;
+
 -- Counts the commands of one text, as far as they fire event triggers and are not run by a function or by an extension's script.
 -- One text has one statement_timestamp(). DROP is not counted, because it is told by the names of what it has dropped; REINDEX is
 -- not because some majors fire for it and some do not.
-CREATE OR REPLACE FUNCTION bdr.internal_command_started()
-RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION bdr.internal_count_command(tag text)
+RETURNS void
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    stack text;
     sent_at bigint := bdr.internal_text_sent_at();
-    depth integer;
     is_first boolean;
 BEGIN
-    IF NOT bdr.internal_captures_commands() THEN
+    IF tag = 'REINDEX' OR bdr.internal_is_told_by_names(tag) THEN
         RETURN;
     END IF;
+    BEGIN
+        is_first := currval('bdr.command_text') <> sent_at;
+    EXCEPTION
+        WHEN object_not_in_prerequisite_state THEN
+            is_first := true;
+    END;
+    PERFORM setval('bdr.command_text', sent_at);
+    PERFORM setval('bdr.command_position', CASE WHEN is_first THEN 1 ELSE currval('bdr.command_position') + 1 END);
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_count_command(text) FROM PUBLIC;
+
+-- `path`: the schemas where the command looks for names.
+CREATE OR REPLACE FUNCTION bdr.internal_begin_command(role text, tag text, path text[])
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- The words of PG_CONTEXT.
+SET lc_messages = 'C'
+AS $$
+DECLARE
+    stack text;
+    -- What runs the command, if not the session itself.
+    caller text;
+    is_context boolean;
+    command text;
+    depth integer;
+BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    depth := bdr.internal_extension_depth();
-    IF depth = 0 AND strpos(stack, E'\n') = 0 AND tg_tag <> 'REINDEX' AND NOT bdr.internal_is_told_by_names(tg_tag) THEN
-        BEGIN
-            is_first := currval('bdr.command_text') <> sent_at;
-        EXCEPTION
-            WHEN object_not_in_prerequisite_state THEN
-                is_first := true;
-        END;
-        PERFORM setval('bdr.command_text', sent_at);
-        PERFORM setval('bdr.command_position', CASE WHEN is_first THEN 1 ELSE currval('bdr.command_position') + 1 END);
+    caller := bdr.internal_called_from(
+        stack,
+        '(?:PL/pgSQL assignment "begun := bdr\.internal_begin_command\([^\n]*\)"\n)?'
+            || 'PL/pgSQL function bdr\.internal_command_started\(\)'
+    );
+    IF NOT bdr.internal_captures_commands() THEN
+        RETURN false;
     END IF;
-    IF tg_tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+    depth := bdr.internal_extension_depth();
+    IF depth = 0 AND caller IS NULL THEN
+        PERFORM bdr.internal_count_command(tag);
+    END IF;
+    IF depth = 0 AND NOT bdr.internal_is_local_command(tag) AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role) THEN
+        is_context := caller IS NOT NULL;
+        command := CASE WHEN caller IS NULL THEN current_query() WHEN caller LIKE 'SQL statement "%' THEN caller END;
+        IF NOT bdr.internal_makes_temporary(command, is_context) THEN
+            PERFORM bdr.internal_lock_for_command(role, tag, command, is_context, path);
+        END IF;
+    END IF;
+    IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
         PERFORM bdr.internal_set_extension_depth(depth + 1);
     END IF;
+    RETURN true;
+END
+$$;
+
+-- With the path of the command, so everything here is named in full.
+CREATE OR REPLACE FUNCTION bdr.internal_command_started()
+RETURNS event_trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    begun boolean;
+BEGIN
+    begun := bdr.internal_begin_command(current_user::pg_catalog.text, tg_tag, pg_catalog.current_schemas(false)::pg_catalog.text[]);
 END
 $$;
 

@@ -198,23 +198,31 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_remove_lock_gates() FROM PUBLIC;
 
--- Ends what keeps gates from being made: statements are canceled, sessions that are idle in a transaction are ended.
+CREATE OR REPLACE FUNCTION bdr.internal_lock_gate_writers(tables jsonb, OUT pid integer, OUT state text)
+RETURNS SETOF record
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT a.pid, a.state
+    FROM pg_locks AS l
+    JOIN pg_stat_activity AS a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+      AND l.relation IN (SELECT t FROM bdr.internal_locked_tables(tables) AS t)
+      AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+      AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+      AND NOT bdr.internal_is_agent_session(a.pid)
+$$;
+COMMENT ON FUNCTION bdr.internal_lock_gate_writers(jsonb) IS 'The sessions that keep gates from being made';
+REVOKE ALL ON FUNCTION bdr.internal_lock_gate_writers(jsonb) FROM PUBLIC;
+
+-- Ends these: statements are canceled, sessions that are idle in a transaction are ended.
 CREATE OR REPLACE FUNCTION bdr.internal_cancel_writers(tables jsonb)
 RETURNS integer
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT count(CASE WHEN w.state LIKE 'idle in transaction%' THEN pg_terminate_backend(w.pid) ELSE pg_cancel_backend(w.pid) END)
-    FROM (
-        SELECT DISTINCT a.pid, a.state
-        FROM pg_locks AS l
-        JOIN pg_stat_activity AS a ON a.pid = l.pid
-        WHERE l.locktype = 'relation' AND l.granted
-          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-          AND l.relation IN (SELECT t FROM bdr.internal_locked_tables(tables) AS t)
-          AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
-          AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
-          AND NOT bdr.internal_is_agent_session(a.pid)
-    ) AS w
+    FROM bdr.internal_lock_gate_writers(tables) AS w
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_cancel_writers(jsonb) FROM PUBLIC;

@@ -87,57 +87,61 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_explain_wait() FROM PUBLIC;
 
--- Asks, and waits. Only for functions that have made sure that their caller may. `named`: pairs of schema and name, NULL for all.
-CREATE OR REPLACE FUNCTION bdr.internal_ask_for_lock(lockmode text, named jsonb, majority_will_do boolean)
-RETURNS void
-LANGUAGE plpgsql
+-- Of these sessions, those that a session of the agent waits for.
+CREATE OR REPLACE FUNCTION bdr.internal_waited_for(pids integer[])
+RETURNS SETOF integer
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    began timestamptz := clock_timestamp();
-    own_transaction text := (
-        SELECT l.virtualxid FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.locktype = 'virtualxid' AND l.granted
-    );
-    isolated boolean := current_setting('transaction_isolation') IN ('repeatable read', 'serializable');
-    ms bigint;
-    deadline timestamptz;
-    ask integer;
-    message text;
-    told timestamptz;
-    agent_seen timestamptz := began;
-    pause double precision := 0.002;
-    reason text;
-BEGIN
-    IF lockmode = 'nolock' THEN
-        RETURN;
-    ELSIF lockmode IS NULL OR lockmode NOT IN ('ddl_lock', 'write_lock') THEN
-        RAISE EXCEPTION 'unknown lock type %', coalesce(lockmode, 'NULL') USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF bdr.internal_skips_locking() THEN
-        RETURN;
-    END IF;
-    IF NOT bdr.internal_is_on('bdr.permit_ddl_locking', true) THEN
-        RAISE EXCEPTION 'Global DDL locking attempt rejected by configuration'
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'bdr.permit_ddl_locking is off: SET bdr.permit_ddl_locking = on; in this session.';
-    END IF;
-    IF NOT EXISTS (
-        SELECT FROM bdr.bdr_nodes AS n
-        JOIN bdr.bdr_local_node AS l
-          ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.node_sysid, l.node_timeline, l.node_dboid)
-        WHERE n.node_status = 'r'
-    ) THEN
-        RAISE EXCEPTION 'No peer nodes or peer node count unknown, cannot acquire global lock'
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'BDR is probably still starting up, wait a while';
-    END IF;
-    -- Wakes the agent when the transaction commits. It also keeps the transaction from being prepared: the lock would end before it.
-    PERFORM pg_notify('bdr', '');
-    IF NOT isolated AND EXISTS (
+    SELECT DISTINCT b.pid
+    FROM pg_locks AS l
+    JOIN pg_stat_activity AS a ON a.pid = l.pid AND a.wait_event_type = 'Lock'
+    CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b (pid)
+    WHERE l.locktype = 'advisory' AND l.classid = 1650749952 AND l.objid = 2 AND l.objsubid = 2 AND b.pid = ANY (pids)
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_waited_for(integer[]) FROM PUBLIC;
+
+-- What the agent has answered an ask: NULL for nothing yet. As bdr.internal_agent_says(); src/postgres/advisory.ts names the answers.
+CREATE OR REPLACE FUNCTION bdr.internal_lock_answer(ask integer)
+RETURNS text
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE l.classid::bigint - 1650749952 WHEN 1 THEN 'granted' WHEN 2 THEN 'forbidden' WHEN 3 THEN 'locked' WHEN 4 THEN 'deadlock' END
+    FROM pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.classid::bigint BETWEEN 1650749953 AND 1650749956 AND l.objid = ask::oid AND l.objsubid = 2
+      AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+      AND bdr.internal_is_agent_session(l.pid)
+    LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_lock_answer(integer) FROM PUBLIC;
+
+-- What this transaction has locked so that apply cannot write to it.
+CREATE OR REPLACE FUNCTION bdr.internal_own_strong_locks()
+RETURNS SETOF oid
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT l.relation
+    FROM pg_locks AS l
+    WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+      AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock')
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_own_strong_locks() FROM PUBLIC;
+
+-- Whether this transaction holds the lock already, as much as it needs. Nothing where its snapshot may be an old one.
+CREATE OR REPLACE FUNCTION bdr.internal_holds_lock(lockmode text, named jsonb, majority_will_do boolean)
+RETURNS boolean
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT current_setting('transaction_isolation') NOT IN ('repeatable read', 'serializable') AND EXISTS (
         SELECT FROM bdr.bdr_global_locks AS l
         JOIN bdr.bdr_local_node AS n
           ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.owning_sysid, l.owning_timeline, l.owning_datid)
          AND (n.node_sysid, n.node_timeline, n.node_dboid) = (l.acquired_sysid, l.acquired_timeline, l.acquired_datid)
-        WHERE l.state = 'acquired' AND l.owner_transaction = own_transaction
+        WHERE l.state = 'acquired' AND l.owner_transaction = bdr.internal_own_transaction()
           AND l.owner_server_start = pg_postmaster_start_time()
           AND CASE lockmode
                   WHEN 'ddl_lock' THEN l.locktype = 'write_lock' OR NOT l.may_be_majority OR majority_will_do
@@ -146,45 +150,44 @@ BEGIN
                       WHERE n.pair NOT IN (SELECT h.pair FROM jsonb_array_elements(l.tables) AS h (pair))
                   ))
               END
-    ) THEN
-        RETURN;
-    END IF;
-    -- Not here, where the lock is asked for too late: what the transaction holds, changes of other nodes may wait for, which must be
-    -- applied before a write lock is granted.
-    IF lockmode = 'write_lock' THEN
-        SELECT string_agg(DISTINCT l.relation::regclass::text, ', ') INTO reason
-        FROM pg_locks AS l
-        JOIN bdr.internal_locked_tables(named) AS t ON t = l.relation
-        WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-          AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock');
-        IF reason IS NOT NULL THEN
-            RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
-                USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', reason),
-                      HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
-        END IF;
-    END IF;
+    )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_holds_lock(text, jsonb, boolean) FROM PUBLIC;
 
-    ms := coalesce(
+-- Says an ask again and again, until the agent answers it.
+CREATE OR REPLACE FUNCTION bdr.internal_wait_for_lock(ask jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    ms bigint := coalesce(
         bdr.internal_setting_ms('bdr.bdr_ddl_lock_timeout'), nullif(bdr.internal_setting_ms('lock_timeout'), 0), 60000
     );
-    deadline := CASE WHEN ms > 0 THEN began + make_interval(secs => ms / 1000.0) ELSE 'infinity' END;
-    ask := nextval('bdr.global_lock_ask');
-    message := bdr.internal_sign_message(jsonb_build_object('lock', jsonb_build_object(
-        'ask', ask,
-        'mode', lockmode,
-        'tables', named,
-        'majority', majority_will_do AND current_setting('bdr.ddl_lock_quorum', true) = 'majority',
+    deadline timestamptz := CASE WHEN ms > 0 THEN began + make_interval(secs => ms / 1000.0) ELSE 'infinity' END;
+    -- By chance, and not from a sequence: DROP INDEX CONCURRENTLY must not have a transaction id yet.
+    number integer := floor(random() * 2147483647);
+    message text := bdr.internal_sign_message(jsonb_build_object('lock', ask || jsonb_build_object(
+        'ask', number,
         'at', bdr.internal_pg_time(began),
         'pid', pg_backend_pid(),
-        'transaction', own_transaction,
+        'transaction', bdr.internal_own_transaction(),
         'start', bdr.internal_pg_time(pg_postmaster_start_time())
     )));
+    told timestamptz;
+    agent_seen timestamptz := began;
+    pause double precision := 0.002;
+    answer text;
+    reason text;
+BEGIN
+    -- Wakes the agent when the transaction commits. It also keeps the transaction from being prepared: the lock would end before it.
+    PERFORM pg_notify('bdr', '');
     LOOP
         -- Again and again: an agent that is started anew does not know what its predecessor was told.
         IF told IS NULL OR clock_timestamp() > told + interval '1 s' THEN
             told := clock_timestamp();
-            -- Before 17 a message is put on disk, from where it is sent, only with the next commit: the heartbeat then does it.
+            -- Before 17 a message is put on disk, from where it is sent, only with the next commit: the agent makes one, see below.
             IF current_setting('server_version_num')::integer >= 170000 THEN
                 EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING message;
             ELSE
@@ -193,7 +196,29 @@ BEGIN
         END IF;
         -- Else sessions are seen as they were when this transaction looked at them first.
         PERFORM pg_stat_clear_snapshot();
-        EXIT WHEN bdr.internal_agent_says(1650749953, ask);
+        answer := bdr.internal_lock_answer(number);
+        CASE coalesce(answer, '')
+            WHEN '' THEN
+            WHEN 'granted' THEN
+                RETURN;
+            WHEN 'forbidden' THEN
+                RAISE EXCEPTION 'permission denied to hold up other nodes'' writes for this command'
+                    USING ERRCODE = 'insufficient_privilege',
+                          DETAIL = 'The role does not own what the command changes, as other sessions see it, or that is not known.',
+                          HINT = 'Let its owner, or a superuser, run the command.';
+            WHEN 'locked' THEN
+                SELECT string_agg(l::regclass::text, ', ' ORDER BY l::regclass::text) INTO reason
+                FROM bdr.internal_own_strong_locks() AS l
+                WHERE l IN (SELECT r FROM bdr.internal_replicated_tables() AS r);
+                RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
+                    USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', reason),
+                          HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
+            WHEN 'deadlock' THEN
+                RAISE EXCEPTION 'deadlock detected while waiting for the global lock'
+                    USING ERRCODE = 'deadlock_detected',
+                          DETAIL = 'Changes of other nodes, which must be applied first, wait for what this transaction has locked or written.',
+                          HINT = 'Run the transaction again; begin it with what changes definitions, or with bdr.acquire_global_lock(''write_lock'').';
+        END CASE;
         IF clock_timestamp() > deadline THEN
             reason := nullif(bdr.internal_explain_wait(), '');
             IF reason ~ '^Node ' THEN
@@ -217,7 +242,125 @@ BEGIN
     END LOOP;
 END
 $$;
+REVOKE ALL ON FUNCTION bdr.internal_wait_for_lock(jsonb) FROM PUBLIC;
+
+-- False where the lock is passed over; an error where this session may not ask for it.
+CREATE OR REPLACE FUNCTION bdr.internal_may_ask_for_lock()
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF bdr.internal_skips_locking() THEN
+        RETURN false;
+    END IF;
+    IF NOT bdr.internal_is_on('bdr.permit_ddl_locking', true) THEN
+        RAISE EXCEPTION 'Global DDL locking attempt rejected by configuration'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'bdr.permit_ddl_locking is off: SET bdr.permit_ddl_locking = on; in this session.';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM bdr.bdr_nodes AS n
+        JOIN bdr.bdr_local_node AS l
+          ON (n.node_sysid, n.node_timeline, n.node_dboid) = (l.node_sysid, l.node_timeline, l.node_dboid)
+        WHERE n.node_status = 'r'
+    ) THEN
+        RAISE EXCEPTION 'No peer nodes or peer node count unknown, cannot acquire global lock'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'BDR is probably still starting up, wait a while';
+    END IF;
+    RETURN true;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_may_ask_for_lock() FROM PUBLIC;
+
+-- Asks, and waits. Only for functions that have made sure that their caller may. `named`: pairs of schema and name, NULL for all.
+CREATE OR REPLACE FUNCTION bdr.internal_ask_for_lock(lockmode text, named jsonb, majority_will_do boolean)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    reason text;
+BEGIN
+    IF lockmode = 'nolock' THEN
+        RETURN;
+    ELSIF lockmode IS NULL OR lockmode NOT IN ('ddl_lock', 'write_lock') THEN
+        RAISE EXCEPTION 'unknown lock type %', coalesce(lockmode, 'NULL') USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT bdr.internal_may_ask_for_lock() OR bdr.internal_holds_lock(lockmode, named, majority_will_do) THEN
+        RETURN;
+    END IF;
+    -- Not here, where the lock is asked for too late: what the transaction holds, changes of other nodes may wait for, which must be
+    -- applied before a write lock is granted. A table that it has made is on no other node.
+    IF lockmode = 'write_lock' THEN
+        SELECT string_agg(l::regclass::text, ', ' ORDER BY l::regclass::text) INTO reason
+        FROM bdr.internal_own_strong_locks() AS l
+        JOIN bdr.internal_locked_tables(named) AS t ON t = l;
+        IF reason IS NOT NULL THEN
+            RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
+                USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', reason),
+                      HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
+        END IF;
+    END IF;
+    PERFORM bdr.internal_wait_for_lock(jsonb_build_object(
+        'mode', lockmode,
+        'tables', named,
+        'majority', majority_will_do AND current_setting('bdr.ddl_lock_quorum', true) IS NOT DISTINCT FROM 'majority',
+        'command', NULL
+    ));
+END
+$$;
 REVOKE ALL ON FUNCTION bdr.internal_ask_for_lock(text, jsonb, boolean) FROM PUBLIC;
+
+-- Waits until a command may run. What it needs, the agent finds out from its text, or its call stack: which tables, and how strong.
+CREATE OR REPLACE FUNCTION bdr.internal_lock_for_command(
+    role text, tag text, command text, is_context boolean, path text[]
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    -- Bytes of a text that is told to the agent.
+    longest CONSTANT integer := 16 * 1024 * 1024;
+    seen text;
+BEGIN
+    -- A group of one has nobody to ask; who joins it, copies what is committed, and runs what comes later.
+    IF (SELECT count(*) FROM bdr.bdr_nodes AS n WHERE n.node_status NOT IN ('b', 'k')) <= 1
+       OR NOT bdr.internal_may_ask_for_lock()
+       OR bdr.internal_holds_lock('write_lock', NULL, false)
+    THEN
+        RETURN;
+    END IF;
+    -- The first command of a text asks for all that are in it.
+    seen := bdr.internal_session_token(concat_ws(' ', 'locks', md5(command), bdr.internal_text_sent_at(), role, path));
+    IF NOT is_context AND seen = current_setting('bdr.locked_text', true) THEN
+        RETURN;
+    END IF;
+    PERFORM bdr.internal_wait_for_lock(jsonb_build_object(
+        'mode', NULL,
+        'tables', NULL,
+        'majority', current_setting('bdr.ddl_lock_quorum', true) IS NOT DISTINCT FROM 'majority',
+        'command', jsonb_build_object(
+            'tag', tag,
+            'text', CASE WHEN octet_length(command) <= longest THEN command END,
+            'isContext', is_context,
+            'isAlone', NOT is_context AND transaction_timestamp() = statement_timestamp(),
+            'place', jsonb_build_object(
+                'role', role,
+                'path', path,
+                'temporary', ARRAY(SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = pg_my_temp_schema() AND c.relkind <> 'i'),
+                'locked', ARRAY(SELECT l::bigint FROM bdr.internal_own_strong_locks() AS l)
+            )
+        )
+    ));
+    IF NOT is_context THEN
+        PERFORM set_config('bdr.locked_text', seen, true);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_lock_for_command(text, text, text, boolean, text[]) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.acquire_global_lock(lockmode text)
 RETURNS void

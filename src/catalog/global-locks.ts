@@ -87,6 +87,15 @@ export async function readLiveTransactions(session: Session): Promise<LiveTransa
   };
 }
 
+/** Of these sessions, by process id, those that a session of the agent waits for. */
+export async function readWaitedFor(session: Session, pids: readonly number[]): Promise<number[]> {
+  const rows = await session.query<{ pid: string }>(
+    /* sql */ `SELECT p AS pid FROM bdr.internal_waited_for($1::integer[]) AS p`,
+    [`{${pids.join()}}`],
+  );
+  return rows.map(({ pid }) => Number(pid));
+}
+
 /** The peers whose streams are being read, as of the last report of their links. */
 export async function readConnectedPeers(session: Session): Promise<NodeId[]> {
   const rows = await session.query<{ sysid: string; timeline: string; dboid: string }>(/* sql */ `

@@ -32,6 +32,18 @@ export async function removeGate(session: Session, table: string): Promise<void>
   await session.query(`SELECT bdr.internal_open_gate(to_regclass($1), 'lock')`, [table]);
 }
 
+/** The sessions that keep gates from being made; by process id. */
+export async function readWriters(
+  session: Session,
+  tables: readonly QualifiedName[] | null,
+): Promise<number[]> {
+  const rows = await session.query<{ pid: string }>(
+    'SELECT w.pid FROM bdr.internal_lock_gate_writers($1::jsonb) AS w',
+    [pairsOf(tables)],
+  );
+  return rows.map(({ pid }) => Number(pid));
+}
+
 /** Ends what keeps gates from being made; returns how many sessions that were. */
 export async function cancelWriters(
   session: Session,

@@ -7,7 +7,7 @@ export interface CapturedText {
   readonly tag: string;
   /** What was sent to the server, or a call stack; see bdr.bdr_queued_commands. */
   readonly text: string;
-  /** Which command of the text it is, from 1 on, as bdr.internal_command_started() counts; null where it is the only one. */
+  /** Which command of the text it is, from 1 on, as bdr.internal_count_command() counts; null where it is the only one. */
   readonly position: number | null;
   readonly isContext: boolean;
 }
@@ -26,6 +26,20 @@ export async function commandText(captured: CapturedText): Promise<CommandText> 
     text: runsConcurrently(node) ? await withoutConcurrently(text) : text,
     mayBeOfLocal: isGrantOnOne(node),
   };
+}
+
+/** All statements of the text in which a command has been captured. Throws BdrError where that cannot be read. */
+export async function statementsAround(
+  captured: Omit<CapturedText, 'position'>,
+): Promise<ParsedStatement[]> {
+  const unplaced = { ...captured, position: null };
+  if (captured.isContext) return (await statementsOfContext(unplaced)).all;
+  return await parsed(unplaced, captured.text);
+}
+
+/** Whether a statement fires event triggers. */
+export function isCaptured(node: Node): boolean {
+  return isCounted(node) || 'DropStmt' in node;
 }
 
 /** Event triggers are not told what GRANT is for. */
@@ -59,20 +73,27 @@ const STATEMENT_BEGINS = 'SQL statement "';
 /** What a stack shows below a statement: who ran it. */
 const STATEMENT_ENDS = /"(?:\n|$)/g;
 
-/**
- * The statement at the top of a call stack. Quotes inside it are not escaped, so that it ends somewhere where a quote ends a line: at
- * the first of these places up to which it is a whole statement.
- */
 async function ofContext(captured: CapturedText): Promise<ParsedStatement> {
+  const { fitting } = await statementsOfContext(captured);
+  // EXECUTE may run several: which of them it was is not known, unless they do not look alike.
+  if (fitting.length === 1 && fitting[0]) return fitting[0];
+  throw unclear(captured, 'EXECUTE has run several commands at once.');
+}
+
+/**
+ * What was run at the top of a call stack. Quotes inside it are not escaped, so that it ends somewhere where a quote ends a line: at
+ * the first of these places up to which it is a whole text, with a statement of that tag.
+ */
+async function statementsOfContext(
+  captured: CapturedText,
+): Promise<{ readonly all: ParsedStatement[]; readonly fitting: ParsedStatement[] }> {
   const { text } = captured;
   for (const { index } of text.matchAll(STATEMENT_ENDS)) {
     if (index < STATEMENT_BEGINS.length) continue;
     const candidate = text.slice(STATEMENT_BEGINS.length, index);
-    const statements = await parseStatements(candidate).catch(() => []);
-    // EXECUTE may run several: which of them it was is not known, unless they do not look alike.
-    const fitting = statements.filter((one) => fitsTag(one, captured));
-    if (fitting.length === 1 && fitting[0]) return fitting[0];
-    if (fitting.length > 1) throw unclear(captured, 'EXECUTE has run several commands at once.');
+    const all = await parseStatements(candidate).catch(() => []);
+    const fitting = all.filter((one) => fitsTag(one, captured));
+    if (fitting.length > 0) return { all, fitting };
   }
   throw unclear(captured, 'The call stack holds no such command.');
 }
@@ -110,7 +131,7 @@ function runsConcurrently(node: Node): boolean {
   );
 }
 
-/** Manual: "Event Trigger Firing Matrix"; what else is not counted: bdr.internal_command_started(). */
+/** Manual: "Event Trigger Firing Matrix"; what else is not counted: bdr.internal_count_command(). */
 function isCounted(node: Node): boolean {
   if ('SelectStmt' in node) return node.SelectStmt.intoClause !== undefined;
   const objectType = sharedObjectType(node);

@@ -6,6 +6,7 @@ import {
   readConnectedPeers,
   readGlobalLocks,
   readLiveTransactions,
+  readWaitedFor,
   writeAnswer,
   writeAsk,
   writeOwnState,
@@ -16,14 +17,22 @@ import {
   makeGates,
   readGates,
   readMaxLockDelayMs,
+  readWriters,
   removeGate,
 } from '../catalog/lock-gates.ts';
-import type { GlobalLockRow } from '../model/global-lock.ts';
+import { covers, type CommandAsk, type GlobalLockRow } from '../model/global-lock.ts';
 import { nodeKey, sameNode, type NodeId } from '../model/node.ts';
-import { sayGatesClosed, sayGatesOpen, sayGranted, unsayGranted } from '../postgres/advisory.ts';
+import {
+  sayAnswer,
+  sayGatesClosed,
+  sayGatesOpen,
+  unsayAnswer,
+  type AskAnswer,
+} from '../postgres/advisory.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
-import { isGrantedBy, type LockAsks } from './lock-asks.ts';
+import { commandNeed } from './command-need.ts';
+import { isGrantedBy, isHeldBy, type LockAsks } from './lock-asks.ts';
 import { nextStep, ownLock, type LockStep, type LockView } from './protocol.ts';
 
 const IDLE_MS = 1000;
@@ -31,6 +40,8 @@ const IDLE_MS = 1000;
 const HELD_MS = 50;
 /** Somebody is in the way. While gates are tried to be made, writers wait: they are let go on in between. */
 const BLOCKED_MS = 50;
+/** Apply tries again and again to get what others have locked; after so long it is taken that who waits for the lock holds it up. */
+const DEADLOCK_MS = 1000;
 
 /**
  * One node's part in the global lock: does what protocol.ts says, step by step. What it needs to remember stands in
@@ -42,8 +53,10 @@ export class GlobalLock {
   readonly #asks: LockAsks;
   readonly #log: Logger;
   readonly #fresh: <T>(read: (fresh: Session) => Promise<T>) => Promise<T>;
-  /** Numbers of asks that are said to be granted. */
-  readonly #said = new Set<number>();
+  /** What is said of asks, by their numbers. */
+  readonly #said = new Map<number, AskAnswer>();
+  /** When the agent was first seen to wait for who waits for the lock; by the number of his ask. */
+  readonly #waitedFor = new Map<number, number>();
   #areGatesOpen = false;
   /** There may be gates that belong to no lock. */
   #mayHaveLeftGates = true;
@@ -96,40 +109,63 @@ export class GlobalLock {
         isConnected: connected.some((peer) => sameNode(peer, id)),
       }));
     const own = ownLock({ me, rows });
-    const asks = this.#asks.waiting(alive);
-    await this.#sayWhatIsGranted(
-      own,
-      asks.map(({ ask }) => ask),
-      asks.filter((ask) => isGrantedBy(own, ask)).map(({ ask }) => ask),
-    );
+    this.#asks.forgetEnded(alive);
+    await this.#unsayEnded();
+    for (const ask of this.#asks.commands()) await this.#settle(ask, own);
+    const asks = this.#asks.waiting();
+    for (const ask of asks) if (isGrantedBy(own, ask)) await this.#say(ask.ask, 'granted');
+    const left = asks.filter(({ ask }) => !this.#said.has(ask));
+    await this.#endDeadlocks(left);
     const { holder } = own ?? {};
     const isHolderAlive =
       own?.state === 'asked' && own.round === 1
-        ? asks.some((ask) => ask.holder.transaction === holder?.transaction)
+        ? left.some((ask) => ask.holder.transaction === holder?.transaction)
         : holder?.serverStart === alive.serverStart && alive.transactions.has(holder.transaction);
-    return {
-      me,
-      members,
-      rows,
-      asks: asks.filter((ask) => !isGrantedBy(own, ask)),
-      isHolderAlive,
-    };
+    return { me, members, rows, asks: left, isHolderAlive };
   }
 
-  async #sayWhatIsGranted(
-    own: GlobalLockRow | undefined,
-    heard: readonly number[],
-    granted: readonly number[],
-  ): Promise<void> {
-    for (const ask of granted) {
-      if (this.#said.has(ask)) continue;
-      if (await sayGranted(this.#session, ask)) this.#said.add(ask);
-    }
-    for (const ask of this.#said) {
+  /** Finds out what a command needs. */
+  async #settle(ask: CommandAsk, own: GlobalLockRow | undefined): Promise<void> {
+    const { command, mayBeMajority, ...waiting } = ask;
+    const found = await commandNeed(this.#session, command);
+    if (found.kind === 'nothing') return await this.#say(ask.ask, 'granted');
+    if (found.kind === 'forbidden') return await this.#say(ask.ask, 'forbidden');
+    const { need, locked } = found;
+    const mayWait =
+      locked.length === 0 ||
+      (isHeldBy(own, ask) &&
+        covers(own, { mode: 'write_lock', tables: locked, mayBeMajority: false }));
+    if (!mayWait) return await this.#say(ask.ask, 'locked');
+    const isMajority = mayBeMajority && need.mayBeMajority;
+    this.#asks.settle({ ...waiting, ...need, mayBeMajority: isMajority });
+  }
+
+  async #say(ask: number, answer: AskAnswer): Promise<void> {
+    if (this.#said.has(ask)) return;
+    if (await sayAnswer(this.#session, ask, answer)) this.#said.set(ask, answer);
+  }
+
+  async #unsayEnded(): Promise<void> {
+    for (const [ask, answer] of this.#said) {
       // Who has stopped asking may not have looked yet.
-      if (own?.state === 'acquired' || heard.includes(ask)) continue;
-      await unsayGranted(this.#session, ask);
+      if (this.#asks.has(ask)) continue;
+      await unsayAnswer(this.#session, ask, answer);
       this.#said.delete(ask);
+    }
+  }
+
+  /** Ends the waiting of transactions for which apply waits: they let go of nothing meanwhile. */
+  async #endDeadlocks(asks: LockView['asks']): Promise<void> {
+    for (const ask of this.#waitedFor.keys())
+      if (!asks.some((other) => other.ask === ask)) this.#waitedFor.delete(ask);
+    const pids = asks.map(({ holder }) => holder.pid);
+    const waitedFor = pids.length > 0 ? await readWaitedFor(this.#session, pids) : [];
+    for (const { ask, holder } of asks) {
+      if (!waitedFor.includes(holder.pid)) continue;
+      const now = performance.now();
+      const since = this.#waitedFor.get(ask) ?? now;
+      this.#waitedFor.set(ask, since);
+      if (now - since > DEADLOCK_MS) await this.#say(ask, 'deadlock');
     }
   }
 
@@ -174,7 +210,7 @@ export class GlobalLock {
         await writeOwnState(session, me, 'released');
         break;
       case 'answer':
-        if (!(await this.#answer(step.lock, step.known))) return false;
+        if (!(await this.#answer(step, view))) return false;
         break;
       case 'confirm':
         await confirmAnswer(session, me, step.lock);
@@ -188,7 +224,10 @@ export class GlobalLock {
     return true;
   }
 
-  async #answer(lock: GlobalLockRow, known: Readonly<Record<string, number>>): Promise<boolean> {
+  async #answer(
+    { lock, known }: Extract<LockStep, { kind: 'answer' }>,
+    view: LockView,
+  ): Promise<boolean> {
     const session = this.#session;
     const holdsWrites = lock.mode === 'write_lock';
     // One transaction: its commit is the mark behind which this node's users write nothing more.
@@ -204,15 +243,20 @@ export class GlobalLock {
       }),
     );
     if (isDone) this.#blocked = undefined;
-    else await this.#endWriters(lock);
+    else await this.#endWriters(lock, view);
     return isDone;
   }
 
-  /** Writers that are in the way for too long are canceled. */
-  async #endWriters(lock: GlobalLockRow): Promise<void> {
+  /** Writers that are in the way for too long are canceled; who waits for the lock himself, before long. */
+  async #endWriters(lock: GlobalLockRow, { asks }: LockView): Promise<void> {
     const name = `${nodeKey(lock.owner)} ${lock.number} ${lock.round}`;
     if (this.#blocked?.lock !== name) this.#blocked = { lock: name, since: performance.now() };
     const blockedMs = performance.now() - this.#blocked.since;
+    if (asks.length > 0 && blockedMs > DEADLOCK_MS) {
+      const writers = await readWriters(this.#session, lock.tables);
+      for (const { ask, holder } of asks)
+        if (writers.includes(holder.pid)) await this.#say(ask, 'deadlock');
+    }
     if (blockedMs < (await this.#fresh(readMaxLockDelayMs))) return;
     const ended = await cancelWriters(this.#session, lock.tables);
     if (ended > 0)

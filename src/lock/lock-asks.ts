@@ -1,66 +1,105 @@
 import type { PgTime } from '../base/pg-time.ts';
 import type { LiveTransactions } from '../catalog/global-locks.ts';
-import { covers, type GlobalLockRow, type LockAsk, type LockMode } from '../model/global-lock.ts';
+import {
+  covers,
+  type AskedCommand,
+  type CommandAsk,
+  type GlobalLockRow,
+  type LockAsk,
+  type LockMode,
+} from '../model/global-lock.ts';
 
 /** A transaction that waits says so every second; who has not for so long waits no more. */
 const SILENCE_MS = 5000;
 
 /** What transactions of this node's users ask for, as they say it in the node's own log. */
 export class LockAsks {
-  readonly #heard = new Map<number, { readonly ask: LockAsk; readonly at: number }>();
+  readonly #heard = new Map<number, { ask: LockAsk | CommandAsk; at: number }>();
 
   /** Takes the content of a signed message; anything but an ask is passed over. */
   hear(content: Buffer): void {
     const ask = parseLockAsk(content);
-    if (ask) this.#heard.set(ask.ask, { ask, at: performance.now() });
+    if (!ask) return;
+    const known = this.#heard.get(ask.ask)?.ask;
+    this.#heard.set(ask.ask, { ask: known ?? ask, at: performance.now() });
   }
 
-  /** Forgets those whose transactions have ended; returns the others, the earliest first. */
-  waiting({ serverStart, transactions }: LiveTransactions): LockAsk[] {
+  /** Forgets those whose transactions have ended. */
+  forgetEnded({ serverStart, transactions }: LiveTransactions): void {
     for (const [number, { ask, at }] of this.#heard) {
       const { holder } = ask;
       const isAlive = holder.serverStart === serverStart && transactions.has(holder.transaction);
       if (!isAlive || performance.now() - at > SILENCE_MS) this.#heard.delete(number);
     }
+  }
+
+  /** Whether a transaction still waits for an answer to its ask. */
+  has(ask: number): boolean {
+    return this.#heard.has(ask);
+  }
+
+  /** Commands of which it is not known yet what they need. */
+  commands(): CommandAsk[] {
+    return [...this.#heard.values()].flatMap(({ ask }) => ('command' in ask ? [ask] : []));
+  }
+
+  /** What a command needs has been found out: from now on its transaction waits for that. */
+  settle(ask: LockAsk): void {
+    const heard = this.#heard.get(ask.ask);
+    if (heard) heard.ask = ask;
+  }
+
+  /** Who waits for the lock, the earliest first. */
+  waiting(): LockAsk[] {
     return [...this.#heard.values()]
-      .map(({ ask }) => ask)
+      .flatMap(({ ask }) => ('command' in ask ? [] : [ask]))
       .toSorted((a, b) => a.askedAt - b.askedAt);
   }
 }
 
 /** Whether an ask is granted by what its transaction holds. */
 export function isGrantedBy(own: GlobalLockRow | undefined, ask: LockAsk): boolean {
-  return (
-    own?.state === 'acquired' &&
-    own.holder?.transaction === ask.holder.transaction &&
-    covers(own, ask)
-  );
+  return isHeldBy(own, ask) && covers(own, ask);
+}
+
+/** Whether an ask's transaction holds the lock already. */
+export function isHeldBy(
+  own: GlobalLockRow | undefined,
+  { holder }: LockAsk | CommandAsk,
+): own is GlobalLockRow {
+  return own?.state === 'acquired' && own.holder?.transaction === holder.transaction;
 }
 
 /** Reads an ask as bdr.internal_ask_for_lock() writes it; undefined for anything else. */
-export function parseLockAsk(content: Buffer): LockAsk | undefined {
+export function parseLockAsk(content: Buffer): LockAsk | CommandAsk | undefined {
   const { lock } = JSON.parse(content.toString('utf8')) as { lock?: SentAsk };
   if (lock === undefined) return undefined;
-  return {
+  const waiting = {
     ask: lock.ask,
-    mode: lock.mode,
-    tables: lock.tables && lock.tables.map(([schema, name]) => ({ schema, name })),
-    mayBeMajority: lock.majority,
     askedAt: lock.at as PgTime,
     holder: {
       pid: lock.pid,
       transaction: lock.transaction,
       serverStart: lock.start as PgTime,
     },
+    mayBeMajority: lock.majority,
+  };
+  if (lock.command) return { ...waiting, command: lock.command };
+  return {
+    ...waiting,
+    mode: lock.mode ?? 'write_lock',
+    tables: lock.tables && lock.tables.map(([schema, name]) => ({ schema, name })),
   };
 }
 
 /** Signed by the node itself, so it is what that function makes. */
 interface SentAsk {
   readonly ask: number;
-  readonly mode: LockMode;
+  /** Null with a command. */
+  readonly mode: LockMode | null;
   readonly tables: readonly (readonly [string, string])[] | null;
   readonly majority: boolean;
+  readonly command: AskedCommand | null;
   readonly at: number;
   readonly pid: number;
   readonly transaction: string;

@@ -23,11 +23,45 @@ export interface LockNeed {
   readonly mayBeMajority: boolean;
 }
 
-/** A transaction of this node's users that waits for the lock. */
-export interface LockAsk extends LockNeed {
+/** A transaction of this node's users that waits. */
+export interface WaitingTransaction {
+  /** Tells asks apart. */
   readonly ask: number;
   readonly askedAt: PgTime;
   readonly holder: LockHolder;
+}
+
+/** It waits for the lock. */
+export interface LockAsk extends WaitingTransaction, LockNeed {}
+
+/** It is about to run a command, and waits to be told that it may: what for is not known yet. */
+export interface CommandAsk extends WaitingTransaction {
+  readonly command: AskedCommand;
+  /** The setting bdr.ddl_lock_quorum: a majority will do where the command allows it. */
+  readonly mayBeMajority: boolean;
+}
+
+/** A command that is about to run, as bdr.internal_begin_command() tells it. */
+export interface AskedCommand {
+  readonly tag: string;
+  /** The text that it is in, or a call stack; null where that is not known, or too long to be told. */
+  readonly text: string | null;
+  readonly isContext: boolean;
+  /** Its text is all that its transaction does, if it is one statement. */
+  readonly isAlone: boolean;
+  readonly place: CommandPlace;
+}
+
+/** Where a command is run: what decides which table a name in it means (sql/routines/lock-targets.sql). */
+export interface CommandPlace {
+  /** The role that runs it, by name. */
+  readonly role: string;
+  /** The schemas where names are looked for. */
+  readonly path: readonly string[];
+  /** The names of the session's temporary relations. */
+  readonly temporary: readonly string[];
+  /** OIDs of the relations that its transaction has locked in a way that holds up apply. */
+  readonly locked: readonly number[];
 }
 
 /**

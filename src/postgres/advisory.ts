@@ -6,8 +6,6 @@ const AGENT = 1;
 const AGENT_SESSION = 2;
 const INSTALLATION = 3;
 const OPEN_GATES = 4;
-/** Of the numbers of asks for the global lock. */
-const GRANTED_FAMILY = FAMILY + 1;
 
 /** Tries to become the server's agent; the lock lasts as long as the session. */
 export async function tryAgentLock(session: Session): Promise<boolean> {
@@ -71,16 +69,27 @@ export async function sayGatesClosed(session: Session): Promise<void> {
   }
 }
 
-/** Says that an ask for the global lock is granted. False when somebody else has that lock. */
-export async function sayGranted(session: Session, ask: number): Promise<boolean> {
+/** What an ask for the global lock is answered: each has a family of its own, above that of the agent. */
+export type AskAnswer = keyof typeof ANSWERS;
+const ANSWERS = { granted: 1, forbidden: 2, locked: 3, deadlock: 4 } as const;
+
+/** Answers an ask. False when somebody else has that lock. */
+export async function sayAnswer(
+  session: Session,
+  ask: number,
+  answer: AskAnswer,
+): Promise<boolean> {
   const [row] = await session.query<{ said: string }>(
-    /* sql */ `SELECT pg_try_advisory_lock_shared(${GRANTED_FAMILY}, $1) AS said`,
-    [ask],
+    /* sql */ `SELECT pg_try_advisory_lock_shared($1, $2) AS said`,
+    [FAMILY + ANSWERS[answer], ask],
   );
   return row?.said === 't';
 }
 
 /** Takes that back. */
-export async function unsayGranted(session: Session, ask: number): Promise<void> {
-  await session.query(/* sql */ `SELECT pg_advisory_unlock_shared(${GRANTED_FAMILY}, $1)`, [ask]);
+export async function unsayAnswer(session: Session, ask: number, answer: AskAnswer): Promise<void> {
+  await session.query(/* sql */ `SELECT pg_advisory_unlock_shared($1, $2)`, [
+    FAMILY + ANSWERS[answer],
+    ask,
+  ]);
 }

@@ -18,6 +18,17 @@ beforeAll(async () => {
 });
 afterAll(() => cluster[Symbol.asyncDispose]());
 
+/** What the error says, and its SQLSTATE. */
+async function failure(statement: Promise<unknown>): Promise<string> {
+  try {
+    await statement;
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    return `${code} ${message}`;
+  }
+  return 'no error';
+}
+
 /** Both nodes have applied everything; fails at once with the reason of a link that has stopped. */
 async function applied(): Promise<void> {
   for (const node of [one, two]) {
@@ -245,7 +256,8 @@ describe('whose command it is', () => {
 describe('under the global lock', () => {
   test('a column goes and another comes while the other node writes, and no link stops', async () => {
     await one.sql(
-      'CREATE TABLE busy (id serial PRIMARY KEY, old text, n integer NOT NULL DEFAULT 0)',
+      `CREATE TABLE busy (id serial PRIMARY KEY, old text, n integer NOT NULL DEFAULT 0);
+       CREATE TABLE idle (id integer PRIMARY KEY, old text, v text)`,
     );
     await applied();
     await two.sql(`SELECT setval('busy_id_seq', 1000000)`);
@@ -267,15 +279,23 @@ describe('under the global lock', () => {
       }
     })();
     try {
-      for (const [from, to] of [
-        ['old', 'new'],
-        ['new', 'old'],
-      ]) {
+      const migrations = [
+        ['ALTER TABLE busy DROP COLUMN old; ALTER TABLE busy ADD COLUMN new text'],
+        // Each asks for more than the one before, which has locked its table already.
+        [
+          'BEGIN',
+          'CREATE INDEX ON busy (n)',
+          'ALTER TABLE idle DROP COLUMN v',
+          `DO $$ BEGIN ALTER TABLE busy DROP COLUMN new; END $$`,
+          'ALTER TABLE busy ADD COLUMN old text',
+          'COMMIT',
+        ],
+      ];
+      for (const migration of migrations) {
         const before = written;
         await until('the other node to write', () => Promise.resolve(written > before + 20));
-        await one.sql(`
-          BEGIN; SELECT bdr.acquire_global_lock('write_lock');
-          ALTER TABLE busy DROP COLUMN ${from}; ALTER TABLE busy ADD COLUMN ${to} text; COMMIT`);
+        await using client = await one.connect();
+        for (const text of migration) await client.sql(text);
         await applied();
       }
       const before = written;
@@ -286,6 +306,86 @@ describe('under the global lock', () => {
     }
     await applied();
     expect(await cluster.equal('busy')).toHaveLength(written);
+  });
+
+  test('two nodes that change one table at the same moment do it one after the other', async () => {
+    await one.sql('CREATE TABLE fought (id integer PRIMARY KEY, c0 text)');
+    await applied();
+    for (let round = 1; round <= 3; round++) {
+      const outcomes = await Promise.all(
+        [one, two].map((node) =>
+          failure(
+            node.sql(
+              `ALTER TABLE fought RENAME COLUMN c${round - 1} TO ${node.name}; ALTER TABLE fought ADD COLUMN c${round} text`,
+            ),
+          ),
+        ),
+      );
+      // Whoever comes second finds what the first has made.
+      expect(outcomes.toSorted()).toEqual([expect.stringMatching(/^42703 /), 'no error']);
+      await one.sql(`ALTER TABLE fought DROP COLUMN IF EXISTS node1, DROP COLUMN IF EXISTS node2`);
+      await applied();
+    }
+    expect(await sameSchema()).toContain('c3 text');
+  });
+
+  test('nobody holds up what he may not change', async () => {
+    const asked = () => two.sql('SELECT max(lock_number) FROM bdr.bdr_global_locks');
+    const before = await asked();
+    for (const text of [
+      'ALTER TABLE busy DROP COLUMN n',
+      'DROP TABLE busy CASCADE',
+      'CREATE UNIQUE INDEX ON busy (n)',
+      'DROP SCHEMA public CASCADE',
+      'BEGIN; CREATE TABLE refers (id integer REFERENCES busy)',
+    ]) {
+      expect(await failure(two.sqlAs('alice', text))).toBe(
+        "42501 permission denied to hold up other nodes' writes for this command",
+      );
+    }
+    expect(await asked()).toEqual(before);
+  });
+
+  test('what is locked or written before holds up nobody for ever', async () => {
+    expect(
+      await failure(one.sql('BEGIN; LOCK TABLE busy; ALTER TABLE busy DROP COLUMN n')),
+    ).toMatch(/^55000 cannot acquire the global write lock after locking the table locally/);
+    await one.sql(`INSERT INTO idle VALUES (1, 'first')`);
+    await applied();
+    await using client = await one.connect();
+    await client.sql(`BEGIN; UPDATE idle SET old = 'here' WHERE id = 1`);
+    await two.sql(`UPDATE idle SET old = 'there' WHERE id = 1`);
+    expect(await failure(client.sql('ALTER TABLE fought DROP COLUMN c3'))).toMatch(
+      /^40P01 deadlock detected while waiting for the global lock/,
+    );
+    await client.sql('ROLLBACK');
+    expect(await cluster.equal('idle')).toEqual(['(1,there)']);
+  });
+
+  test('what is only here asks nobody', async () => {
+    await one.sql('CREATE UNLOGGED TABLE unlogged (id integer PRIMARY KEY)');
+    await two.host.killAgent();
+    await using client = await one.connect();
+    await client.sql(`SET bdr.bdr_ddl_lock_timeout = '1s'`);
+    for (const text of [
+      'CREATE TEMP TABLE busy (id integer)',
+      'CREATE INDEX ON busy (id)',
+      'ALTER TABLE busy ADD COLUMN v text',
+      'GRANT SELECT ON busy TO bob',
+      `DO $$ BEGIN CREATE TEMP TABLE other AS SELECT 1; DROP TABLE other; END $$`,
+      'DROP TABLE busy',
+      'CREATE TEMP TABLE third (id integer); ALTER TABLE third ADD COLUMN v text; DROP TABLE third',
+      'ALTER TABLE unlogged ADD COLUMN v text',
+      `COMMENT ON TABLE unlogged IS 'here'`,
+      'DROP TABLE unlogged',
+    ]) {
+      await client.sql(text);
+    }
+    expect(await failure(client.sql('CREATE TABLE everywhere (id integer)'))).toMatch(
+      /^55P03 canceling statement due to global lock timeout/,
+    );
+    two.host.startAgent();
+    await applied();
   });
 });
 

@@ -1,0 +1,154 @@
+-- Which tables a command needs the global lock for: it names them, or what they depend on, as the agent's parser has read it
+-- (src/ddl/lock-strength.ts). The command's own transaction is not seen here: what it has made is on no other node either.
+
+-- A relation by its name in a command. NULL where there is none, or where it is one of the session's temporary ones: they come first.
+CREATE OR REPLACE FUNCTION bdr.internal_named_relation(schema text, name text, path text[], temporary text[])
+RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.oid
+    FROM unnest(CASE WHEN schema IS NULL THEN path ELSE ARRAY[schema] END) WITH ORDINALITY AS p (schema, place)
+    JOIN pg_namespace AS n ON n.nspname = p.schema
+    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = name
+    -- A path that names the temporary schema has it in its place, which nobody else can see: then the lock is taken.
+    WHERE NOT (schema IS NULL AND name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE 'pg\_temp\_%'))
+    ORDER BY p.place
+    LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_named_relation(text, text, text[], text[]) FROM PUBLIC;
+
+-- Whether all that a command is about is only here: temporary, unlogged, or part of bdr itself.
+CREATE OR REPLACE FUNCTION bdr.internal_is_about_local(about jsonb, path text[], temporary text[])
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(bool_and(
+        a.schema = 'pg_temp'
+        OR a.schema IN ('bdr', 'bdr_guard')
+        OR (a.schema IS NULL AND a.name = ANY (temporary))
+        OR EXISTS (
+            SELECT FROM pg_class AS c
+            WHERE c.oid = bdr.internal_named_relation(a.schema, a.name, path, temporary) AND c.relpersistence <> 'p'
+        )
+    ), false)
+    FROM jsonb_to_recordset(about) AS a (schema text, name text)
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_about_local(jsonb, text[], text[]) FROM PUBLIC;
+
+-- What a target names, to begin with: a table, or an object (`is_deep`) all of whose dependents are meant. `is_allowed`: the role
+-- may do to it what needs the lock, as the server will find later; else anybody could hold up others' tables on all nodes.
+CREATE OR REPLACE FUNCTION bdr.internal_lock_seeds(
+    targets jsonb, path text[], temporary text[], role text,
+    OUT classid oid, OUT objid oid, OUT is_deep boolean, OUT is_allowed boolean
+)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH target AS (
+        SELECT t.kind, t.class, t."right", t."on" ->> 'schema' AS schema, t."on" ->> 'name' AS name,
+               (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = role) AS is_superuser
+        FROM jsonb_to_recordset(targets) AS t (kind text, class text, "right" text, "on" jsonb)
+        WHERE t.kind <> 'everything'
+    ), named AS (
+        SELECT t.*, p.nspname, p.place
+        FROM target AS t
+        CROSS JOIN LATERAL unnest(CASE WHEN t.schema IS NULL THEN path || 'pg_catalog'::text ELSE ARRAY[t.schema] END)
+            WITH ORDINALITY AS p (nspname, place)
+    ), found AS (
+        SELECT t.*, 'pg_class'::regclass::oid AS classid,
+               CASE WHEN t.kind IN ('index', 'unique_index') THEN i.indrelid ELSE c.oid END AS objid,
+               c.relowner AS owner, c.relnamespace AS namespace
+        FROM target AS t
+        JOIN pg_class AS c ON c.oid = bdr.internal_named_relation(t.schema, t.name, path, temporary)
+        LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
+        LEFT JOIN pg_partitioned_table AS p ON p.partrelid = c.oid
+        WHERE CASE t.kind
+            WHEN 'table' THEN c.relkind IN ('r', 'p')
+            WHEN 'default_partition' THEN p.partdefid <> 0
+            WHEN 'index' THEN i.indexrelid IS NOT NULL
+            WHEN 'unique_index' THEN i.indisunique
+            ELSE t.class = 'relation'
+        END
+        UNION ALL
+        (
+            SELECT DISTINCT ON (t.schema, t.name)
+                   t.kind, t.class, t."right", t.schema, t.name, t.is_superuser, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
+            FROM named AS t
+            JOIN pg_namespace AS n ON n.nspname = t.nspname
+            JOIN pg_type AS y ON y.typnamespace = n.oid AND y.typname = t.name
+            WHERE t.class = 'type'
+            ORDER BY t.schema, t.name, t.place
+        )
+        UNION ALL
+        -- All of the name: which of them it is their arguments would tell.
+        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_superuser, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
+        FROM named AS t
+        JOIN pg_namespace AS n ON n.nspname = t.nspname
+        JOIN pg_proc AS f ON f.pronamespace = n.oid AND f.proname = t.name
+        WHERE t.class = 'routine'
+        UNION ALL
+        SELECT t.*, 'pg_namespace'::regclass, n.oid, n.nspowner, NULL
+        FROM target AS t JOIN pg_namespace AS n ON n.nspname = t.name WHERE t.class = 'schema'
+        UNION ALL
+        SELECT t.*, 'pg_extension'::regclass, e.oid, e.extowner, NULL
+        FROM target AS t JOIN pg_extension AS e ON e.extname = t.name WHERE t.class = 'extension'
+        UNION ALL
+        SELECT t.*, 'pg_class'::regclass, c.oid, r.oid, NULL
+        FROM target AS t
+        JOIN pg_roles AS r ON r.rolname = t.name
+        JOIN pg_class AS c ON c.relowner = r.oid
+        WHERE t.class = 'role'
+    )
+    SELECT f.classid, f.objid, f.kind = 'dependents',
+           f.is_superuser
+               OR pg_has_role(role, f.owner, 'USAGE')
+               OR coalesce(pg_has_role(role, (SELECT n.nspowner FROM pg_namespace AS n WHERE n.oid = f.namespace), 'USAGE'), false)
+               OR (f."right" = 'references' AND has_any_column_privilege(role, f.objid, 'REFERENCES'))
+    FROM found AS f
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_lock_seeds(jsonb, text[], text[], text) FROM PUBLIC;
+
+-- `locked`: what the command's transaction has locked already. A row without a table says that not everything is allowed.
+CREATE OR REPLACE FUNCTION bdr.internal_lock_targets(
+    targets jsonb, path text[], temporary text[], locked oid[], role text,
+    OUT schema name, OUT name name, OUT is_locked boolean
+)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE seed AS MATERIALIZED (
+        SELECT s.* FROM bdr.internal_lock_seeds(targets, path, temporary, role) AS s
+    ), reached AS (
+        SELECT s.classid, s.objid FROM seed AS s WHERE s.is_deep
+        UNION
+        SELECT d.classid, d.objid
+        FROM reached AS r
+        JOIN pg_depend AS d ON d.refclassid = r.classid AND d.refobjid = r.objid
+    ), tables AS (
+        SELECT s.objid AS oid FROM seed AS s WHERE NOT s.is_deep
+        UNION
+        SELECT CASE r.classid
+            WHEN 'pg_class'::regclass THEN r.objid
+            WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint AS k WHERE k.oid = r.objid)
+            WHEN 'pg_attrdef'::regclass THEN (SELECT a.adrelid FROM pg_attrdef AS a WHERE a.oid = r.objid)
+        END
+        FROM reached AS r
+    )
+    SELECT n.nspname, c.relname, c.oid = ANY (locked)
+    FROM tables AS t
+    JOIN pg_class AS c ON c.oid = t.oid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
+    UNION ALL
+    SELECT NULL, NULL, NULL
+    WHERE EXISTS (SELECT FROM seed AS s WHERE NOT s.is_allowed)
+       OR (
+           EXISTS (SELECT FROM jsonb_array_elements(targets) AS t WHERE t ->> 'kind' = 'everything')
+           AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role AND r.rolsuper)
+       )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_lock_targets(jsonb, text[], text[], oid[], text) FROM PUBLIC;
