@@ -154,6 +154,26 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_holds_lock(text, jsonb, boolean) FROM PUBLIC;
 
+-- Before 17 a message that no transaction ends is put on disk, from where it is sent, only with the next commit. Who asks rings by an
+-- advisory lock, and this makes a commit.
+CREATE OR REPLACE FUNCTION bdr.internal_flush_asks()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.classid = 1650749952 AND l.objid = 5 AND l.objsubid = 2
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+    ) THEN
+        -- A commit is waited for only if something was written before it.
+        PERFORM pg_logical_emit_message(true, 'bdr_flush', '');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_flush_asks() FROM PUBLIC;
+
 -- Says an ask again and again, until the agent answers it.
 CREATE OR REPLACE FUNCTION bdr.internal_wait_for_lock(ask jsonb)
 RETURNS void
@@ -187,11 +207,11 @@ BEGIN
         -- Again and again: an agent that is started anew does not know what its predecessor was told.
         IF told IS NULL OR clock_timestamp() > told + interval '1 s' THEN
             told := clock_timestamp();
-            -- Before 17 a message is put on disk, from where it is sent, only with the next commit: the agent makes one, see below.
             IF current_setting('server_version_num')::integer >= 170000 THEN
                 EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING message;
             ELSE
                 PERFORM pg_logical_emit_message(false, 'bdr', message);
+                PERFORM pg_try_advisory_xact_lock_shared(1650749952, 5);
             END IF;
         END IF;
         -- Else sessions are seen as they were when this transaction looked at them first.

@@ -9,7 +9,7 @@ afterEach(() => {
 });
 
 /** Whether a promise has been resolved by the time everything that is due has run. */
-async function isDone(promise: Promise<void>): Promise<boolean> {
+async function isDone(promise: Promise<unknown>): Promise<boolean> {
   let done = false;
   void promise.then(() => {
     done = true;
@@ -44,6 +44,7 @@ test('a wakeup that was raised before the wait ends it at once, several count as
   expect(await isDone(second)).toBe(false);
   wakeup.raise();
   expect(await isDone(second)).toBe(true);
+  expect(await second).toBe(true);
   expect(vi.getTimerCount()).toBe(0);
 });
 
@@ -52,6 +53,7 @@ test('a wait ends by its time or its signal too', async () => {
   const timed = wakeup.wait(1000);
   await vi.advanceTimersByTimeAsync(1000);
   expect(await isDone(timed)).toBe(true);
+  expect(await timed).toBe(false);
   const stop = new AbortController();
   const stopped = wakeup.wait(1000, stop.signal);
   stop.abort();

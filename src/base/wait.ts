@@ -35,14 +35,16 @@ export class Wakeup {
     this.#waiting?.();
   }
 
-  /** Resolves when raised, after `ms`, or when `signal` is aborted, whichever comes first; takes the flag down. */
-  async wait(ms: number, signal?: AbortSignal): Promise<void> {
+  /** Resolves when raised, after `ms`, or when `signal` is aborted, whichever comes first; takes the flag down, and tells whether it was up. */
+  async wait(ms: number, signal?: AbortSignal): Promise<boolean> {
     if (!this.#raised) {
       await untilWoken(ms, signal, (wake) => {
         this.#waiting = wake;
       });
       this.#waiting = undefined;
     }
+    const wasRaised = this.#raised;
     this.#raised = false;
+    return wasRaised;
   }
 }

@@ -96,6 +96,19 @@ export async function readWaitedFor(session: Session, pids: readonly number[]): 
   return rows.map(({ pid }) => Number(pid));
 }
 
+/** Whether an ask reaches the disk only with the next commit. */
+export async function mustFlushAsks(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ old: string }>(
+    /* sql */ `SELECT current_setting('server_version_num')::integer < 170000 AS old`,
+  );
+  return row?.old === 't';
+}
+
+/** Puts on disk what transactions ask for, if any is asking. */
+export async function flushAsks(session: Session): Promise<void> {
+  await session.query('SELECT bdr.internal_flush_asks()');
+}
+
 /** The peers whose streams are being read, as of the last report of their links. */
 export async function readConnectedPeers(session: Session): Promise<NodeId[]> {
   const rows = await session.query<{ sysid: string; timeline: string; dboid: string }>(/* sql */ `

@@ -40,7 +40,7 @@ const IDLE_MS = 1000;
 const HELD_MS = 50;
 /** Somebody is in the way. While gates are tried to be made, writers wait: they are let go on in between. */
 const BLOCKED_MS = 50;
-/** Apply tries again and again to get what others have locked; after so long it is taken that who waits for the lock holds it up. */
+/** Who waits for the lock so long may be what it waits for himself: it is looked whether he holds up what has to be done first. */
 const DEADLOCK_MS = 1000;
 
 /**
@@ -55,8 +55,8 @@ export class GlobalLock {
   readonly #fresh: <T>(read: (fresh: Session) => Promise<T>) => Promise<T>;
   /** What is said of asks, by their numbers. */
   readonly #said = new Map<number, AskAnswer>();
-  /** When the agent was first seen to wait for who waits for the lock; by the number of his ask. */
-  readonly #waitedFor = new Map<number, number>();
+  /** Since when asks are known that are not granted yet, by their numbers. */
+  readonly #waitingSince = new Map<number, number>();
   #areGatesOpen = false;
   /** There may be gates that belong to no lock. */
   #mayHaveLeftGates = true;
@@ -154,19 +154,23 @@ export class GlobalLock {
     }
   }
 
-  /** Ends the waiting of transactions for which apply waits: they let go of nothing meanwhile. */
+  /** Ends the waiting of transactions that apply waits for: they let go of nothing meanwhile. */
   async #endDeadlocks(asks: LockView['asks']): Promise<void> {
-    for (const ask of this.#waitedFor.keys())
-      if (!asks.some((other) => other.ask === ask)) this.#waitedFor.delete(ask);
-    const pids = asks.map(({ holder }) => holder.pid);
-    const waitedFor = pids.length > 0 ? await readWaitedFor(this.#session, pids) : [];
-    for (const { ask, holder } of asks) {
-      if (!waitedFor.includes(holder.pid)) continue;
-      const now = performance.now();
-      const since = this.#waitedFor.get(ask) ?? now;
-      this.#waitedFor.set(ask, since);
-      if (now - since > DEADLOCK_MS) await this.#say(ask, 'deadlock');
-    }
+    const now = performance.now();
+    for (const ask of this.#waitingSince.keys())
+      if (!asks.some((other) => other.ask === ask)) this.#waitingSince.delete(ask);
+    const long = asks.filter(({ ask }) => {
+      const since = this.#waitingSince.get(ask) ?? now;
+      this.#waitingSince.set(ask, since);
+      return now - since > DEADLOCK_MS;
+    });
+    if (long.length === 0) return;
+    const waitedFor = await readWaitedFor(
+      this.#session,
+      long.map(({ holder }) => holder.pid),
+    );
+    for (const { ask, holder } of long)
+      if (waitedFor.includes(holder.pid)) await this.#say(ask, 'deadlock');
   }
 
   /** Whether this node has promised to hold its users' writes. */

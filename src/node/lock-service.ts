@@ -1,6 +1,7 @@
 import type { Logger } from '../base/logger.ts';
 import { restartOnFailure } from '../base/restart.ts';
 import { Wakeup } from '../base/wait.ts';
+import { flushAsks, mustFlushAsks } from '../catalog/global-locks.ts';
 import { GlobalLock } from '../lock/global-lock.ts';
 import { LockAsks } from '../lock/lock-asks.ts';
 import type { NodeId } from '../model/node.ts';
@@ -9,6 +10,8 @@ import type { Conninfo } from '../postgres/conninfo.ts';
 import { Session } from '../postgres/session.ts';
 import { describeError } from './describe-error.ts';
 
+/** How long an ask may be on its way to the disk, before 17. */
+const FLUSH_MS = 50;
 const RETRY = { firstMs: 250, mostMs: 15_000 };
 
 /** Serves the global lock of a node, on a session of its own, until it is stopped. */
@@ -80,11 +83,21 @@ export class LockService {
       },
     });
     await markAgentSession(session);
+    const mustFlush = await mustFlushAsks(session);
     const lock = new GlobalLock({ session, me, asks: this.#asks, log: this.#log, fresh });
     while (!signal.aborted) {
       session.lost.throwIfAborted();
       const lookInMs = await lock.look();
-      await this.#wakeup.wait(lookInMs, signal);
+      if (mustFlush) await this.#waitAndFlush(session, lookInMs, signal);
+      else await this.#wakeup.wait(lookInMs, signal);
+    }
+  }
+
+  /** Waits until something may have changed; who asks meanwhile is heard by that. */
+  async #waitAndFlush(session: Session, ms: number, signal: AbortSignal): Promise<void> {
+    for (let waitedMs = 0; waitedMs < ms && !signal.aborted; waitedMs += FLUSH_MS) {
+      await flushAsks(session);
+      if (await this.#wakeup.wait(FLUSH_MS, signal)) return;
     }
   }
 }
