@@ -9,6 +9,8 @@ const SCHEMA = `
   INSERT INTO item VALUES (1, 'start');
 `;
 const WRITE = `SELECT bdr.internal_acquire_lock('write_lock', '{item}')`;
+/** Takes the same lock by itself. */
+const COMMAND = `ALTER TABLE item ADD CONSTRAINT small CHECK (id < 1000)`;
 
 let cluster: Cluster;
 let one: TestNode;
@@ -314,8 +316,8 @@ describe('the lock is free again, and writers go on, after', () => {
   async function asked(paused: readonly TestNode[], isThere: () => Promise<boolean>) {
     for (const node of paused) await node.sql('SELECT bdr.bdr_apply_pause()');
     const client = await one.connect();
-    await client.sql('BEGIN');
-    const asking = failure(client.sql(WRITE));
+    await client.sql('SET bdr.skip_ddl_replication = off; BEGIN');
+    const asking = failure(client.sql(COMMAND));
     await until('the lock to be there', isThere);
     const resume = async () => {
       for (const node of paused) await node.sql('SELECT bdr.bdr_apply_resume()');
@@ -359,6 +361,27 @@ describe('the lock is free again, and writers go on, after', () => {
     one.host.startAgent();
     await isFree();
     expect(await cluster.equal('item')).toContain('(40,alone)');
+  });
+
+  test('a node is away: a command that others can do without goes on, if a majority is enough, and it takes part when it is back', async () => {
+    await three.host.killAgent();
+    await using client = await one.connect();
+    await client.sql(
+      `SET bdr.skip_ddl_replication = off; SET bdr.bdr_ddl_lock_timeout = '2s'; SET bdr.ddl_lock_quorum = 'majority'`,
+    );
+    await client.sql('CREATE TABLE made (id integer PRIMARY KEY, v text)');
+    expect(await failure(client.sql('ALTER TABLE made DROP COLUMN v'))).toMatch(
+      /^55P03 canceling statement due to global lock timeout/,
+    );
+    await client.sql('ALTER TABLE made ADD COLUMN w text');
+    three.host.startAgent();
+    await client.sql(
+      `SET bdr.bdr_ddl_lock_timeout = '60s'; ALTER TABLE made DROP COLUMN v, DROP w`,
+    );
+    await client.sql('BEGIN; ALTER TABLE made ADD COLUMN rolled_back text; ROLLBACK');
+    await client.sql('INSERT INTO made VALUES (1)');
+    expect(await cluster.equal('made')).toEqual(['(1)']);
+    await isFree();
   });
 
   test('the holder is parted', async () => {
