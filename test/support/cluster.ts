@@ -225,6 +225,18 @@ export class TestClient implements AsyncDisposable {
   }
 }
 
+/** A database with extension bdr in it, which is no node yet. */
+async function makeNode(name: string, host: Host, database: string): Promise<TestNode> {
+  const maintenance = new TestNode('postgres', host, 'postgres');
+  await maintenance.sql(`CREATE DATABASE ${database}`);
+  const node = new TestNode(name, host, database);
+  await node.sql('CREATE EXTENSION bdr');
+  if (!host.options.replicatesDdl) {
+    await maintenance.sql(`ALTER DATABASE ${database} SET bdr.skip_ddl_replication = on`);
+  }
+  return node;
+}
+
 /** Hosts and nodes of one test. */
 export class Cluster implements AsyncDisposable {
   readonly hosts: Host[] = [];
@@ -239,11 +251,18 @@ export class Cluster implements AsyncDisposable {
   ): Promise<Cluster> {
     const cluster = new Cluster();
     try {
-      for (let i = 1; i <= nodes; i++) {
-        const host = await Host.start(typeof options === 'function' ? options(i) : options);
-        cluster.hosts.push(host);
-        await cluster.addNode(`node${i}`, host, 'app');
-      }
+      const starts = await Promise.allSettled(
+        Array.from({ length: nodes }, (_, at) =>
+          Host.start(typeof options === 'function' ? options(at + 1) : options),
+        ),
+      );
+      for (const start of starts) if (start.status === 'fulfilled') cluster.hosts.push(start.value);
+      for (const start of starts) if (start.status === 'rejected') throw start.reason;
+      cluster.nodes.push(
+        ...(await Promise.all(
+          cluster.hosts.map((host, at) => makeNode(`node${at + 1}`, host, 'app')),
+        )),
+      );
       return cluster;
     } catch (error) {
       await cluster[Symbol.asyncDispose]();
@@ -277,13 +296,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   async addNode(name: string, host: Host, database: string): Promise<TestNode> {
-    const maintenance = new TestNode('postgres', host, 'postgres');
-    await maintenance.sql(`CREATE DATABASE ${database}`);
-    const node = new TestNode(name, host, database);
-    await node.sql('CREATE EXTENSION bdr');
-    if (!host.options.replicatesDdl) {
-      await maintenance.sql(`ALTER DATABASE ${database} SET bdr.skip_ddl_replication = on`);
-    }
+    const node = await makeNode(name, host, database);
     this.nodes.push(node);
     return node;
   }
