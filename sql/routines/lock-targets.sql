@@ -25,8 +25,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(bool_and(
-        a.schema = 'pg_temp'
-        OR a.schema IN ('bdr', 'bdr_guard')
+        coalesce(a.schema IN ('pg_temp', 'bdr', 'bdr_guard'), false)
         OR (a.schema IS NULL AND a.name = ANY (temporary))
         OR EXISTS (
             SELECT FROM pg_class AS c

@@ -258,7 +258,7 @@ BEGIN
                       HINT = 'Start one beside the server: bdr agent --dsn "..."';
         END IF;
         PERFORM pg_sleep(pause);
-        pause := least(pause * 1.5, 0.05);
+        pause := least(pause * 1.2, 0.05);
     END LOOP;
 END
 $$;

@@ -1,0 +1,178 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openNewDatabase } from '../../test/support/agents.ts';
+import { startServer } from '../../test/support/servers.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import type { AskedCommand } from '../model/global-lock.ts';
+import type { Session } from '../postgres/session.ts';
+import { commandNeed } from './command-need.ts';
+
+let server: EmbeddedServer;
+let session: Session;
+
+beforeAll(async () => {
+  server = await startServer();
+  session = await openNewDatabase(server, 'app');
+  await session.script(`
+    CREATE ROLE owner; CREATE ROLE other; CREATE ROLE referrer;
+    CREATE SCHEMA shop AUTHORIZATION owner;
+    SET search_path = shop; SET ROLE owner;
+    CREATE TYPE mood AS ENUM ('good'); CREATE DOMAIN price AS numeric; CREATE TYPE size AS (w integer);
+    CREATE TABLE item (id integer PRIMARY KEY, price price, mood mood, sizes size[]);
+    CREATE TABLE sale (id integer PRIMARY KEY, item integer REFERENCES item, of item);
+    CREATE TABLE log (at date, UNIQUE (at)) PARTITION BY RANGE (at);
+    CREATE TABLE log_rest PARTITION OF log DEFAULT;
+    CREATE TABLE years (at date) PARTITION BY RANGE (at);
+    CREATE INDEX sale_item ON sale (item); CREATE UNIQUE INDEX sale_of_item ON sale (item, id);
+    CREATE FUNCTION twice(integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
+    CREATE TABLE doubled (id integer, twice integer GENERATED ALWAYS AS (twice(id)) STORED);
+    CREATE UNLOGGED TABLE unlogged (id integer);
+    GRANT REFERENCES (id) ON item TO referrer;
+    RESET ROLE;
+    CREATE TABLE public.item (id integer)`);
+});
+afterAll(async () => {
+  await session.close();
+  await server[Symbol.asyncDispose]();
+});
+
+/** What a text asks for, in words. */
+async function needOf(
+  text: string | null,
+  more: Partial<AskedCommand> & Partial<AskedCommand['place']> = {},
+): Promise<string> {
+  const { role = 'owner', path = ['shop'], temporary = [], locked = [], ...rest } = more;
+  const found = await commandNeed(session, {
+    tag: text?.split(' ', 1)[0] ?? '',
+    text,
+    isContext: false,
+    isAlone: true,
+    place: { role, path, temporary, locked },
+    ...rest,
+  });
+  if (found.kind !== 'lock') return found.kind;
+  const { mode, tables, mayBeMajority } = found.need;
+  if (mode === 'ddl_lock') return mayBeMajority ? 'majority' : 'ddl_lock';
+  if (tables === null) return 'write_lock on everything';
+  return tables
+    .map(({ schema, name }) => `${schema}.${name}`)
+    .toSorted()
+    .join(' ');
+}
+
+describe('a command needs a write lock on', () => {
+  test.each([
+    ['the table that its path means', 'ALTER TABLE item DROP price', 'shop.item'],
+    ['the table that it names in full', 'ALTER TABLE shop.sale DROP item', 'shop.sale'],
+    [
+      'both ends of a foreign key',
+      'ALTER TABLE sale ADD FOREIGN KEY (id) REFERENCES item',
+      'shop.item shop.sale',
+    ],
+    ['what refers to a table that goes', 'DROP TABLE item CASCADE', 'shop.item shop.sale'],
+    [
+      'tables with a type, also in arrays and rows',
+      'ALTER TYPE size ADD ATTRIBUTE h integer',
+      'shop.item shop.sale',
+    ],
+    ['tables with a domain', 'ALTER DOMAIN price ADD CHECK (value > 0)', 'shop.item shop.sale'],
+    ['tables with an enum', `ALTER TYPE mood RENAME VALUE 'good' TO 'fine'`, 'shop.item shop.sale'],
+    [
+      'tables whose values a function computes',
+      'DROP FUNCTION twice(integer) CASCADE',
+      'shop.doubled',
+    ],
+    [
+      'all tables of a schema',
+      'ALTER SCHEMA shop RENAME TO store',
+      'shop.doubled shop.item shop.log shop.log_rest shop.sale shop.years',
+    ],
+    ['the table of a unique index', 'DROP INDEX sale_of_item', 'shop.sale'],
+    [
+      'a table whose default partition is looked at',
+      `CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
+      'shop.log',
+    ],
+    [
+      'all that is in one text',
+      'CREATE TABLE fresh (); ALTER TABLE item DROP price; DROP TABLE sale, fresh',
+      'shop.item shop.sale',
+    ],
+  ])('%s', async (_, text, tables) => {
+    expect(await needOf(text)).toBe(tables);
+  });
+
+  test('all tables of a role', async () => {
+    expect(await needOf('DROP OWNED BY owner', { role: 'postgres' })).toContain('shop.item');
+  });
+});
+
+test.each([
+  ['CREATE TABLE fresh (id integer)', 'majority'],
+  ['ALTER TABLE fresh DROP id', 'ddl_lock'],
+  ['DROP INDEX sale_item', 'ddl_lock'],
+  ['DROP SCHEMA shop', 'ddl_lock'],
+  [
+    `CREATE TABLE y1 PARTITION OF years FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
+    'majority',
+  ],
+  ['ALTER TABLE item OWNER TO other', 'ddl_lock'],
+])('%s does without', async (text, lock) => {
+  expect(await needOf(text)).toBe(lock);
+});
+
+test.each([
+  ['ALTER TABLE unlogged DROP id', {}],
+  ['ALTER TABLE item DROP id; CREATE INDEX ON item (id)', { temporary: ['item'] }],
+  ['DROP TABLE pg_temp.item', {}],
+  ['CREATE TEMP TABLE here (id integer); DROP TABLE here', {}],
+  ['ALTER TABLE bdr.bdr_nodes ADD x integer', {}],
+])('%s asks nobody', async (text, more) => {
+  expect(await needOf(text, more)).toBe('nothing');
+});
+
+test('a temporary table hides another of its name, unless the path says that it comes later', async () => {
+  const temporary = ['item'];
+  expect(await needOf('DROP TABLE item, sale', { temporary })).toBe('shop.sale');
+  expect(await needOf('DROP TABLE item', { temporary, path: ['shop', 'pg_temp_3'] })).toBe(
+    'shop.item',
+  );
+});
+
+test('nobody holds up what he may not change; who may refer to a table may do that', async () => {
+  for (const text of [
+    'ALTER TABLE item DROP price',
+    'DROP TYPE mood CASCADE',
+    'DROP SCHEMA shop CASCADE',
+    'DROP FUNCTION twice(integer) CASCADE',
+    'DROP OWNED BY owner',
+    'CREATE UNIQUE INDEX ON item (id)',
+    'DROP CAST (integer AS text) CASCADE',
+  ]) {
+    expect(await needOf(text, { role: 'other' })).toBe('forbidden');
+  }
+  const refers = { role: 'referrer', isAlone: false };
+  expect(await needOf('CREATE TABLE r (id integer REFERENCES item)', refers)).toBe('shop.item');
+  expect(await needOf('CREATE TABLE r (id integer REFERENCES sale)', refers)).toBe('forbidden');
+  expect(await needOf('CREATE TABLE r (id integer REFERENCES item)', { isAlone: false })).toBe(
+    'shop.item',
+  );
+});
+
+test('what nobody can read is everything, for superusers', async () => {
+  for (const text of [null, 'SOMETHING THE SERVER KNOWS', 'SELECT 1']) {
+    expect(await needOf(text, { role: 'postgres' })).toBe('write_lock on everything');
+    expect(await needOf(text)).toBe('forbidden');
+  }
+});
+
+test('what the transaction has locked before is told apart', async () => {
+  const [row] = await session.query<{ oid: string }>(`SELECT 'shop.sale'::regclass::oid AS oid`);
+  const found = await commandNeed(session, {
+    tag: 'ALTER TABLE',
+    text: `SQL statement "ALTER TABLE sale DROP id, DROP item"\nPL/pgSQL function f() line 1 at SQL statement`,
+    isContext: true,
+    isAlone: false,
+    place: { role: 'owner', path: ['shop'], temporary: [], locked: [Number(row?.oid)] },
+  });
+  expect(found).toMatchObject({ kind: 'lock', locked: [{ schema: 'shop', name: 'sale' }] });
+});
