@@ -8,8 +8,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT c.oid
-    FROM unnest(CASE WHEN schema IS NULL THEN path ELSE ARRAY[schema] END) WITH ORDINALITY AS p (schema, place)
-    JOIN pg_namespace AS n ON n.nspname = p.schema
+    FROM unnest(CASE WHEN schema IS NULL THEN path ELSE ARRAY[schema] END) WITH ORDINALITY AS p (nspname, place)
+    JOIN pg_namespace AS n ON n.nspname = p.nspname
     JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = name
     -- A path that names the temporary schema has it in its place, which nobody else can see: then the lock is taken.
     WHERE NOT (schema IS NULL AND name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE 'pg\_temp\_%'))
