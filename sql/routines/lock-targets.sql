@@ -1,7 +1,21 @@
 -- Which tables a command needs the global lock for: it names them, or what they depend on, as the agent's parser has read it
 -- (src/ddl/lock-strength.ts). The command's own transaction is not seen here: what it has made is on no other node either.
 
--- A relation by its name in a command. NULL where there is none, or where it is one of the session's temporary ones: they come first.
+-- Whether a name means one of the session's temporary relations: they come first, but for a path that names their schema, in a place
+-- that nobody else can see. Then the lock is taken.
+CREATE OR REPLACE FUNCTION bdr.internal_is_temporary_name(schema text, name text, path text[], temporary text[])
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN schema IS NULL THEN name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE 'pg\_temp\_%')
+        ELSE schema = 'pg_temp'
+    END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_temporary_name(text, text, text[], text[]) FROM PUBLIC;
+
+-- A relation by its name in a command. NULL where there is none, or where it is a temporary one.
 CREATE OR REPLACE FUNCTION bdr.internal_named_relation(schema text, name text, path text[], temporary text[])
 RETURNS oid
 LANGUAGE sql STABLE
@@ -11,8 +25,7 @@ AS $$
     FROM unnest(CASE WHEN schema IS NULL THEN path ELSE ARRAY[schema] END) WITH ORDINALITY AS p (nspname, place)
     JOIN pg_namespace AS n ON n.nspname = p.nspname
     JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = name
-    -- A path that names the temporary schema has it in its place, which nobody else can see: then the lock is taken.
-    WHERE NOT (schema IS NULL AND name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE 'pg\_temp\_%'))
+    WHERE NOT bdr.internal_is_temporary_name(schema, name, path, temporary)
     ORDER BY p.place
     LIMIT 1
 $$;
@@ -25,8 +38,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(bool_and(
-        coalesce(a.schema IN ('pg_temp', 'bdr', 'bdr_guard'), false)
-        OR (a.schema IS NULL AND a.name = ANY (temporary))
+        bdr.internal_is_temporary_name(a.schema, a.name, path, temporary)
+        OR coalesce(a.schema IN ('bdr', 'bdr_guard'), false)
         OR EXISTS (
             SELECT FROM pg_class AS c
             WHERE c.oid = bdr.internal_named_relation(a.schema, a.name, path, temporary) AND c.relpersistence <> 'p'
