@@ -111,10 +111,11 @@ CREATE TABLE bdr.bdr_queued_commands (
     -- What was sent to the server, which may hold other commands beside it: once for those that follow each other in a transaction.
     command      text        NOT NULL,
     search_path  text        DEFAULT '',
-    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_command_started() does;
-    -- NULL where the text is that of one command.
+    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_command_started() does, or
+    -- inside a function bdr.internal_count_command(); NULL where the text is that of one command.
     "position"   integer,
-    -- Where it ran inside a function: `command` is then the call stack from that command on, as PL/pgSQL's PG_CONTEXT shows it.
+    -- Where it ran inside a function: `command` is then the call stack from that command on, as PL/pgSQL's PG_CONTEXT shows it; of a function
+    -- in SQL its first line, and below it the function's body.
     is_context   boolean     NOT NULL DEFAULT false,
     -- What else decides what it means: settings by name, and the values that ADD COLUMN gave to the rows that there were.
     settings     jsonb       NOT NULL,

@@ -5,6 +5,7 @@
 --   2  a session of the agent in this database; shared, so that a successor finds and ends what a dead agent left behind
 --   3  schema bdr is being installed or upgraded by `bdr install`
 --   4  gates are open, those of the global lock (lock-gates.sql)
+--   5  a transaction counts commands of statements (statement-commands.sql); shared
 -- and with the first one 1650749953 the number of an ask for the global lock that is granted (locks.sql)
 
 CREATE OR REPLACE FUNCTION bdr.internal_agent_pid()

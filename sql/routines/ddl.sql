@@ -133,13 +133,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT bdr.internal_pg_time(statement_timestamp()) $$;
 REVOKE ALL ON FUNCTION bdr.internal_text_sent_at() FROM PUBLIC;
 
--- Counts the commands of one text, as far as they fire event triggers and are not run by a function or by an extension's script.
+-- Counts the commands of one text, as far as they fire event triggers and are not run by an extension's script; those that a function has
+-- run are counted by themselves (statement-commands.sql).
 -- One text has one statement_timestamp(). DROP is not counted, because it is told by the names of what it has dropped; REINDEX is
 -- not because some majors fire for it and some do not.
 CREATE OR REPLACE FUNCTION bdr.internal_command_started()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lc_messages = 'C'
 AS $$
 DECLARE
     stack text;
@@ -161,6 +163,9 @@ BEGIN
         END;
         PERFORM setval('bdr.command_text', sent_at);
         PERFORM setval('bdr.command_position', CASE WHEN is_first THEN 1 ELSE currval('bdr.command_position') + 1 END);
+    END IF;
+    IF depth = 0 AND strpos(stack, E'\n') > 0 AND tg_tag <> 'REINDEX' AND NOT bdr.internal_is_told_by_names(tg_tag) THEN
+        PERFORM bdr.internal_count_command(substr(stack, strpos(stack, E'\n') + 1));
     END IF;
     IF tg_tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
         PERFORM bdr.internal_set_extension_depth(depth + 1);
@@ -585,13 +590,8 @@ BEGIN
     END IF;
     IF caller IS NULL THEN
         "position" := currval('bdr.command_position');
-    ELSIF caller LIKE 'SQL statement "%' THEN
-        command := caller;
     ELSE
-        RAISE EXCEPTION 'DDL command attempted inside function or multi-statement string'
-            USING ERRCODE = 'feature_not_supported',
-                  DETAIL = split_part(caller, E'\n', 1),
-                  HINT = 'The text of a command inside an SQL function is not known. Use PL/pgSQL, or bdr.bdr_replicate_ddl_command(...).';
+        SELECT c.command, c."position" INTO command, "position" FROM bdr.internal_statement_command(caller) AS c;
     END IF;
     IF tag = 'ALTER TABLE' AND made.relation IS NOT NULL THEN
         PERFORM bdr.internal_refuse_missing_value(made.relation);

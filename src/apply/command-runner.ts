@@ -12,12 +12,12 @@ import { isLockConflict } from './lock-conflict.ts';
 import type { TableMap } from './table-map.ts';
 
 /**
- * Cuts the text of a command out of what it came with; may throw BdrError. `mayBeOfLocal`: the one table that it is for may be only
- * where it was run.
+ * Cuts out of what a command came with what is to be run for it; may throw BdrError. `mayBeOfLocal`: the one table that each of the texts
+ * is for may be only where it was run.
  */
 export type CutCommand = (
   command: QueuedCommand,
-) => Promise<{ readonly text: string; readonly mayBeOfLocal: boolean }>;
+) => Promise<{ readonly texts: readonly string[]; readonly mayBeOfLocal: boolean }>;
 
 const SAVEPOINT = 'bdr_command';
 
@@ -40,7 +40,13 @@ export class CommandRunner {
   /** Throws BdrError when it cannot be run here. */
   async run(change: InsertChange, { xid }: ChangeContext): Promise<void> {
     const queued = readQueuedCommand(change);
-    const { text, mayBeOfLocal } = await this.#cut(this.#withText(queued, xid));
+    const { texts, mayBeOfLocal } = await this.#cut(this.#withText(queued, xid));
+    for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
+    // Tables are others by now, for this transaction too.
+    this.#tables.forget();
+  }
+
+  async #runText(queued: QueuedCommand, text: string, mayBeOfLocal: boolean): Promise<void> {
     try {
       if (mayBeOfLocal) await this.#session.script(`SAVEPOINT ${SAVEPOINT}`);
       await runQueuedCommand(this.#session, queued, text);
@@ -52,8 +58,6 @@ export class CommandRunner {
       if (this.#session.lost.aborted || isLockConflict(error)) throw error;
       throw failed(queued, text, error);
     }
-    // Tables are others by now, for this transaction too.
-    this.#tables.forget();
   }
 
   #withText(queued: QueuedCommand, xid: number): QueuedCommand {

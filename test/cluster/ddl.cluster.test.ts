@@ -145,6 +145,25 @@ describe('commands arrive on the other node', () => {
        CREATE TABLE empty AS SELECT * FROM only_here WITH NO DATA; DROP TABLE only_here`,
     ],
     [
+      'functions that run commands in many ways',
+      `CREATE FUNCTION run_in_sql() RETURNS void LANGUAGE sql AS $$
+           CREATE TABLE by_sql_1 (id integer PRIMARY KEY); CREATE TABLE by_sql_2 (id integer PRIMARY KEY);
+           INSERT INTO src VALUES (2, 'b') $$;
+       DO $do$ BEGIN
+           FOR i IN 1..3 LOOP
+               EXECUTE 'CREATE TABLE IF NOT EXISTS many_1 (id integer PRIMARY KEY); CREATE TABLE IF NOT EXISTS many_2 (id integer PRIMARY KEY);
+                   ALTER TABLE many_1 ADD COLUMN IF NOT EXISTS a text; ALTER TABLE many_2 ADD COLUMN IF NOT EXISTS b text';
+           END LOOP;
+       END $do$;
+       SELECT bdr.bdr_replicate_ddl_command('CREATE TABLE public.many_3 (id integer PRIMARY KEY); CREATE TABLE public.many_4 (id integer PRIMARY KEY)')`,
+    ],
+    ['functions in SQL that run commands', 'SELECT run_in_sql()'],
+    [
+      'privileges on tables of which some are only here',
+      `CREATE UNLOGGED TABLE un (id integer); CREATE TEMP TABLE te (id integer);
+       GRANT SELECT ON many_1, un, many_2 TO alice, bob; GRANT SELECT ON te, un TO bob; REVOKE SELECT ON un, te, many_1 FROM bob; DROP TABLE un`,
+    ],
+    [
       'objects that depend on what is dropped',
       `DROP TABLE parent CASCADE; DROP SCHEMA moved CASCADE; DROP TABLE IF EXISTS not_there; DROP OWNED BY bob`,
     ],
@@ -346,7 +365,7 @@ describe('what would make the nodes differ', () => {
     ],
     ['rows that exclude each other', 'ALTER TABLE ix ADD EXCLUDE USING btree (n WITH =)', '0A000'],
     [
-      'a command whose text is not known',
+      'a command in a function that may not be the one that is running',
       `CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS 'CREATE TABLE x (id integer)'; SELECT in_sql()`,
       '0A000',
     ],
