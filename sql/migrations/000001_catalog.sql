@@ -126,6 +126,24 @@ CREATE INDEX bdr_queued_commands_time ON bdr.bdr_queued_commands (queued_at);
 COMMENT ON TABLE bdr.bdr_queued_commands IS
     'Definitions that were changed on some node: a row travels in its place in the stream, and its arrival runs the command; written by event triggers';
 
+CREATE TABLE bdr.index_build (
+    build       uuid        NOT NULL DEFAULT gen_random_uuid(),
+    queued_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- As in bdr_queued_commands, the command by itself.
+    perpetrator text        NOT NULL,
+    command     text        NOT NULL,
+    search_path text        NOT NULL,
+    settings    jsonb       NOT NULL,
+    -- As the command names it, quoted; and the index's bare name.
+    table_name  text        NOT NULL,
+    index_name  text        NOT NULL,
+    -- Why it has failed last.
+    error       text,
+    CONSTRAINT index_build_pkey PRIMARY KEY (build)
+);
+COMMENT ON TABLE bdr.index_build IS
+    'Indexes that peers have built concurrently and that this node has still to build; local to the node. Later commands of peers wait for them; a row that is deleted is given up';
+
 CREATE TABLE bdr.bdr_global_locks (
     locktype              text        NOT NULL,
     owning_sysid          text        NOT NULL,

@@ -1,4 +1,5 @@
 import { BdrError, messageOf } from '../base/errors.ts';
+import { putOffIndex, type ConcurrentIndex } from '../catalog/index-builds.ts';
 import {
   readQueuedCommand,
   runQueuedCommand,
@@ -13,11 +14,13 @@ import type { TableMap } from './table-map.ts';
 
 /**
  * Cuts out of what a command came with what is to be run for it; may throw BdrError. `mayBeOfLocal`: the one table that each of the texts
- * is for may be only where it was run.
+ * is for may be only where it was run. `beside`: it may be put off, and run beside the link.
  */
-export type CutCommand = (
-  command: QueuedCommand,
-) => Promise<{ readonly texts: readonly string[]; readonly mayBeOfLocal: boolean }>;
+export type CutCommand = (command: QueuedCommand) => Promise<{
+  readonly texts: readonly string[];
+  readonly mayBeOfLocal: boolean;
+  readonly beside: ConcurrentIndex | undefined;
+}>;
 
 const SAVEPOINT = 'bdr_command';
 
@@ -40,7 +43,8 @@ export class CommandRunner {
   /** Throws BdrError when it cannot be run here. */
   async run(change: InsertChange, { xid }: ChangeContext): Promise<void> {
     const queued = readQueuedCommand(change);
-    const { texts, mayBeOfLocal } = await this.#cut(this.#withText(queued, xid));
+    const { texts, mayBeOfLocal, beside } = await this.#cut(this.#withText(queued, xid));
+    if (beside && (await putOffIndex(this.#session, queued, beside))) return;
     for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
     // Tables are others by now, for this transaction too.
     this.#tables.forget();

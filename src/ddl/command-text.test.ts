@@ -51,6 +51,19 @@ test('what runs concurrently elsewhere runs in the transaction here', async () =
 
 const FRAME = 'PL/pgSQL function public.f() line 3 at EXECUTE';
 
+test('an index that is built concurrently may be built beside what else arrives, if it has a name and is not unique', async () => {
+  const of = async (text: string) =>
+    (await commandText({ text, tag: 'CREATE INDEX', position: 1, isContext: false })).beside;
+  const text = 'CREATE INDEX CONCURRENTLY IF NOT EXISTS "I" ON "S".t (a) INCLUDE (b)';
+  expect(await of(text)).toEqual({ text, table: '"S"."t"', index: 'I', isPlain: true });
+  for (const more of ['((a + 1))', '(a) WHERE b > 0']) {
+    expect(await of(`CREATE INDEX CONCURRENTLY i ON t ${more}`)).toMatchObject({ isPlain: false });
+  }
+  for (const other of ['INDEX i', 'INDEX CONCURRENTLY', 'UNIQUE INDEX CONCURRENTLY i']) {
+    expect(await of(`CREATE ${other} ON t (a)`)).toBeUndefined();
+  }
+});
+
 test('a call stack ends its statement with a quote at the end of a line', async () => {
   expect(
     await inside(`SQL statement "CREATE TABLE "t"\n(a "char")"\n${FRAME}`, 'CREATE TABLE'),

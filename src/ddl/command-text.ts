@@ -1,6 +1,7 @@
 import type { Node } from 'libpg-query';
 import { BdrError, messageOf } from '../base/errors.ts';
 import { endsOfStatement, functionStatement } from './call-stack.ts';
+import { concurrentIndex, type ConcurrentIndexText } from './concurrent-index.ts';
 import { isCounted, kindOf } from './counted-commands.ts';
 import {
   parseStatements,
@@ -25,17 +26,21 @@ export interface CommandText {
   readonly texts: readonly string[];
   /** Each is for one table or sequence, which may be unlogged or temporary, and then is only where the command was run. */
   readonly mayBeOfLocal: boolean;
+  /** It may also be run as it is, by itself, beside what else arrives. */
+  readonly beside: ConcurrentIndexText | undefined;
 }
 
 /** Cuts the command out of what was captured, as it is to be run inside a transaction. Throws BdrError where that is not certain. */
 export async function commandText(captured: CapturedText): Promise<CommandText> {
-  const { text, node } = await cut(captured);
+  const statement = await cut(captured);
+  const { text, node } = statement;
   if (isGrantOnRelations(node)) {
-    return { texts: await textForEachRelation(text), mayBeOfLocal: true };
+    return { texts: await textForEachRelation(text), mayBeOfLocal: true, beside: undefined };
   }
   return {
     texts: [runsConcurrently(node) ? await withoutConcurrently(text) : text],
     mayBeOfLocal: false,
+    beside: concurrentIndex(statement),
   };
 }
 

@@ -261,6 +261,61 @@ describe('whose command it is', () => {
   });
 });
 
+describe('an index that is built concurrently', () => {
+  const builds = () => two.sql('SELECT index_name, error FROM bdr.index_build');
+  const states = (node: TestNode) =>
+    node.sql(
+      `SELECT c.relname, i.indisvalid, obj_description(c.oid) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+       WHERE c.relname LIKE 'big\\_n%' ORDER BY 1`,
+    );
+
+  test('is built beside the link: rows go on, other commands wait, and a crash begins it again', async () => {
+    await one.sql(
+      'CREATE TABLE big (id integer PRIMARY KEY, n integer); INSERT INTO big VALUES (1, 1); GRANT ALL ON SCHEMA public TO carol',
+    );
+    await applied();
+    await using holder = await two.connect();
+    await holder.sql('BEGIN; INSERT INTO big VALUES (2, 2)');
+    await one.sql('CREATE INDEX CONCURRENTLY big_n ON big (n) WHERE n > 0');
+    const isBegun = async () => (await states(two)).length === 1;
+    await until('the other node to have begun it', isBegun);
+    await one.sql('INSERT INTO big VALUES (3, 3)');
+    await applied();
+    expect(await builds()).toEqual([['big_n', null]]);
+    expect(await states(two)).toEqual([['big_n', false, null]]);
+
+    await one.sql(`COMMENT ON INDEX big_n IS 'built'; INSERT INTO big VALUES (4, 4)`);
+    await two.host.killAgent();
+    two.host.startAgent();
+    await until('the build that was ended to be given up', async () => {
+      const [row] = await two.sql(
+        `SELECT count(*) = 0 FROM pg_stat_activity WHERE query ILIKE 'CREATE INDEX CONCURRENTLY big_n%' AND state = 'active'`,
+      );
+      return row?.[0] === true;
+    });
+    expect(await states(two)).toEqual([['big_n', false, null]]);
+    await holder.sql('COMMIT');
+    await applied();
+    expect(await states(two)).toEqual([['big_n', true, 'built']]);
+    expect(await builds()).toEqual([]);
+    expect(await cluster.equal('big')).toHaveLength(4);
+  });
+
+  test('says why it cannot be built, and may be given up', async () => {
+    await two.sql('SET bdr.skip_ddl_replication = on; ALTER TABLE big RENAME TO other_big');
+    await one.sql('CREATE INDEX CONCURRENTLY big_n2 ON big (n)');
+    await until('the failure to be shown', async () => {
+      const [row] = await builds();
+      return /"big" does not exist/.test(String(row?.[1]));
+    });
+    await two.sql(`
+      SET bdr.skip_ddl_replication = on; ALTER TABLE other_big RENAME TO big; CREATE INDEX big_n2 ON big (n); DELETE FROM bdr.index_build`);
+    await one.sql('DROP INDEX CONCURRENTLY big_n2');
+    await applied();
+    expect(await states(two)).toEqual(await states(one));
+  });
+});
+
 describe('under the global lock', () => {
   test('a column goes and another comes while the other node writes, and no link stops', async () => {
     await one.sql(
