@@ -24,18 +24,3 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_put_off_index(text, text, text, jsonb, text, text, boolean) FROM PUBLIC;
-
--- An error that has the transaction rolled back and begun again later, holding nothing meanwhile that the server would wait for when
--- it builds the index.
-CREATE OR REPLACE FUNCTION bdr.internal_await_indexes()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF EXISTS (SELECT FROM bdr.index_build) THEN
-        RAISE EXCEPTION 'an index is being built' USING ERRCODE = 'lock_not_available', HINT = 'SELECT * FROM bdr.index_build;';
-    END IF;
-END
-$$;
-REVOKE ALL ON FUNCTION bdr.internal_await_indexes() FROM PUBLIC;

@@ -70,7 +70,6 @@ DECLARE
     role record;
     statement text;
 BEGIN
-    PERFORM bdr.internal_await_indexes();
     SELECT r.oid, r.rolsuper INTO role FROM pg_roles AS r WHERE r.rolname = perpetrator;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'role "%" does not exist', perpetrator

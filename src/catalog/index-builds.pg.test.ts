@@ -4,7 +4,7 @@ import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { copyIndexBuilds, putOffIndex, readIndexBuilds } from './index-builds.ts';
-import { runQueuedCommand, type QueuedCommand } from './queued-commands.ts';
+import type { QueuedCommand } from './queued-commands.ts';
 
 let server: EmbeddedServer;
 let session: Session;
@@ -46,12 +46,6 @@ test("what an ordinary role's index computes is not left to a session that has o
     { perpetrator: 'alice', index: 'of_alice', searchPath: '"$user", hers' },
     { perpetrator: 'postgres', index: 'of_postgres', table: '"t"' },
   ]);
-});
-
-test('other commands wait until it is built', async () => {
-  const run = () =>
-    session.transaction(() => runQueuedCommand(session, command('alice'), 'CREATE TABLE u ()'));
-  await expect(run()).rejects.toMatchObject({ code: '55P03' });
 });
 
 test('a node that joins takes over what its source has still to build, also when it begins its copy again', async () => {

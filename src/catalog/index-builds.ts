@@ -44,6 +44,13 @@ export async function putOffIndex(
   return row?.noted === 't';
 }
 
+export async function hasIndexBuilds(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ any: string }>(
+    'SELECT EXISTS (SELECT FROM bdr.index_build) AS any',
+  );
+  return row?.any === 't';
+}
+
 /** In the order in which they arrived. */
 export async function readIndexBuilds(session: Session): Promise<IndexBuild[]> {
   return session.query<IndexBuild>(/* sql */ `

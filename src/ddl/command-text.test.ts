@@ -44,6 +44,9 @@ test('what runs concurrently elsewhere runs in the transaction here', async () =
   expect(
     await at('ALTER TABLE p DETACH PARTITION é concurrently /* CONCURRENTLY */', 'ALTER TABLE'),
   ).toBe('ALTER TABLE p DETACH PARTITION é  /* CONCURRENTLY */');
+  expect(await at('ALTER TABLE finalize DETACH PARTITION p FINALIZE', 'ALTER TABLE')).toBe(
+    'ALTER TABLE finalize DETACH PARTITION p ',
+  );
   expect(await at('CREATE TABLE "concurrently" (a text)', 'CREATE TABLE')).toBe(
     'CREATE TABLE "concurrently" (a text)',
   );
@@ -62,6 +65,21 @@ test('an index that is built concurrently may be built beside what else arrives,
   for (const other of ['INDEX i', 'INDEX CONCURRENTLY', 'UNIQUE INDEX CONCURRENTLY i']) {
     expect(await of(`CREATE ${other} ON t (a)`)).toBeUndefined();
   }
+});
+
+test('a partition that is detached concurrently, or was begun to be, is told apart from others', async () => {
+  const of = async (more: string) =>
+    (
+      await commandText({
+        text: `ALTER TABLE t DETACH PARTITION "S".p${more}`,
+        tag: 'ALTER TABLE',
+        position: 1,
+        isContext: false,
+      })
+    ).detached;
+  expect(await of(' CONCURRENTLY')).toBe('"S"."p"');
+  expect(await of(' FINALIZE')).toBe('"S"."p"');
+  expect(await of('')).toBeUndefined();
 });
 
 test('a call stack ends its statement with a quote at the end of a line', async () => {

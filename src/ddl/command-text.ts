@@ -9,6 +9,7 @@ import {
   withoutConcurrently,
   type ParsedStatement,
 } from './parser.ts';
+import { partitionDetachedConcurrently } from './detached-partition.ts';
 
 /** A command as it was captured (sql/routines/ddl.sql). */
 export interface CapturedText {
@@ -28,6 +29,8 @@ export interface CommandText {
   readonly mayBeOfLocal: boolean;
   /** It may also be run as it is, by itself, beside what else arrives. */
   readonly beside: ConcurrentIndexText | undefined;
+  /** The partition, quoted as the command has it, that it detaches CONCURRENTLY: that keeps its bounds. */
+  readonly detached: string | undefined;
 }
 
 /** Cuts the command out of what was captured, as it is to be run inside a transaction. Throws BdrError where that is not certain. */
@@ -35,12 +38,18 @@ export async function commandText(captured: CapturedText): Promise<CommandText> 
   const statement = await cut(captured);
   const { text, node } = statement;
   if (isGrantOnRelations(node)) {
-    return { texts: await textForEachRelation(text), mayBeOfLocal: true, beside: undefined };
+    return {
+      texts: await textForEachRelation(text),
+      mayBeOfLocal: true,
+      beside: undefined,
+      detached: undefined,
+    };
   }
   return {
     texts: [runsConcurrently(node) ? await withoutConcurrently(text) : text],
     mayBeOfLocal: false,
     beside: concurrentIndex(statement),
+    detached: partitionDetachedConcurrently(node),
   };
 }
 
@@ -122,16 +131,9 @@ function unclear({ tag, text }: CapturedText, detail: string): BdrError {
   });
 }
 
-/** The server refuses these inside a transaction; what they are for is to hold users up less. */
+/** The server refuses these inside a transaction; what they are for is to hold users up less. FINALIZE ends what was begun so. */
 function runsConcurrently(node: Node): boolean {
   if ('IndexStmt' in node) return node.IndexStmt.concurrent === true;
   if ('DropStmt' in node) return node.DropStmt.concurrent === true;
-  if (!('AlterTableStmt' in node)) return false;
-  return (node.AlterTableStmt.cmds ?? []).some(
-    (cmd) =>
-      'AlterTableCmd' in cmd &&
-      cmd.AlterTableCmd.def !== undefined &&
-      'PartitionCmd' in cmd.AlterTableCmd.def &&
-      cmd.AlterTableCmd.def.PartitionCmd.concurrent === true,
-  );
+  return partitionDetachedConcurrently(node) !== undefined;
 }

@@ -1,5 +1,5 @@
 import type { Node } from 'libpg-query';
-import { quoteIdent } from '../base/names.ts';
+import { quotedRelation } from './relation-name.ts';
 import type { ParsedStatement } from './parser.ts';
 
 /** A CREATE INDEX CONCURRENTLY that may run beside what else arrives. */
@@ -21,10 +21,9 @@ export function concurrentIndex({ text, node }: ParsedStatement): ConcurrentInde
   const { concurrent, unique, idxname, relation, whereClause } = node.IndexStmt;
   if (!concurrent || unique || !idxname || !relation?.relname) return undefined;
   const { indexParams = [], indexIncludingParams = [] } = node.IndexStmt;
-  const { schemaname, relname } = relation;
   return {
     text,
-    table: `${schemaname ? `${quoteIdent(schemaname)}.` : ''}${quoteIdent(relname)}`,
+    table: quotedRelation(relation),
     index: idxname,
     isPlain: !whereClause && [...indexParams, ...indexIncludingParams].every(isColumn),
   };

@@ -24,13 +24,15 @@ export async function parseStatements(text: string): Promise<ParsedStatement[]> 
   }));
 }
 
-/** The text without the first CONCURRENTLY that is a keyword. */
+/** The text without the first CONCURRENTLY, or without the FINALIZE at its end. */
 export async function withoutConcurrently(text: string): Promise<string> {
   const { scan } = await parser();
   const { tokens } = await scan(text);
-  const found = tokens.find(
-    ({ keywordKind, text: token }) => keywordKind > 0 && token.toLowerCase() === 'concurrently',
-  );
+  const keywords = tokens.filter(({ keywordKind }) => keywordKind > 0);
+  const found =
+    keywords.find(({ text: token }) => /^concurrently$/i.test(token)) ??
+    // A table may have that name.
+    keywords.findLast(({ text: token }) => /^finalize$/i.test(token));
   if (!found) return text;
   const bytes = Buffer.from(text);
   return `${bytes.toString('utf8', 0, found.start)}${bytes.toString('utf8', found.end)}`;
