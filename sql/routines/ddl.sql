@@ -654,7 +654,13 @@ BEGIN
         RETURN;
     END IF;
     SELECT string_agg(
-               CASE WHEN o.object_type = 'aggregate' THEN replace(o.object_identity, '()', '(*)') ELSE o.object_identity END, ', '
+               CASE o.object_type
+                   WHEN 'aggregate' THEN replace(o.object_identity, '()', '(*)')
+                   -- As some majors call it.
+                   WHEN 'transform' THEN regexp_replace(o.object_identity, ' on language (?=[^ ]+$)', ' language ')
+                   ELSE o.object_identity
+               END,
+               ', '
            ) FILTER (WHERE o.original),
            bool_or(o.normal AND NOT o.original)
     INTO names, takes_more

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openNewDatabase } from '../../test/support/agents.ts';
+import { CONCURRENT_DEFINITIONS, DEFINITIONS, ROLES } from '../../test/support/definitions.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { embeddedMajors } from '../embedded/binaries.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
@@ -57,6 +58,16 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     }
     return commands;
   }
+
+  test('commands of every kind are cut out of what is captured of them', async () => {
+    await session.script(ROLES);
+    for (const [, commands] of DEFINITIONS) {
+      expect((await replicated(commands)).length).toBeGreaterThan(0);
+    }
+    for (const command of CONCURRENT_DEFINITIONS) {
+      expect(await replicated(command)).toHaveLength(command.startsWith('INSERT') ? 0 : 1);
+    }
+  });
 
   test('several commands of one kind in one EXECUTE are told apart', async () => {
     expect(
