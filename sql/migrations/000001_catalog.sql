@@ -111,10 +111,11 @@ CREATE TABLE bdr.bdr_queued_commands (
     -- What was sent to the server, which may hold other commands beside it: once for those that follow each other in a transaction.
     command      text        NOT NULL,
     search_path  text        DEFAULT '',
-    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_count_command() does;
-    -- NULL where the text is that of one command.
+    -- BDR has none of the columns that follow. Which command of the text it is, counted as bdr.internal_count_text_command() does, or
+    -- inside a function bdr.internal_count_command(); NULL where the text is that of one command.
     "position"   integer,
-    -- Where it ran inside a function: `command` is then the call stack from that command on, as PL/pgSQL's PG_CONTEXT shows it.
+    -- Where it ran inside a function: `command` is then the call stack from that command on, as PL/pgSQL's PG_CONTEXT shows it; of a function
+    -- in SQL its first line, and below it the function's body.
     is_context   boolean     NOT NULL DEFAULT false,
     -- What else decides what it means: settings by name, and the values that ADD COLUMN gave to the rows that there were.
     settings     jsonb       NOT NULL,
@@ -124,6 +125,24 @@ CREATE TABLE bdr.bdr_queued_commands (
 CREATE INDEX bdr_queued_commands_time ON bdr.bdr_queued_commands (queued_at);
 COMMENT ON TABLE bdr.bdr_queued_commands IS
     'Definitions that were changed on some node: a row travels in its place in the stream, and its arrival runs the command; written by event triggers';
+
+CREATE TABLE bdr.index_build (
+    build       uuid        NOT NULL DEFAULT gen_random_uuid(),
+    queued_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- As in bdr_queued_commands, the command by itself.
+    perpetrator text        NOT NULL,
+    command     text        NOT NULL,
+    search_path text        NOT NULL,
+    settings    jsonb       NOT NULL,
+    -- As the command names it, quoted; and the index's bare name.
+    table_name  text        NOT NULL,
+    index_name  text        NOT NULL,
+    -- Why it has failed last.
+    error       text,
+    CONSTRAINT index_build_pkey PRIMARY KEY (build)
+);
+COMMENT ON TABLE bdr.index_build IS
+    'Indexes that peers have built concurrently and that this node has still to build; local to the node. Later commands of peers wait for them; a row that is deleted is given up';
 
 CREATE TABLE bdr.bdr_global_locks (
     locktype              text        NOT NULL,

@@ -5,7 +5,8 @@
 --   2  a session of the agent in this database; shared, so that a successor finds and ends what a dead agent left behind
 --   3  schema bdr is being installed or upgraded by `bdr install`
 --   4  gates are open, those of the global lock (lock-gates.sql)
---   5  a transaction asks for the global lock, and needs its ask put on disk (before 17)
+--   5  a transaction counts commands of statements (statement-commands.sql); shared
+--   6  a transaction asks for the global lock, and needs its ask put on disk (before 17); shared
 -- and the first one 1650749953 to 1650749956, of what an ask for the global lock is answered, with the number of the ask (locks.sql)
 
 CREATE OR REPLACE FUNCTION bdr.internal_agent_pid()

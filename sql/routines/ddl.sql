@@ -102,7 +102,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format('%s %s', encode(bdr.internal_hmac_sha256(
         s.secret,
-        convert_to(format('%s in transaction %s of %s', content, bdr.internal_own_transaction(), pg_postmaster_start_time()), 'UTF8')
+        convert_to(format('%s in transaction %s of %s', content, bdr.internal_own_transaction(), bdr.internal_pg_time(pg_postmaster_start_time())), 'UTF8')
     ), 'hex'), content)
     FROM bdr.message_secret AS s
 $$;
@@ -155,10 +155,11 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_makes_temporary(text, boolean) FROM PUBLIC;
 
--- Counts the commands of one text, as far as they fire event triggers and are not run by a function or by an extension's script.
+-- Counts the commands of one text, as far as they fire event triggers and are not run by an extension's script; those that a function has
+-- run are counted by themselves (statement-commands.sql).
 -- One text has one statement_timestamp(). DROP is not counted, because it is told by the names of what it has dropped; REINDEX is
 -- not because some majors fire for it and some do not.
-CREATE OR REPLACE FUNCTION bdr.internal_count_command(tag text)
+CREATE OR REPLACE FUNCTION bdr.internal_count_text_command()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -167,9 +168,6 @@ DECLARE
     sent_at bigint := bdr.internal_text_sent_at();
     is_first boolean;
 BEGIN
-    IF tag = 'REINDEX' OR bdr.internal_is_told_by_names(tag) THEN
-        RETURN;
-    END IF;
     BEGIN
         is_first := currval('bdr.command_text') <> sent_at;
     EXCEPTION
@@ -180,7 +178,7 @@ BEGIN
     PERFORM setval('bdr.command_position', CASE WHEN is_first THEN 1 ELSE currval('bdr.command_position') + 1 END);
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_count_command(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_count_text_command() FROM PUBLIC;
 
 -- `path`: the schemas where the command looks for names.
 CREATE OR REPLACE FUNCTION bdr.internal_begin_command(role text, tag text, path text[])
@@ -194,7 +192,6 @@ DECLARE
     stack text;
     -- What runs the command, if not the session itself.
     caller text;
-    is_context boolean;
     command text;
     depth integer;
 BEGIN
@@ -208,15 +205,24 @@ BEGIN
         RETURN false;
     END IF;
     depth := bdr.internal_extension_depth();
-    IF depth = 0 AND caller IS NULL THEN
-        PERFORM bdr.internal_count_command(tag);
-    END IF;
-    IF depth = 0 AND NOT bdr.internal_is_local_command(tag) AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role) THEN
-        is_context := caller IS NOT NULL;
-        command := CASE WHEN caller IS NULL THEN current_query() WHEN caller LIKE 'SQL statement "%' THEN caller END;
-        IF NOT bdr.internal_makes_temporary(command, is_context) THEN
-            PERFORM bdr.internal_lock_for_command(role, tag, command, is_context, path);
+    IF depth = 0 AND tag <> 'REINDEX' AND NOT bdr.internal_is_told_by_names(tag) THEN
+        IF caller IS NULL THEN
+            PERFORM bdr.internal_count_text_command();
+        ELSE
+            PERFORM bdr.internal_count_command(caller);
         END IF;
+    END IF;
+    -- What is not known will be refused, unless it is only for this node.
+    command := CASE
+        WHEN caller IS NULL THEN current_query()
+        WHEN caller LIKE 'SQL function "%' THEN bdr.internal_sql_function_text(caller)
+        WHEN caller LIKE 'SQL statement "%' THEN caller
+    END;
+    IF depth = 0 AND command IS NOT NULL AND NOT bdr.internal_is_local_command(tag)
+       AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
+       AND NOT bdr.internal_makes_temporary(command, caller IS NOT NULL)
+    THEN
+        PERFORM bdr.internal_lock_for_command(role, command, caller IS NOT NULL, path);
     END IF;
     IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
         PERFORM bdr.internal_set_extension_depth(depth + 1);
@@ -654,13 +660,8 @@ BEGIN
     END IF;
     IF caller IS NULL THEN
         "position" := currval('bdr.command_position');
-    ELSIF caller LIKE 'SQL statement "%' THEN
-        command := caller;
     ELSE
-        RAISE EXCEPTION 'DDL command attempted inside function or multi-statement string'
-            USING ERRCODE = 'feature_not_supported',
-                  DETAIL = split_part(caller, E'\n', 1),
-                  HINT = 'The text of a command inside an SQL function is not known. Use PL/pgSQL, or bdr.bdr_replicate_ddl_command(...).';
+        SELECT c.command, c."position" INTO command, "position" FROM bdr.internal_statement_command(caller) AS c;
     END IF;
     IF tag = 'ALTER TABLE' AND made.relation IS NOT NULL THEN
         PERFORM bdr.internal_refuse_missing_value(made.relation);
@@ -723,7 +724,13 @@ BEGIN
         RETURN;
     END IF;
     SELECT string_agg(
-               CASE WHEN o.object_type = 'aggregate' THEN replace(o.object_identity, '()', '(*)') ELSE o.object_identity END, ', '
+               CASE o.object_type
+                   WHEN 'aggregate' THEN replace(o.object_identity, '()', '(*)')
+                   -- As some majors call it.
+                   WHEN 'transform' THEN regexp_replace(o.object_identity, ' on language (?=[^ ]+$)', ' language ')
+                   ELSE o.object_identity
+               END,
+               ', '
            ) FILTER (WHERE o.original),
            bool_or(o.normal AND NOT o.original)
     INTO names, takes_more

@@ -72,6 +72,7 @@ BEGIN
     DELETE FROM bdr.outbox;
     DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
+    DELETE FROM bdr.index_build;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
@@ -435,6 +436,7 @@ BEGIN
     DELETE FROM bdr.outbox;
     DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
+    DELETE FROM bdr.index_build;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.conflict_policy;
     DELETE FROM bdr.bdr_conflict_handlers;

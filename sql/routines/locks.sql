@@ -164,7 +164,7 @@ AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_locks AS l
-        WHERE l.locktype = 'advisory' AND l.classid = 1650749952 AND l.objid = 5 AND l.objsubid = 2
+        WHERE l.locktype = 'advisory' AND l.classid = 1650749952 AND l.objid = 6 AND l.objsubid = 2
           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
     ) THEN
         -- A commit is waited for only if something was written before it.
@@ -211,7 +211,7 @@ BEGIN
                 EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING message;
             ELSE
                 PERFORM pg_logical_emit_message(false, 'bdr', message);
-                PERFORM pg_try_advisory_xact_lock_shared(1650749952, 5);
+                PERFORM pg_try_advisory_xact_lock_shared(1650749952, 6);
             END IF;
         END IF;
         -- Else sessions are seen as they were when this transaction looked at them first.
@@ -334,7 +334,7 @@ REVOKE ALL ON FUNCTION bdr.internal_ask_for_lock(text, jsonb, boolean) FROM PUBL
 
 -- Waits until a command may run. What it needs, the agent finds out from its text, or its call stack: which tables, and how strong.
 CREATE OR REPLACE FUNCTION bdr.internal_lock_for_command(
-    role text, tag text, command text, is_context boolean, path text[]
+    role text, command text, is_context boolean, path text[]
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -363,7 +363,6 @@ BEGIN
         'tables', NULL,
         'majority', current_setting('bdr.ddl_lock_quorum', true) IS NOT DISTINCT FROM 'majority',
         'command', jsonb_build_object(
-            'tag', tag,
             'text', CASE WHEN octet_length(command) <= longest THEN command END,
             'isContext', is_context,
             'isAlone', NOT is_context AND transaction_timestamp() = statement_timestamp(),
@@ -380,7 +379,7 @@ BEGIN
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_lock_for_command(text, text, text, boolean, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_lock_for_command(text, text, boolean, text[]) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.acquire_global_lock(lockmode text)
 RETURNS void

@@ -12,15 +12,21 @@ REVOKE ALL ON FUNCTION bdr.internal_definitions() FROM PUBLIC;
 
 -- A row of its own for each command, so that it is seen when the command is. Of those that are seen a few are kept: a
 -- transaction that removes some adds one.
+--
+-- An index that is built CONCURRENTLY takes rows, and computes its expressions for them, before the command ends: it is noted at the
+-- beginning, so that the note is seen when the index is, which is before the server waits for who has locked the table until then.
 CREATE OR REPLACE FUNCTION bdr.internal_note_definition()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM bdr.bdr_local_node)
+    IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
+        RETURN;
+    END IF;
+    IF tg_event = 'ddl_command_end'
        -- Privileges are none.
-       OR NOT EXISTS (
+       AND NOT EXISTS (
            SELECT FROM pg_event_trigger_ddl_commands() AS c
            WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.command_tag NOT IN ('GRANT', 'REVOKE')
        )
@@ -45,6 +51,9 @@ BEGIN
         CREATE EVENT TRIGGER bdr_note_definition ON ddl_command_end EXECUTE FUNCTION bdr.internal_note_definition();
         -- What users' code does in an apply session counts as well.
         ALTER EVENT TRIGGER bdr_note_definition ENABLE ALWAYS;
+        CREATE EVENT TRIGGER bdr_note_index ON ddl_command_start WHEN TAG IN ('CREATE INDEX')
+            EXECUTE FUNCTION bdr.internal_note_definition();
+        ALTER EVENT TRIGGER bdr_note_index ENABLE ALWAYS;
     END IF;
 END
 $$;

@@ -1,5 +1,7 @@
 import { BdrError, messageOf } from '../base/errors.ts';
+import { hasIndexBuilds, putOffIndex, type ConcurrentIndex } from '../catalog/index-builds.ts';
 import {
+  boundsCheck,
   readQueuedCommand,
   runQueuedCommand,
   type QueuedCommand,
@@ -8,16 +10,19 @@ import type { InsertChange } from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import type { ChangeContext } from './change-context.ts';
-import { isLockConflict } from './lock-conflict.ts';
+import { isLockConflict, MustWait } from './lock-conflict.ts';
 import type { TableMap } from './table-map.ts';
 
 /**
- * Cuts the text of a command out of what it came with; may throw BdrError. `mayBeOfLocal`: the one table that it is for may be only
- * where it was run.
+ * Cuts out of what a command came with what is to be run for it; may throw BdrError. `mayBeOfLocal`: the one table that each of the texts
+ * is for may be only where it was run. `beside`: it may be put off, and run beside the link. `detached`: a partition that keeps its bounds.
  */
-export type CutCommand = (
-  command: QueuedCommand,
-) => Promise<{ readonly text: string; readonly mayBeOfLocal: boolean }>;
+export type CutCommand = (command: QueuedCommand) => Promise<{
+  readonly texts: readonly string[];
+  readonly mayBeOfLocal: boolean;
+  readonly beside: ConcurrentIndex | undefined;
+  readonly detached: string | undefined;
+}>;
 
 const SAVEPOINT = 'bdr_command';
 
@@ -40,7 +45,22 @@ export class CommandRunner {
   /** Throws BdrError when it cannot be run here. */
   async run(change: InsertChange, { xid }: ChangeContext): Promise<void> {
     const queued = readQueuedCommand(change);
-    const { text, mayBeOfLocal } = await this.#cut(this.#withText(queued, xid));
+    const { texts, mayBeOfLocal, beside, detached } = await this.#cut(this.#withText(queued, xid));
+    if (beside && (await putOffIndex(this.#session, queued, beside))) return;
+    // It may need the index, or take away what that is for. The server waits for open transactions when it builds one: hold nothing.
+    if (await hasIndexBuilds(this.#session)) throw new MustWait('an index is being built');
+    if (detached !== undefined) await this.#keepBounds(queued, detached);
+    for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
+    // Tables are others by now, for this transaction too.
+    this.#tables.forget();
+  }
+
+  async #keepBounds(queued: QueuedCommand, partition: string): Promise<void> {
+    const check = await boundsCheck(this.#session, queued, partition);
+    if (check) await this.#runText({ ...queued, perpetrator: check.owner }, check.command, false);
+  }
+
+  async #runText(queued: QueuedCommand, text: string, mayBeOfLocal: boolean): Promise<void> {
     try {
       if (mayBeOfLocal) await this.#session.script(`SAVEPOINT ${SAVEPOINT}`);
       await runQueuedCommand(this.#session, queued, text);
@@ -52,8 +72,6 @@ export class CommandRunner {
       if (this.#session.lost.aborted || isLockConflict(error)) throw error;
       throw failed(queued, text, error);
     }
-    // Tables are others by now, for this transaction too.
-    this.#tables.forget();
   }
 
   #withText(queued: QueuedCommand, xid: number): QueuedCommand {

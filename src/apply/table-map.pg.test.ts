@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
+import { until } from '../../test/support/cluster.ts';
 import { openOrdinaryRole } from '../../test/support/ordinary-role.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { runRestricted } from '../catalog/restricted.ts';
@@ -89,6 +91,32 @@ describe.each([14, 18])('tables of ordinary roles, on PostgreSQL %i', (major) =>
     const cast = owner.script('CREATE CAST (text AS app.mood) WITH FUNCTION app.to_mood(text)');
     await expect(cast).rejects.toMatchObject({ code: '55P03' });
     await session.script('ROLLBACK');
+  });
+
+  // An index takes rows before the command that builds it concurrently has ended: with the rights of apply, if that is not known.
+  test('an index that is being built concurrently is known before it takes rows', async () => {
+    await using holder = await openSession(server, 'app');
+    await using builder = await openSession(server, 'app');
+    await owner.script('CREATE TABLE app.busy (id integer PRIMARY KEY)');
+    const tables = new TableMap(session);
+    const before = await tables.seek(relation('busy'));
+    if (!before) throw new Error('no table');
+    expect(before.role).toBeUndefined();
+    // Keeps the index from going on once it is in the catalogs.
+    await holder.script('BEGIN; LOCK TABLE app.busy IN ROW EXCLUSIVE MODE');
+    const building = builder.query('CREATE INDEX CONCURRENTLY busy_f ON app.busy (app.f(id))');
+    await until('the index to be in the catalogs', async () => {
+      const [row] = await session.query<{ there: string }>(
+        `SELECT to_regclass('app.busy_f') IS NOT NULL AS there`,
+      );
+      return row?.there === 't';
+    });
+    await session.script('BEGIN');
+    expect(await tables.hold(before)).toBe(false);
+    expect((await tables.find(relation('busy'))).role).toBe(mallory);
+    await session.script('ROLLBACK');
+    await holder.script('ROLLBACK');
+    await building;
   });
 
   test.each([

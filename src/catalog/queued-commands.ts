@@ -53,6 +53,19 @@ export async function runQueuedCommand(
   }
 }
 
+/** What gives a partition that is detached CONCURRENTLY the constraint that it keeps, and its owner; undefined for none. */
+export async function boundsCheck(
+  session: Session,
+  { perpetrator, searchPath }: QueuedCommand,
+  partition: string,
+): Promise<{ readonly owner: string; readonly command: string } | undefined> {
+  const [row] = await session.query<{ owner: string; command: string | null }>(
+    'SELECT owner, command FROM bdr.internal_bounds_check($1, $2, $3)',
+    [partition, searchPath, perpetrator],
+  );
+  return row && row.command !== null ? { owner: row.owner, command: row.command } : undefined;
+}
+
 /** Forgets commands that arrived, or were run here, longer ago than that. */
 export async function purgeQueuedCommands(session: Session, retentionMs: number): Promise<void> {
   await session.run(

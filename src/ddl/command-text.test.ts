@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { commandText } from './command-text.ts';
 
 const at = (text: string, tag: string, position: number | null = 1) =>
-  commandText({ text, tag, position, isContext: false }).then((command) => command.text);
-const inside = (text: string, tag: string) =>
-  commandText({ text, tag, position: null, isContext: true }).then((command) => command.text);
+  commandText({ text, tag, position, isContext: false }).then(({ texts }) => texts.join('; '));
+const inside = (text: string, tag: string, position: number | null = null) =>
+  commandText({ text, tag, position, isContext: true }).then(({ texts }) => texts.join('; '));
 
 test('of one text, commands that fire event triggers are counted, and no others', async () => {
   const text = `BEGIN; SELECT 1; /* ; */ CREATE TABLE "ä;" (a text DEFAULT '; -- é'); INSERT INTO t VALUES (1);
@@ -44,12 +44,43 @@ test('what runs concurrently elsewhere runs in the transaction here', async () =
   expect(
     await at('ALTER TABLE p DETACH PARTITION é concurrently /* CONCURRENTLY */', 'ALTER TABLE'),
   ).toBe('ALTER TABLE p DETACH PARTITION é  /* CONCURRENTLY */');
+  expect(await at('ALTER TABLE finalize DETACH PARTITION p FINALIZE', 'ALTER TABLE')).toBe(
+    'ALTER TABLE finalize DETACH PARTITION p ',
+  );
   expect(await at('CREATE TABLE "concurrently" (a text)', 'CREATE TABLE')).toBe(
     'CREATE TABLE "concurrently" (a text)',
   );
 });
 
 const FRAME = 'PL/pgSQL function public.f() line 3 at EXECUTE';
+
+test('an index that is built concurrently may be built beside what else arrives, if it has a name and is not unique', async () => {
+  const of = async (text: string) =>
+    (await commandText({ text, tag: 'CREATE INDEX', position: 1, isContext: false })).beside;
+  const text = 'CREATE INDEX CONCURRENTLY IF NOT EXISTS "I" ON "S".t (a) INCLUDE (b)';
+  expect(await of(text)).toEqual({ text, table: '"S"."t"', index: 'I', isPlain: true });
+  for (const more of ['((a + 1))', '(a) WHERE b > 0']) {
+    expect(await of(`CREATE INDEX CONCURRENTLY i ON t ${more}`)).toMatchObject({ isPlain: false });
+  }
+  for (const other of ['INDEX i', 'INDEX CONCURRENTLY', 'UNIQUE INDEX CONCURRENTLY i']) {
+    expect(await of(`CREATE ${other} ON t (a)`)).toBeUndefined();
+  }
+});
+
+test('a partition that is detached concurrently, or was begun to be, is told apart from others', async () => {
+  const of = async (more: string) =>
+    (
+      await commandText({
+        text: `ALTER TABLE t DETACH PARTITION "S".p${more}`,
+        tag: 'ALTER TABLE',
+        position: 1,
+        isContext: false,
+      })
+    ).detached;
+  expect(await of(' CONCURRENTLY')).toBe('"S"."p"');
+  expect(await of(' FINALIZE')).toBe('"S"."p"');
+  expect(await of('')).toBeUndefined();
+});
 
 test('a call stack ends its statement with a quote at the end of a line', async () => {
   expect(
@@ -84,17 +115,64 @@ test('it is not led astray by what a statement holds', async () => {
   );
 });
 
-test('several commands of one kind in one EXECUTE cannot be told apart', async () => {
-  await expect(
-    inside(`SQL statement "CREATE TABLE a (); CREATE TABLE b ()"\n${FRAME}`, 'CREATE TABLE'),
-  ).rejects.toMatchObject({ code: 'apply_failed' });
+test('of several commands in one statement it is the one in its place, also when the statement runs again', async () => {
+  // A comment that ends with a quote ends no statement.
+  const stack = `SQL statement "CREATE TABLE a (); -- "a"\nDROP TABLE x; CREATE TABLE b ()"\n${FRAME}`;
+  expect(await inside(stack, 'CREATE TABLE', 1)).toBe('CREATE TABLE a ()');
+  expect(await inside(stack, 'CREATE TABLE', 2)).toContain('CREATE TABLE b ()');
+  expect(await inside(stack, 'CREATE TABLE', 2)).not.toContain('CREATE TABLE a ()');
+  expect(await inside(stack, 'CREATE TABLE', 5)).toBe('CREATE TABLE a ()');
 });
 
-test('a privilege on one table may be of one that is only where it was granted', async () => {
-  const isOfLocal = async (text: string) =>
-    (await commandText({ text, tag: 'GRANT', position: 1, isContext: false })).mayBeOfLocal;
-  expect(await isOfLocal('GRANT SELECT ON t TO r')).toBe(true);
-  expect(await isOfLocal('GRANT SELECT ON t, u TO r')).toBe(false);
-  expect(await isOfLocal('GRANT SELECT ON ALL TABLES IN SCHEMA s TO r')).toBe(false);
-  expect(await isOfLocal('GRANT EXECUTE ON FUNCTION f() TO r')).toBe(false);
+const several = 'CREATE TABLE a (); CREATE TABLE b ()';
+test.each([
+  ['that may be any of several', `SQL statement "${several}"\n${FRAME}`, null],
+  [
+    'of another kind than the one in its place',
+    `SQL statement "${several}; CREATE INDEX ON a (b)"\n${FRAME}`,
+    3,
+  ],
+  [
+    'whose statement may end in two places',
+    `SQL statement "CREATE VIEW v AS SELECT 1 "\n${FRAME}""\n${FRAME}`,
+    1,
+  ],
+  ['that something unknown has run', `SQL statement "CREATE TABLE a ()"\nelsewhere`, 1],
+])('a command %s is an error', async (_, stack, position) => {
+  await expect(inside(stack, 'CREATE TABLE', position)).rejects.toMatchObject({
+    code: 'apply_failed',
+  });
+});
+
+test('of a function in SQL it is the statement that the call stack names', async () => {
+  const body = `\n SELECT 1; CREATE TABLE a (id text DEFAULT ';');\nCREATE TABLE b ();`;
+  const of = (number: number) =>
+    inside(`SQL function "f" statement ${number}\n${body}`, 'CREATE TABLE');
+  expect(await of(2)).toBe(`CREATE TABLE a (id text DEFAULT ';')`);
+  expect(await of(3)).toBe('CREATE TABLE b ()');
+  await expect(of(1)).rejects.toMatchObject({ code: 'apply_failed' });
+  await expect(of(4)).rejects.toMatchObject({ code: 'apply_failed' });
+});
+
+test('privileges on tables may be of some that are only where they were granted', async () => {
+  const textsOf = async (text: string, tag = 'GRANT') => {
+    const { texts, mayBeOfLocal } = await commandText({ text, tag, position: 1, isContext: false });
+    return mayBeOfLocal ? texts : [];
+  };
+  expect(await textsOf('GRANT SELECT ON t TO r')).toEqual(['GRANT SELECT ON t  TO r']);
+  expect(
+    await textsOf(
+      'GRANT SELECT (a, b) ON TABLE ü."t, to" /*,*/, "from" , s.u TO r, public WITH GRANT OPTION',
+    ),
+  ).toEqual([
+    'GRANT SELECT (a, b) ON TABLE ü."t, to" /*,*/ TO r, public WITH GRANT OPTION',
+    'GRANT SELECT (a, b) ON TABLE "from"  TO r, public WITH GRANT OPTION',
+    'GRANT SELECT (a, b) ON TABLE s.u  TO r, public WITH GRANT OPTION',
+  ]);
+  expect(await textsOf('REVOKE ALL ON SEQUENCE a, b FROM r CASCADE', 'REVOKE')).toEqual([
+    'REVOKE ALL ON SEQUENCE a FROM r CASCADE',
+    'REVOKE ALL ON SEQUENCE b  FROM r CASCADE',
+  ]);
+  expect(await textsOf('GRANT SELECT ON ALL TABLES IN SCHEMA s TO r')).toEqual([]);
+  expect(await textsOf('GRANT EXECUTE ON FUNCTION f() TO r')).toEqual([]);
 });

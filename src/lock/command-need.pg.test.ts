@@ -42,7 +42,6 @@ async function needOf(
 ): Promise<string> {
   const { role = 'owner', path = ['shop'], temporary = [], locked = [], ...rest } = more;
   const found = await commandNeed(session, {
-    tag: text?.split(' ', 1)[0] ?? '',
     text,
     isContext: false,
     isAlone: true,
@@ -168,7 +167,6 @@ test('what nobody can read is everything, for superusers', async () => {
 test('what the transaction has locked before is told apart', async () => {
   const [row] = await session.query<{ oid: string }>(`SELECT 'shop.sale'::regclass::oid AS oid`);
   const found = await commandNeed(session, {
-    tag: 'ALTER TABLE',
     text: `SQL statement "ALTER TABLE sale DROP id, DROP item"\nPL/pgSQL function f() line 1 at SQL statement`,
     isContext: true,
     isAlone: false,

@@ -1,6 +1,5 @@
-import { BdrError } from '../base/errors.ts';
 import { isAboutLocal, readLockTargets, type LockedTables } from '../catalog/lock-targets.ts';
-import { isCaptured, statementsAround } from '../ddl/command-text.ts';
+import { firesEventTriggers, statementsAround } from '../ddl/statements-around.ts';
 import { localTableMadeBy, lockStrength, type StatementNeed } from '../ddl/lock-strength.ts';
 import type { AskedCommand, LockNeed } from '../model/global-lock.ts';
 import type { Session } from '../postgres/session.ts';
@@ -61,28 +60,16 @@ export async function commandNeed(session: Session, command: AskedCommand): Prom
 }
 
 /** What the statements of a command's text need, and the tables that they make on this node only. */
-async function readText({ tag, text, isContext, isAlone }: AskedCommand): Promise<{
+async function readText({ text, isContext, isAlone }: AskedCommand): Promise<{
   needs: StatementNeed[];
   madeHere: string[];
 }> {
-  const statements = text === null ? [] : await readStatements({ tag, text, isContext });
-  const captured = statements.map(({ node }) => node).filter(isCaptured);
-  if (captured.length === 0) return { needs: [EVERYTHING], madeHere: [] };
+  const statements = text === null ? [] : await statementsAround(text, isContext);
+  const commands = statements.filter(firesEventTriggers);
+  if (commands.length === 0) return { needs: [EVERYTHING], madeHere: [] };
   const place = { isAlone: isAlone && statements.length === 1 };
   return {
-    needs: captured.flatMap((node) => lockStrength(node, place) ?? []),
-    madeHere: captured.flatMap((node) => localTableMadeBy(node) ?? []),
+    needs: commands.flatMap((node) => lockStrength(node, place) ?? []),
+    madeHere: commands.flatMap((node) => localTableMadeBy(node) ?? []),
   };
-}
-
-/** None where the server has read what the parser cannot: its grammar is newer, or older. */
-async function readStatements(
-  captured: Parameters<typeof statementsAround>[0],
-): ReturnType<typeof statementsAround> {
-  try {
-    return await statementsAround(captured);
-  } catch (error) {
-    if (error instanceof BdrError) return [];
-    throw error;
-  }
 }

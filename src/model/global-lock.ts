@@ -43,8 +43,7 @@ export interface CommandAsk extends WaitingTransaction {
 
 /** A command that is about to run, as bdr.internal_begin_command() tells it. */
 export interface AskedCommand {
-  readonly tag: string;
-  /** The text that it is in, or a call stack; null where that is not known, or too long to be told. */
+  /** The text that it is in, or a call stack; null where that is too long to be told. */
   readonly text: string | null;
   readonly isContext: boolean;
   /** Its text is all that its transaction does, if it is one statement. */

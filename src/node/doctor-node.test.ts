@@ -90,6 +90,7 @@ const STATUS: ActiveStatus = {
   records: { lostUpTo: '2029-12-29T00:00:00.000Z', keptMs: 3 * 86_400_000, mayBeFalse: false },
   clockSteps: [],
   globalLocks: [],
+  indexBuilds: [],
   conflicts: { total: 0, lastHour: 0 },
 };
 
@@ -116,6 +117,14 @@ describe('the node itself', () => {
   test('without an agent nothing goes on, and what links reported last is not judged', () => {
     expect(check({ agentPid: null, links: [{ ...LINK, status: 'failed' }] })).toMatchObject([
       { level: 'error', check: 'agent', fix: expect.stringContaining('bdr agent') as string },
+    ]);
+  });
+
+  test('an index that cannot be built is an error, one that is being built is good to know', () => {
+    const build = { table: '"t"', index: 'i', since: 'noon', error: null };
+    expect(check({ indexBuilds: [build, { ...build, error: 'no room' }] })).toMatchObject([
+      { level: 'note', check: 'index_build' },
+      { level: 'error', message: expect.stringContaining('no room') as string },
     ]);
   });
 

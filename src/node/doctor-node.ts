@@ -57,6 +57,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
     checkHistory(status, history, say);
     checkClockSteps(status, say);
     checkGlobalLocks(status, say);
+    checkIndexBuilds(status, say);
     if (status.agentPid !== null) {
       checkLinks(status, say);
       checkOwnStream(status, say);
@@ -140,6 +141,19 @@ function checkGlobalLocks({ globalLocks }: ActiveStatus, say: Say): void {
       : `end the transaction on ${owner}; if ${owner} will not come back:\nSELECT bdr.bdr_part_by_node_names(ARRAY[${quoteLiteral(owner)}]);`;
     const bring = `bring them back; if they will not come:\nSELECT bdr.bdr_part_by_node_names(ARRAY[${names}]);`;
     say('warning', 'global_lock', message, isHeld || !isLocal ? end : bring);
+  }
+}
+
+/** Later commands of peers wait for them. */
+function checkIndexBuilds({ indexBuilds }: ActiveStatus, say: Say): void {
+  for (const { table, index, since, error } of indexBuilds) {
+    if (error === null) {
+      say('note', 'index_build', `index ${index} on ${table} is being built since ${since}`);
+      continue;
+    }
+    const message = `index ${index} on ${table} cannot be built, since ${since}, and commands of peers wait for it: ${error}`;
+    const fix = `-- mend what the message says, and it is built; or build it by hand, or give it up:\nDELETE FROM bdr.index_build WHERE index_name = ${quoteLiteral(index)};`;
+    say('error', 'index_build', message, fix);
   }
 }
 

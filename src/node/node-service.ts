@@ -36,6 +36,7 @@ import { GateKeeper } from './gate-keeper.ts';
 import type { GroupView } from './group-view.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { HistoryKeeper } from './history-keeper.ts';
+import { IndexBuilder } from './index-builder.ts';
 import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { LockService } from './lock-service.ts';
@@ -72,6 +73,7 @@ export class NodeService {
   readonly #purger: Purger;
   readonly #rewriter: ClockStepRewriter;
   readonly #locks: LockService;
+  readonly #indexes: IndexBuilder;
   #records = new RecordKeeper();
   readonly #sequences = new SequenceKeeper();
   readonly #gates: GateKeeper;
@@ -101,6 +103,7 @@ export class NodeService {
     });
     this.#locks = new LockService(endpoints.local, log, random);
     this.#gates = new GateKeeper(log);
+    this.#indexes = new IndexBuilder(endpoints.local, log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -162,6 +165,7 @@ export class NodeService {
       session.lost.removeEventListener('abort', onLost);
       await this.#joining.stop();
       await this.#rewriter.stop();
+      await this.#indexes.stop();
       await this.#locks.stop();
       await heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
@@ -182,6 +186,7 @@ export class NodeService {
     await this.#joining.stop();
     heartbeats.pause();
     await this.#rewriter.stop();
+    await this.#indexes.stop();
     await this.#locks.stop();
     await this.#stopOwnStream();
     await this.#stopLinks();
@@ -239,6 +244,7 @@ export class NodeService {
     await this.#report(session, { own: this.#own, links: this.#links.values() });
     await this.#rewriter.look(session, this.#stop.signal);
     await this.#sequences.look(session);
+    await this.#indexes.look(session, this.#stop.signal);
     await this.#gates.look(session, me.isReadOnly);
     const isReady = me.status === 'r';
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);

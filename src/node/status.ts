@@ -1,3 +1,4 @@
+import { readIndexBuildStates, type IndexBuildState } from '../catalog/index-builds.ts';
 import { readInstallation } from '../catalog/installation.ts';
 import {
   readAgentPid,
@@ -109,6 +110,8 @@ export interface ActiveStatus {
   readonly clockSteps: readonly ClockStepState[];
   /** The global lock, where it is held or asked for. */
   readonly globalLocks: readonly GlobalLockState[];
+  /** Indexes that it has still to build beside its links. */
+  readonly indexBuilds: readonly IndexBuildState[];
   readonly conflicts: ConflictCounts;
 }
 
@@ -160,6 +163,7 @@ export async function readStatus(session: Session): Promise<NodeReport> {
     records: await readRecordState(session),
     clockSteps: await readClockSteps(session),
     globalLocks: await readGlobalLockStates(session),
+    indexBuilds: await readIndexBuildStates(session),
     conflicts: await readConflictCounts(session),
   };
 }

@@ -5,6 +5,7 @@ import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
+import { copyIndexBuilds } from '../catalog/index-builds.ts';
 import { copyLostValues } from '../catalog/lost-values.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
@@ -290,6 +291,7 @@ async function copyTables(
     if (number === 1) {
       await copyGroup(from, read, stamped, into, options, writerOfOrigin);
       await copyLostValues(from, into);
+      await copyIndexBuilds(from, into);
     }
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;

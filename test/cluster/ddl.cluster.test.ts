@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, until, type TestNode } from '../support/cluster.ts';
+import { CONCURRENT_DEFINITIONS, DEFINITIONS, ROLES } from '../support/definitions.ts';
 import { schemaText } from '../support/schema-text.ts';
 
 let cluster: Cluster;
@@ -10,9 +11,7 @@ beforeAll(async () => {
   cluster = await Cluster.start(2, '', { replicatesDdl: true });
   [one, two] = [cluster.node(1), cluster.node(2)];
   for (const node of [one, two]) {
-    await node.sql(
-      `CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT ALL ON DATABASE app TO alice; GRANT alice TO bob`,
-    );
+    await node.sql(ROLES);
   }
   await one.sql('GRANT ALL ON SCHEMA public TO alice');
 });
@@ -57,126 +56,18 @@ async function sameSchema(): Promise<string> {
 }
 
 describe('commands arrive on the other node', () => {
-  test.each([
-    [
-      'CREATE SCHEMA with tables in it',
-      `CREATE SCHEMA s1 CREATE TABLE a (id integer PRIMARY KEY) CREATE VIEW v AS SELECT * FROM a`,
-    ],
-    [
-      'CREATE TABLE in all its forms',
-      `CREATE TABLE parent (id bigserial PRIMARY KEY, v text NOT NULL DEFAULT 'x', n numeric(10, 2) CHECK (n > 0), at timestamptz DEFAULT now());
-       CREATE TABLE child (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, parent bigint REFERENCES parent ON DELETE CASCADE, UNIQUE (parent));
-       CREATE TABLE likewise (LIKE parent INCLUDING ALL);
-       CREATE TABLE heir (extra text) INHERITS (parent);
-       CREATE TABLE parted (id integer, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
-       CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
-    ],
-    [
-      'ALTER TABLE in many forms',
-      `CREATE TABLE alt (id integer PRIMARY KEY, a text, b integer);
-       INSERT INTO alt VALUES (1, '1', 1), (2, '2', 2);
-       ALTER TABLE alt ADD COLUMN c text, ADD COLUMN d integer DEFAULT 7, ADD COLUMN at timestamptz NOT NULL DEFAULT now();
-       ALTER TABLE alt ALTER COLUMN a TYPE integer USING a::integer, ALTER COLUMN b TYPE bigint;
-       ALTER TABLE alt ADD COLUMN g bigint GENERATED ALWAYS AS (b * 2) STORED;
-       ALTER TABLE alt RENAME COLUMN c TO cc;
-       ALTER TABLE alt ADD CONSTRAINT alt_b CHECK (b > 0) NOT VALID;
-       ALTER TABLE alt VALIDATE CONSTRAINT alt_b;
-       ALTER TABLE alt ALTER COLUMN cc SET DEFAULT 'z', ALTER COLUMN d SET NOT NULL, ALTER COLUMN cc SET STATISTICS 10;
-       ALTER TABLE alt DROP COLUMN cc;
-       ALTER TABLE alt RENAME TO alt2;
-       ALTER TABLE alt2 SET (fillfactor = 70);
-       ALTER TABLE alt2 REPLICA IDENTITY FULL; ALTER TABLE alt2 REPLICA IDENTITY DEFAULT;
-       CREATE SCHEMA moved; ALTER TABLE alt2 SET SCHEMA moved; ALTER TABLE moved.alt2 OWNER TO alice;
-       UPDATE moved.alt2 SET d = 8 WHERE id = 1`,
-    ],
-    [
-      'indexes',
-      `CREATE TABLE ix (id integer PRIMARY KEY, v text, n integer);
-       CREATE INDEX ix_v ON ix (lower(v)) WHERE n > 0;
-       CREATE UNIQUE INDEX ON ix (n);
-       ALTER INDEX ix_v RENAME TO ix_w;
-       CREATE INDEX gone ON ix (n);
-       DROP INDEX gone`,
-    ],
-    [
-      'views and materialized views',
-      `CREATE TABLE src (id integer PRIMARY KEY, v text);
-       CREATE VIEW v1 AS SELECT v FROM src; CREATE OR REPLACE VIEW v1 AS SELECT v, id FROM src;
-       CREATE MATERIALIZED VIEW mv AS SELECT count(*) AS n FROM src; CREATE UNIQUE INDEX ON mv (n);
-       INSERT INTO src VALUES (1, 'a'); REFRESH MATERIALIZED VIEW mv`,
-    ],
-    [
-      'types, domains and enums',
-      `CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a integer, b text); CREATE TYPE span AS RANGE (subtype = integer);
-       CREATE DOMAIN positive AS integer CHECK (VALUE > 0); ALTER DOMAIN positive ADD CONSTRAINT small CHECK (VALUE < 100);
-       ALTER TYPE pair ADD ATTRIBUTE c date; ALTER TYPE mood RENAME VALUE 'ok' TO 'fine';
-       CREATE TYPE old AS (a integer); DROP TYPE old`,
-    ],
-    ['ALTER TYPE ADD VALUE', `ALTER TYPE mood ADD VALUE 'happy' AFTER 'fine'`],
-    [
-      'functions, procedures, aggregates, operators, casts',
-      `CREATE FUNCTION plus(a integer, b integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT a + b; -- ; "';
-       CREATE FUNCTION body(a integer) RETURNS integer LANGUAGE sql BEGIN ATOMIC SELECT a; SELECT a + 1; END;
-       CREATE PROCEDURE nothing() LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
-       CREATE AGGREGATE total (integer) (SFUNC = plus, STYPE = integer, INITCOND = '0');
-       CREATE OPERATOR @+@ (FUNCTION = plus, LEFTARG = integer, RIGHTARG = integer);
-       CREATE FUNCTION gone(text DEFAULT 'x') RETURNS text LANGUAGE sql AS 'SELECT $1'; DROP FUNCTION gone;
-       CREATE AGGREGATE gone (integer) (SFUNC = plus, STYPE = integer); DROP AGGREGATE gone (integer);
-       ALTER FUNCTION plus OWNER TO alice; ALTER FUNCTION plus COST 5`,
-    ],
-    [
-      'triggers, rules, policies',
-      `CREATE TABLE tr (id integer PRIMARY KEY, v text);
-       CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := NEW.v || '!'; RETURN NEW; END $$;
-       CREATE TRIGGER t BEFORE INSERT ON tr FOR EACH ROW EXECUTE FUNCTION fire();
-       CREATE TRIGGER gone BEFORE UPDATE ON tr FOR EACH ROW EXECUTE FUNCTION fire(); DROP TRIGGER gone ON tr;
-       ALTER TABLE tr ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON tr USING (v <> ''); CREATE POLICY q ON tr USING (true); DROP POLICY q ON tr;
-       CREATE RULE r AS ON DELETE TO tr DO ALSO NOTIFY deleted; CREATE RULE r2 AS ON UPDATE TO tr DO ALSO NOTIFY updated; DROP RULE r2 ON tr;
-       INSERT INTO tr VALUES (1, 'a')`,
-    ],
-    [
-      'sequences, comments, grants, default privileges, statistics, text search, extensions',
-      `CREATE SEQUENCE sq INCREMENT 5; ALTER SEQUENCE sq MAXVALUE 1000;
-       COMMENT ON TABLE src IS 'it''s; a source'; GRANT SELECT, UPDATE (v) ON src TO alice WITH GRANT OPTION; REVOKE UPDATE (v) ON src FROM alice;
-       ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO bob;
-       CREATE STATISTICS st ON id, v FROM src; CREATE TEXT SEARCH CONFIGURATION ts (COPY = simple);
-       ALTER TEXT SEARCH CONFIGURATION ts DROP MAPPING FOR word;
-       CREATE EXTENSION citext; CREATE TABLE ci (v citext PRIMARY KEY); DROP TABLE ci; DROP EXTENSION citext; CREATE EXTENSION hstore SCHEMA s1;
-       CREATE COLLATION co (provider = icu, locale = 'de'); CREATE CAST (pair AS text) WITH INOUT`,
-    ],
-    [
-      'partitions attached and detached',
-      `CREATE TABLE parted_2 (LIKE parted INCLUDING ALL); ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
-       ALTER TABLE parted DETACH PARTITION parted_1; INSERT INTO parted VALUES (1, '2027-05-05')`,
-    ],
-    [
-      'tables made from queries, with their rows',
-      `CREATE TEMP TABLE only_here AS SELECT g AS id, 'v' || g AS v FROM generate_series(1, 10) AS g;
-       CREATE TABLE from_query AS SELECT id, v COLLATE "C" AS v, ARRAY[id]::smallint[] AS a FROM only_here; SELECT id INTO from_select FROM only_here;
-       CREATE TABLE empty AS SELECT * FROM only_here WITH NO DATA; DROP TABLE only_here`,
-    ],
-    [
-      'objects that depend on what is dropped',
-      `DROP TABLE parent CASCADE; DROP SCHEMA moved CASCADE; DROP TABLE IF EXISTS not_there; DROP OWNED BY bob`,
-    ],
-  ])('%s', async (_, commands) => {
+  test.each(DEFINITIONS)('%s', async (_, commands) => {
     await one.sql(commands);
     await applied();
   });
 
   test('one by one as well as many at once, and rows between them', async () => {
-    for (const command of [
-      'CREATE TABLE single (id integer PRIMARY KEY)',
-      'CREATE INDEX CONCURRENTLY single_i ON single (id)',
-      'DROP INDEX CONCURRENTLY single_i',
-      'INSERT INTO single VALUES (1)',
-    ]) {
-      await two.sql(command);
-    }
+    for (const command of CONCURRENT_DEFINITIONS) await two.sql(command);
+    expect(await two.sql(`SELECT nextval('sq')`)).toEqual([['500']]);
     await two.sql(`
-      BEGIN; INSERT INTO single VALUES (2); ALTER TABLE single ADD COLUMN v text DEFAULT 'first'; INSERT INTO single VALUES (3, 'b');
+      BEGIN; INSERT INTO single VALUES (2); ALTER TABLE single ADD COLUMN v text DEFAULT 'first'; INSERT INTO single VALUES (3, 3, 'b');
       SAVEPOINT a; CREATE TABLE never (id integer); ROLLBACK TO a;
-      ALTER TABLE single ADD COLUMN w text; UPDATE single SET w = v; ALTER TABLE single DROP COLUMN v; INSERT INTO single VALUES (4, 'd'); COMMIT;
+      ALTER TABLE single ADD COLUMN w text; UPDATE single SET w = v; ALTER TABLE single DROP COLUMN v, DROP COLUMN n; INSERT INTO single VALUES (4, 'd'); COMMIT;
       CREATE TABLE IF NOT EXISTS single (other text); CREATE TABLE "after ""all""" (id integer PRIMARY KEY)`);
     await applied();
     expect(await cluster.same('single')).toEqual(['(1,first)', '(2,first)', '(3,b)', '(4,d)']);
@@ -250,6 +141,61 @@ describe('whose command it is', () => {
     await one.applied();
     await one.sqlAs('carol', 'CREATE TABLE of_carol (id integer PRIMARY KEY)');
     await applied();
+  });
+});
+
+describe('an index that is built concurrently', () => {
+  const builds = () => two.sql('SELECT index_name, error FROM bdr.index_build');
+  const states = (node: TestNode) =>
+    node.sql(
+      `SELECT c.relname, i.indisvalid, obj_description(c.oid) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+       WHERE c.relname LIKE 'big\\_n%' ORDER BY 1`,
+    );
+
+  test('is built beside the link: rows go on, other commands wait, and a crash begins it again', async () => {
+    await one.sql(
+      'CREATE TABLE big (id integer PRIMARY KEY, n integer); INSERT INTO big VALUES (1, 1)',
+    );
+    await applied();
+    await using holder = await two.connect();
+    await holder.sql('BEGIN; INSERT INTO big VALUES (2, 2)');
+    await one.sql('CREATE INDEX CONCURRENTLY big_n ON big (n) WHERE n > 0');
+    const isBegun = async () => (await states(two)).length === 1;
+    await until('the other node to have begun it', isBegun);
+    await one.sql('INSERT INTO big VALUES (3, 3)');
+    await applied();
+    expect(await builds()).toEqual([['big_n', null]]);
+    expect(await states(two)).toEqual([['big_n', false, null]]);
+
+    await one.sql(`COMMENT ON INDEX big_n IS 'built'; INSERT INTO big VALUES (4, 4)`);
+    await two.host.killAgent();
+    two.host.startAgent();
+    await until('the build that was ended to be given up', async () => {
+      const [row] = await two.sql(
+        `SELECT count(*) = 0 FROM pg_stat_activity WHERE query ILIKE 'CREATE INDEX CONCURRENTLY big_n%' AND state = 'active'`,
+      );
+      return row?.[0] === true;
+    });
+    expect(await states(two)).toEqual([['big_n', false, null]]);
+    await holder.sql('COMMIT');
+    await applied();
+    expect(await states(two)).toEqual([['big_n', true, 'built']]);
+    expect(await builds()).toEqual([]);
+    expect(await cluster.equal('big')).toHaveLength(4);
+  });
+
+  test('says why it cannot be built, and may be given up', async () => {
+    await two.sql('SET bdr.skip_ddl_replication = on; ALTER TABLE big RENAME TO other_big');
+    await one.sql('CREATE INDEX CONCURRENTLY big_n2 ON big (n)');
+    await until('the failure to be shown', async () => {
+      const [row] = await builds();
+      return /"big" does not exist/.test(String(row?.[1]));
+    });
+    await two.sql(`
+      SET bdr.skip_ddl_replication = on; ALTER TABLE other_big RENAME TO big; CREATE INDEX big_n2 ON big (n); DELETE FROM bdr.index_build`);
+    await one.sql('DROP INDEX CONCURRENTLY big_n2');
+    await applied();
+    expect(await states(two)).toEqual(await states(one));
   });
 });
 
@@ -396,7 +342,9 @@ describe('what stays on one node', () => {
       CREATE TEMP TABLE t (id integer); CREATE INDEX ON t (id); GRANT SELECT ON t TO bob; DROP TABLE t;
       CREATE UNLOGGED TABLE u (id integer PRIMARY KEY); ALTER TABLE u ADD COLUMN v text; GRANT SELECT ON u TO bob;
       COMMENT ON TABLE u IS 'here'; DROP TABLE u;
-      CREATE PUBLICATION mine FOR TABLE src; DROP PUBLICATION mine`);
+      CREATE PUBLICATION mine FOR TABLE src; DROP PUBLICATION mine; REINDEX TABLE src;
+      CREATE SUBSCRIPTION mine CONNECTION 'dbname=none' PUBLICATION none WITH (connect = false, slot_name = NONE); DROP SUBSCRIPTION mine;
+      SET session_replication_role = replica; CREATE TABLE quiet (id integer); DROP TABLE quiet`);
     await two.sql(`SET bdr.skip_ddl_replication = on; CREATE TABLE only_on_two (id integer)`);
     await applied();
     expect(await schemaText(one)).toBe(before);
@@ -446,7 +394,7 @@ describe('what would make the nodes differ', () => {
     ],
     ['rows that exclude each other', 'ALTER TABLE ix ADD EXCLUDE USING btree (n WITH =)', '0A000'],
     [
-      'a command whose text is not known',
+      'a command in a function that may not be the one that is running',
       `CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS 'CREATE TABLE x (id integer)'; SELECT in_sql()`,
       '0A000',
     ],

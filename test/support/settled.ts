@@ -17,11 +17,12 @@ export const HAS_LOOKED_BELOW = /* sql */ `
 `;
 
 /**
- * Whether no row is left whose long values are to be read again, and nothing that is to be told of rows that lost their value in a
- * unique index; `mark` is another one when there has been more to tell. Asked last: what the other two ask for may leave some.
+ * Whether no row is left whose long values are to be read again, no index that is to be built, and nothing that is to be told of rows that
+ * lost their value in a unique index; `mark` is another one when there has been more to tell. Asked last: what the other two ask for may leave some.
  */
 export const HAS_NOTHING_LEFT = /* sql */ `
-  SELECT NOT EXISTS (SELECT FROM bdr.lost_value) AND NOT EXISTS (SELECT FROM bdr.outbox) AS done,
+  SELECT NOT EXISTS (SELECT FROM bdr.lost_value) AND NOT EXISTS (SELECT FROM bdr.outbox)
+             AND NOT EXISTS (SELECT FROM bdr.index_build) AS done,
          last_value || ' ' || is_called AS mark
   FROM bdr.outbox_message_id_seq
 `;

@@ -98,6 +98,7 @@ const ACTIVE: ActiveStatus = {
   records: { lostUpTo: '2029-12-29T00:00:00.000Z', keptMs: 3 * 86_400_000, mayBeFalse: false },
   clockSteps: [],
   globalLocks: [],
+  indexBuilds: [],
   conflicts: { total: 7, lastHour: 2 },
 };
 
@@ -188,6 +189,13 @@ describe('a node', () => {
     const later = draw({ ...ACTIVE, clockSteps: [{ ...step, isRewritten: true, deletions: 2 }] });
     expect(later).toContain('2 deletions since may have lost');
     expect(later).not.toContain('deleted again once');
+  });
+
+  test('says which indexes are being built, and which cannot be', () => {
+    const build = { table: '"t"', index: 'i', since: '2030-01-01T00:00:00.000Z', error: null };
+    expect(draw({ ...ACTIVE, indexBuilds: [build] })).toContain('index i on "t" is being built');
+    const text = draw({ ...ACTIVE, indexBuilds: [{ ...build, error: 'no room' }] });
+    expect(text).toContain('index i on "t" cannot be built: no room');
   });
 
   test('says who holds the global lock, or asks for it and waits for whom', () => {

@@ -85,6 +85,14 @@ function drawHead(report: ActiveStatus): string[] {
       ),
     );
   }
+  for (const { table, index, error } of report.indexBuilds) {
+    const line = `index ${oneLine(index)} on ${oneLine(table)}`;
+    lines.push(
+      error === null
+        ? `${line} is being built`
+        : colors.red(`${line} cannot be built: ${oneLine(error)}`),
+    );
+  }
   if (join?.step) {
     const { progress } = join;
     const left = progress?.secondsLeft;

@@ -1,0 +1,29 @@
+-- DETACH PARTITION CONCURRENTLY leaves a CHECK constraint of the partition's bounds on what it detaches, unless others imply it. DETACH
+-- PARTITION, which peers run in its place, leaves none: without it one node would take rows that stop the links of others. Only the server knows
+-- what is implied, so peers make the constraint always.
+
+-- The command that makes it, with its owner; NULL where the server makes none. `partition` is as the command names it.
+CREATE OR REPLACE FUNCTION bdr.internal_bounds_check(
+    partition text, search_path text, perpetrator text, OUT owner text, OUT command text
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    detached oid;
+BEGIN
+    PERFORM set_config('search_path', replace(search_path, '"$user"', quote_ident(perpetrator)), true);
+    detached := pg_catalog.to_regclass(partition);
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    SELECT pg_get_userbyid(c.relowner),
+           format('ALTER TABLE %I.%I ADD CHECK (%s)', n.nspname, c.relname, pg_get_partition_constraintdef(c.oid))
+    INTO owner, command
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_inherits AS i ON i.inhrelid = c.oid
+    JOIN pg_partitioned_table AS p ON p.partrelid = i.inhparent
+    WHERE c.oid = detached AND p.partstrat <> 'h' AND pg_get_partition_constraintdef(c.oid) IS NOT NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_bounds_check(text, text, text) FROM PUBLIC;

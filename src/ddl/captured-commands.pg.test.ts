@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openNewDatabase } from '../../test/support/agents.ts';
+import { CONCURRENT_DEFINITIONS, DEFINITIONS, ROLES } from '../../test/support/definitions.ts';
+import { startServer } from '../../test/support/servers.ts';
+import { embeddedMajors } from '../embedded/binaries.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import type { Session } from '../postgres/session.ts';
+import { commandText } from './command-text.ts';
+
+// What event triggers capture of commands that functions run, and what is cut out of that where it arrives.
+const MAJORS = [Math.min(...embeddedMajors()), Math.max(...embeddedMajors())];
+
+describe.each(MAJORS)('on PostgreSQL %i', (major) => {
+  let server: EmbeddedServer;
+  let session: Session;
+  beforeAll(async () => {
+    server = await startServer({ major });
+    session = await openNewDatabase(server, 'app');
+    await session.script(`
+      INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
+      SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
+      INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_seq_id)
+      SELECT sysid, timeline, dboid, 'r', 'here', 1 FROM bdr.bdr_get_local_nodeid();
+      SELECT bdr.internal_renew_secret(), bdr.internal_make_guard();
+      SET search_path = public;
+      CREATE FUNCTION run(command text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE command; END $$`);
+  });
+  afterAll(async () => {
+    await session.close();
+    await server[Symbol.asyncDispose]();
+  });
+
+  /** What other nodes would run for what `script` does. */
+  async function replicated(script: string): Promise<string[]> {
+    await session.script('DELETE FROM bdr.bdr_queued_commands');
+    await session.script(script);
+    const rows = await session.query<{
+      tag: string;
+      text: string;
+      position: string | null;
+      context: string;
+    }>(`
+      SELECT command_tag AS tag, command AS text, "position"::text, is_context::text AS context
+      FROM bdr.bdr_queued_commands
+      -- In the order in which they were written.
+      ORDER BY ctid`);
+    const commands: string[] = [];
+    let last = '';
+    for (const { tag, text, position, context } of rows) {
+      if (position !== null && text !== '') last = text;
+      const { texts } = await commandText({
+        tag,
+        text: text === '' ? last : text,
+        position: position === null ? null : Number(position),
+        isContext: context === 'true',
+      });
+      commands.push(...texts.map((one) => one.replace(/\s+/g, ' ')));
+    }
+    return commands;
+  }
+
+  test('commands of every kind are cut out of what is captured of them', async () => {
+    await session.script(ROLES);
+    for (const [, commands] of DEFINITIONS) {
+      expect((await replicated(commands)).length).toBeGreaterThan(0);
+    }
+    for (const command of CONCURRENT_DEFINITIONS) {
+      expect(await replicated(command)).toHaveLength(command.startsWith('INSERT') ? 0 : 1);
+    }
+  });
+
+  test('several commands of one kind in one EXECUTE are told apart', async () => {
+    expect(
+      await replicated(`SELECT run('CREATE TABLE a (id integer); -- "a"
+        INSERT INTO a VALUES (1); CREATE TABLE b (id integer); CREATE TABLE IF NOT EXISTS a (); CREATE TABLE c ()')`),
+    ).toEqual([
+      'CREATE TABLE a (id integer)',
+      expect.stringContaining('CREATE TABLE b (id integer)'),
+      'CREATE TABLE c ()',
+    ]);
+  });
+
+  test('also when it runs again, was given up in the middle, or runs others', async () => {
+    expect(
+      await replicated(`
+        CREATE TABLE t (n integer);
+        CREATE FUNCTION alter_twice() RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+            FOR i IN 1..2 LOOP
+                EXECUTE 'ALTER TABLE t ADD COLUMN x integer; ALTER TABLE t DROP COLUMN x';
+            END LOOP;
+            BEGIN
+                EXECUTE 'CREATE TABLE d1 (); CREATE TABLE t (); CREATE TABLE d2 ()';
+            EXCEPTION WHEN duplicate_table THEN
+                EXECUTE 'CREATE TABLE e1 (); CREATE TABLE e2 ()';
+            END;
+        END $$;
+        CREATE FUNCTION retry() RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+            FOR i IN 1..2 LOOP
+                BEGIN
+                    EXECUTE 'CREATE TABLE f1 (); CREATE TABLE f2 (); SELECT count(*) / (SELECT count(*) FROM pg_class WHERE relname = ''ready'')';
+                EXCEPTION WHEN division_by_zero THEN
+                    CREATE TABLE ready ();
+                END;
+            END LOOP;
+        END $$;
+        SELECT run('CREATE TABLE o1 (); SELECT alter_twice(); CREATE TABLE o2 (); SELECT retry(); CREATE TABLE o3 ()')`),
+    ).toEqual([
+      'CREATE TABLE t (n integer)',
+      expect.stringContaining('CREATE FUNCTION alter_twice()'),
+      expect.stringContaining('CREATE FUNCTION retry()'),
+      'CREATE TABLE o1 ()',
+      'ALTER TABLE t ADD COLUMN x integer',
+      'ALTER TABLE t DROP COLUMN x',
+      'ALTER TABLE t ADD COLUMN x integer',
+      'ALTER TABLE t DROP COLUMN x',
+      'CREATE TABLE e1 ()',
+      'CREATE TABLE e2 ()',
+      'CREATE TABLE o2 ()',
+      'CREATE TABLE ready ()',
+      'CREATE TABLE f1 ()',
+      'CREATE TABLE f2 ()',
+      'CREATE TABLE o3 ()',
+    ]);
+  });
+
+  test('a savepoint that is rolled back takes its counting back', async () => {
+    expect(
+      await replicated(`BEGIN; SAVEPOINT s; SELECT run('CREATE TABLE g1 (); CREATE TABLE g2 ()'); ROLLBACK TO s;
+        SELECT run('CREATE TABLE g1 (); CREATE TABLE g2 ()'); COMMIT`),
+    ).toEqual(['CREATE TABLE g1 ()', 'CREATE TABLE g2 ()']);
+  });
+
+  test('what is counted cannot be taken away unnoticed', async () => {
+    for (const reset of ['RESET ALL', 'SET LOCAL bdr.statement_commands = 1']) {
+      await expect(
+        session.script(`SELECT run('CREATE TABLE h1 (); ${reset}; CREATE TABLE h2 ()')`),
+      ).rejects.toMatchObject({ code: '0A000' });
+    }
+  });
+
+  test('of functions in SQL the statement is known where their name is unmistakable', async () => {
+    await session.script(`
+      CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS $$
+          CREATE TABLE i1 (id integer); SELECT run('CREATE TABLE i2 (); CREATE TABLE i3 ()'); CREATE TABLE i4 (v text DEFAULT ';') $$;
+      CREATE PROCEDURE twice(integer) LANGUAGE sql AS 'CREATE TABLE j1 ()';
+      CREATE PROCEDURE twice(text) LANGUAGE sql AS 'CREATE TABLE j2 ()'`);
+    expect(await replicated('SELECT in_sql()')).toEqual([
+      'CREATE TABLE i1 (id integer)',
+      'CREATE TABLE i2 ()',
+      'CREATE TABLE i3 ()',
+      `CREATE TABLE i4 (v text DEFAULT ';')`,
+    ]);
+    await expect(session.script('CALL twice(1)')).rejects.toMatchObject({ code: '0A000' });
+    await expect(
+      session.script(
+        `CREATE FUNCTION made_here() RETURNS void LANGUAGE sql AS 'CREATE TABLE k ()'; SELECT made_here()`,
+      ),
+    ).rejects.toMatchObject({ code: '0A000' });
+  });
+});

@@ -1,0 +1,118 @@
+import { BdrError, messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { quoteIdent } from '../base/names.ts';
+import {
+  endIndexBuild,
+  noteFailedBuild,
+  readIndexBuilds,
+  takeSettings,
+  type IndexBuild,
+} from '../catalog/index-builds.ts';
+import { markAgentSession } from '../postgres/advisory.ts';
+import { findIndex } from '../postgres/built-index.ts';
+import type { Conninfo } from '../postgres/conninfo.ts';
+import { Session } from '../postgres/session.ts';
+import { describeError } from './describe-error.ts';
+
+const RETRY_MS = 5000;
+
+/**
+ * Builds the indexes that peers have built CONCURRENTLY, so that links go on meanwhile, and users write. A row of bdr.index_build is
+ * there until its index is: whatever ends a build, a crash too, leaves an invalid index, which is dropped when it begins again.
+ */
+export class IndexBuilder {
+  readonly #local: Conninfo;
+  readonly #log: Logger;
+  #notBefore = -Infinity;
+  #stop: AbortController | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(local: Conninfo, log: Logger) {
+    this.#local = local;
+    this.#log = log;
+  }
+
+  /** Call it about once a second, in a node that is no longer being filled. It waits for nothing that takes long. */
+  async look(session: Session, signal: AbortSignal): Promise<void> {
+    if (this.#running || performance.now() < this.#notBefore) return;
+    const builds = await readIndexBuilds(session);
+    if (builds.length === 0) return;
+    const stop = new AbortController();
+    this.#stop = stop;
+    this.#running = this.#run(builds, AbortSignal.any([signal, stop.signal])).finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stop?.abort();
+    await this.#running;
+  }
+
+  async #run(builds: readonly IndexBuild[], signal: AbortSignal): Promise<void> {
+    try {
+      await using session = await this.#connect(signal);
+      for (const build of builds) {
+        try {
+          await this.#build(session, build, signal);
+          await endIndexBuild(session, build);
+          this.#log.info({ table: build.table, index: build.index }, 'index is built');
+        } catch (error) {
+          signal.throwIfAborted();
+          session.lost.throwIfAborted();
+          this.#notBefore = performance.now() + RETRY_MS;
+          await noteFailedBuild(session, build, messageOf(error));
+          const { table, index } = build;
+          this.#log.error({ table, index, ...describeError(error) }, 'index cannot be built');
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#notBefore = performance.now() + RETRY_MS;
+      this.#log.warn(describeError(error), 'indexes are not built yet');
+    }
+  }
+
+  async #build(
+    session: Session,
+    { text, table, index, perpetrator, searchPath, settings }: IndexBuild,
+    signal: AbortSignal,
+  ): Promise<void> {
+    // Names mean in it what they meant to the role, so that it asks nothing but this.
+    await using role = await this.#connect(signal);
+    await takeSettings(role, settings);
+    await role.query(`SELECT set_config('search_path', $1, false)`, [searchPath]);
+    await role.script(`SET ROLE ${quoteIdent(perpetrator)}`);
+    const [found] = await role.query<{ oid: string | null }>(
+      'SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid',
+      [table],
+    );
+    if (!found?.oid) {
+      throw new BdrError('apply_failed', {
+        message: `relation ${table} does not exist`,
+        hint: 'If it has another name by now, build the index by hand, with bdr.skip_ddl_replication = on, and delete its row in bdr.index_build.',
+      });
+    }
+    const left = await findIndex(session, found.oid, index);
+    if (left?.isValid) return;
+    if (left) await session.script(`DROP INDEX CONCURRENTLY ${left.name}`);
+    await role.query(text);
+  }
+
+  async #connect(signal: AbortSignal): Promise<Session> {
+    const session = await Session.connect(this.#local, {
+      applicationName: 'bdr:index',
+      signal,
+      settings: {
+        // What is done here is not captured again.
+        session_replication_role: 'replica',
+        synchronous_commit: 'local',
+        // The server ends a build that nobody waits for.
+        client_connection_check_interval: '1s',
+      },
+    });
+    session.abortOn(signal);
+    await markAgentSession(session);
+    return session;
+  }
+}
