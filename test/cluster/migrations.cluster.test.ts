@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import knex, { type Knex } from 'knex';
 import { runner } from 'node-pg-migrate';
@@ -22,11 +23,15 @@ type Step = (node: TestNode, direction: 'up' | 'down', number: number) => Promis
 const STEPS = 3;
 
 /** Runs all migrations up, down and up again, each step on the other node; at each end definitions and rows are compared. */
-async function runInTurns(bookkeeping: string, step: Step): Promise<void> {
+async function runInTurns(
+  bookkeeping: string,
+  step: Step,
+  directions: readonly ('up' | 'down')[] = ['up', 'down', 'up'],
+): Promise<void> {
   const before = await sameEverywhere();
   const up = Array.from({ length: STEPS }, (_, i) => i + 1);
   let turn = 0;
-  for (const direction of ['up', 'down', 'up'] as const) {
+  for (const direction of directions) {
     for (const number of direction === 'up' ? up : [...up].reverse()) {
       const node = cluster.node((turn++ % 2) + 1);
       await numberOn(node, bookkeeping);
@@ -111,4 +116,45 @@ test('TypeORM', async () => {
       await source.destroy();
     }
   });
+});
+
+/** What a tool has made, kept as it is: the tools themselves are large, and send these texts as they stand. */
+const made = (tool: string, direction: 'up' | 'down', number: number) =>
+  readFileSync(
+    new URL(`../support/migrations/${tool}/${number}_${direction}.sql`, import.meta.url),
+    'utf8',
+  );
+
+test('drizzle-kit', async () => {
+  // As drizzle-orm's migrate() does: one transaction, statement by statement. The ways down are generated too, by the schema before.
+  await runInTurns(
+    'none',
+    async (node, direction, number) => {
+      await using client = await node.connect();
+      await client.sql('BEGIN');
+      const text = made('drizzle-kit', direction, number);
+      for (const statement of text.split('--> statement-breakpoint')) await client.sql(statement);
+      if (direction === 'up' && number === 2) {
+        await client.sql(`INSERT INTO readers (name, email) VALUES ('Ada', 'a@example.org')`);
+      }
+      await client.sql('COMMIT');
+    },
+    ['up', 'down'],
+  );
+});
+
+test('Prisma', async () => {
+  // As `prisma migrate deploy` does: each file as one text.
+  await runInTurns(
+    'none',
+    async (node, direction, number) => {
+      // The column was dropped on the way up.
+      if (direction === 'down' && number === 2) await node.sql(`UPDATE "Person" SET note = '{}'`);
+      await node.sql(made('prisma', direction, number));
+      if (direction === 'up' && number === 1) {
+        await node.sql(`INSERT INTO "Person" (email, level) VALUES ('a@example.org', 'member')`);
+      }
+    },
+    ['up', 'down'],
+  );
 });
