@@ -7,7 +7,7 @@
 --   4  gates are open, those of the global lock (lock-gates.sql)
 --   5  a transaction counts commands of statements (statement-commands.sql); shared
 --   6  a transaction asks for the global lock, and needs its ask put on disk (before 17); shared
--- and the first one 1650749953 to 1650749956, of what an ask for the global lock is answered, with the number of the ask (locks.sql)
+-- and the first one 1650749953 to 1650749957, of what an ask for the global lock is answered, with the number of the ask (locks.sql)
 
 CREATE OR REPLACE FUNCTION bdr.internal_agent_pid()
 RETURNS integer

@@ -141,6 +141,29 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT bdr.internal_pg_time(statement_timestamp()) $$;
 REVOKE ALL ON FUNCTION bdr.internal_text_sent_at() FROM PUBLIC;
 
+-- Of a text all of whose commands are about what is only here, as the agent has found out.
+CREATE OR REPLACE FUNCTION bdr.internal_local_text_token(command text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT bdr.internal_session_token(concat_ws(' ', 'local', md5(command), bdr.internal_text_sent_at())) $$;
+REVOKE ALL ON FUNCTION bdr.internal_local_text_token(text) FROM PUBLIC;
+
+-- The text that a command is part of, or its call stack where a function has run it. NULL where it is not known: then the command will be
+-- refused, unless it is only for this node.
+CREATE OR REPLACE FUNCTION bdr.internal_text_of_command(caller text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN caller IS NULL THEN current_query()
+        WHEN caller LIKE 'SQL function "%' THEN bdr.internal_sql_function_text(caller)
+        WHEN caller LIKE 'SQL statement "%' THEN caller
+    END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_text_of_command(text) FROM PUBLIC;
+
 -- Whether a text is one command that makes something temporary: nobody needs to be asked, and functions do it often.
 CREATE OR REPLACE FUNCTION bdr.internal_makes_temporary(command text, is_context boolean)
 RETURNS boolean
@@ -212,12 +235,7 @@ BEGIN
             PERFORM bdr.internal_count_command(caller);
         END IF;
     END IF;
-    -- What is not known will be refused, unless it is only for this node.
-    command := CASE
-        WHEN caller IS NULL THEN current_query()
-        WHEN caller LIKE 'SQL function "%' THEN bdr.internal_sql_function_text(caller)
-        WHEN caller LIKE 'SQL statement "%' THEN caller
-    END;
+    command := bdr.internal_text_of_command(caller);
     IF depth = 0 AND command IS NOT NULL AND NOT bdr.internal_is_local_command(tag)
        AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
        AND NOT bdr.internal_makes_temporary(command, caller IS NOT NULL)
@@ -627,6 +645,12 @@ BEGIN
     -- What has nothing to report has done nothing, but for one; what was dropped is queued where that is known.
     IF depth > 0 OR bdr.internal_is_local_command(tag) OR bdr.internal_is_told_by_names(tag)
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
+    THEN
+        RETURN false;
+    END IF;
+    -- Event triggers are not told what these are for.
+    IF tag IN ('GRANT', 'REVOKE')
+       AND bdr.internal_local_text_token(bdr.internal_text_of_command(caller)) = current_setting('bdr.local_text', true)
     THEN
         RETURN false;
     END IF;

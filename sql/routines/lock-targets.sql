@@ -49,11 +49,12 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_about_local(jsonb, text[], text[]) FROM PUBLIC;
 
--- What a target names, to begin with: a table, or an object (`is_deep`) all of whose dependents are meant. `is_allowed`: the role
+-- What a target names, to begin with: a table, or an object (`is_deep`) all of whose dependents are meant; with the tables at the other
+-- ends of their foreign keys (`is_around`). `is_allowed`: the role
 -- may do to it what needs the lock, as the server will find later; else anybody could hold up others' tables on all nodes.
 CREATE OR REPLACE FUNCTION bdr.internal_lock_seeds(
     targets jsonb, path text[], temporary text[], role text,
-    OUT classid oid, OUT objid oid, OUT is_deep boolean, OUT is_allowed boolean
+    OUT classid oid, OUT objid oid, OUT is_deep boolean, OUT is_around boolean, OUT is_allowed boolean
 )
 RETURNS SETOF record
 LANGUAGE sql STABLE
@@ -61,8 +62,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH target AS (
         SELECT t.kind, t.class, t."right", t."on" ->> 'schema' AS schema, t."on" ->> 'name' AS name,
-               (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = role) AS is_superuser
-        FROM jsonb_to_recordset(targets) AS t (kind text, class text, "right" text, "on" jsonb)
+               coalesce(t."isAround", false) AS is_around, (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = role) AS is_superuser
+        FROM jsonb_to_recordset(targets) AS t (kind text, class text, "right" text, "on" jsonb, "isAround" boolean)
         WHERE t.kind <> 'everything'
     ), named AS (
         SELECT t.*, p.nspname, p.place
@@ -87,7 +88,7 @@ AS $$
         UNION ALL
         (
             SELECT DISTINCT ON (t.schema, t.name)
-                   t.kind, t.class, t."right", t.schema, t.name, t.is_superuser, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
+                   t.kind, t.class, t."right", t.schema, t.name, t.is_around, t.is_superuser, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
             FROM named AS t
             JOIN pg_namespace AS n ON n.nspname = t.nspname
             JOIN pg_type AS y ON y.typnamespace = n.oid AND y.typname = t.name
@@ -96,7 +97,7 @@ AS $$
         )
         UNION ALL
         -- All of the name: which of them it is their arguments would tell.
-        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_superuser, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
+        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_around, t.is_superuser, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
         FROM named AS t
         JOIN pg_namespace AS n ON n.nspname = t.nspname
         JOIN pg_proc AS f ON f.pronamespace = n.oid AND f.proname = t.name
@@ -114,7 +115,7 @@ AS $$
         JOIN pg_class AS c ON c.relowner = r.oid
         WHERE t.class = 'role'
     )
-    SELECT f.classid, f.objid, f.kind = 'dependents',
+    SELECT f.classid, f.objid, f.kind = 'dependents', f.is_around,
            f.is_superuser
                OR pg_has_role(role, f.owner, 'USAGE')
                OR coalesce(pg_has_role(role, (SELECT n.nspowner FROM pg_namespace AS n WHERE n.oid = f.namespace), 'USAGE'), false)
@@ -135,20 +136,27 @@ AS $$
     WITH RECURSIVE seed AS MATERIALIZED (
         SELECT s.* FROM bdr.internal_lock_seeds(targets, path, temporary, role) AS s
     ), reached AS (
-        SELECT s.classid, s.objid FROM seed AS s WHERE s.is_deep
+        SELECT s.classid, s.objid, s.is_around FROM seed AS s WHERE s.is_deep
         UNION
-        SELECT d.classid, d.objid
+        SELECT d.classid, d.objid, r.is_around
         FROM reached AS r
         JOIN pg_depend AS d ON d.refclassid = r.classid AND d.refobjid = r.objid
-    ), tables AS (
-        SELECT s.objid AS oid FROM seed AS s WHERE NOT s.is_deep
+    ), named AS (
+        SELECT s.objid AS oid, s.is_around FROM seed AS s WHERE NOT s.is_deep
         UNION
         SELECT CASE r.classid
             WHEN 'pg_class'::regclass THEN r.objid
             WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint AS k WHERE k.oid = r.objid)
             WHEN 'pg_attrdef'::regclass THEN (SELECT a.adrelid FROM pg_attrdef AS a WHERE a.oid = r.objid)
-        END
+        END, r.is_around
         FROM reached AS r
+    ), tables AS (
+        SELECT n.oid FROM named AS n
+        UNION
+        SELECT CASE k.conrelid WHEN n.oid THEN k.confrelid ELSE k.conrelid END
+        FROM named AS n
+        JOIN pg_constraint AS k ON k.contype = 'f' AND n.oid IN (k.conrelid, k.confrelid)
+        WHERE n.is_around
     )
     SELECT n.nspname, c.relname, c.oid = ANY (locked)
     FROM tables AS t

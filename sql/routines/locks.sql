@@ -107,9 +107,9 @@ RETURNS text
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE l.classid::bigint - 1650749952 WHEN 1 THEN 'granted' WHEN 2 THEN 'forbidden' WHEN 3 THEN 'locked' WHEN 4 THEN 'deadlock' END
+    SELECT CASE l.classid::bigint - 1650749952 WHEN 1 THEN 'granted' WHEN 2 THEN 'forbidden' WHEN 3 THEN 'locked' WHEN 4 THEN 'deadlock' WHEN 5 THEN 'nothing' END
     FROM pg_locks AS l
-    WHERE l.locktype = 'advisory' AND l.classid::bigint BETWEEN 1650749953 AND 1650749956 AND l.objid = ask::oid AND l.objsubid = 2
+    WHERE l.locktype = 'advisory' AND l.classid::bigint BETWEEN 1650749953 AND 1650749957 AND l.objid = ask::oid AND l.objsubid = 2
       AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
       AND bdr.internal_is_agent_session(l.pid)
     LIMIT 1
@@ -174,9 +174,9 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_flush_asks() FROM PUBLIC;
 
--- Says an ask again and again, until the agent answers it.
+-- Says an ask again and again, until the agent answers it: `granted`, or `nothing` where a command needs no lock.
 CREATE OR REPLACE FUNCTION bdr.internal_wait_for_lock(ask jsonb)
-RETURNS void
+RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -219,8 +219,8 @@ BEGIN
         answer := bdr.internal_lock_answer(number);
         CASE coalesce(answer, '')
             WHEN '' THEN
-            WHEN 'granted' THEN
-                RETURN;
+            WHEN 'granted', 'nothing' THEN
+                RETURN answer;
             WHEN 'forbidden' THEN
                 RAISE EXCEPTION 'permission denied to hold up other nodes'' writes for this command'
                     USING ERRCODE = 'insufficient_privilege',
@@ -344,7 +344,8 @@ AS $$
 DECLARE
     -- Bytes of a text that is told to the agent.
     longest CONSTANT integer := 16 * 1024 * 1024;
-    seen text;
+    this text;
+    answer text;
 BEGIN
     -- A group of one has nobody to ask; who joins it, copies what is committed, and runs what comes later.
     IF (SELECT count(*) FROM bdr.bdr_nodes AS n WHERE n.node_status NOT IN ('b', 'k')) <= 1
@@ -354,11 +355,11 @@ BEGIN
         RETURN;
     END IF;
     -- The first command of a text asks for all that are in it.
-    seen := bdr.internal_session_token(concat_ws(' ', 'locks', md5(command), bdr.internal_text_sent_at(), role, path));
-    IF NOT is_context AND seen = current_setting('bdr.locked_text', true) THEN
+    this := concat_ws(' ', md5(command), bdr.internal_text_sent_at(), role, path);
+    IF NOT is_context AND bdr.internal_session_token('locks ' || this) = current_setting('bdr.locked_text', true) THEN
         RETURN;
     END IF;
-    PERFORM bdr.internal_wait_for_lock(jsonb_build_object(
+    answer := bdr.internal_wait_for_lock(jsonb_build_object(
         'mode', NULL,
         'tables', NULL,
         'majority', current_setting('bdr.ddl_lock_quorum', true) IS NOT DISTINCT FROM 'majority',
@@ -375,7 +376,10 @@ BEGIN
         )
     ));
     IF NOT is_context THEN
-        PERFORM set_config('bdr.locked_text', seen, true);
+        PERFORM set_config('bdr.locked_text', bdr.internal_session_token('locks ' || this), true);
+    END IF;
+    IF answer = 'nothing' THEN
+        PERFORM set_config('bdr.local_text', bdr.internal_local_text_token(command), true);
     END IF;
 END
 $$;

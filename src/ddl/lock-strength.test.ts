@@ -15,8 +15,9 @@ function inWords(target: LockTarget): string {
   if (target.kind === 'everything') return 'everything';
   const { schema, name } = target.on;
   const on = schema === null ? name : `${schema}.${name}`;
-  if (target.kind === 'dependents') return `dependents of ${target.class} ${on}`;
-  return `${target.kind} ${on}${target.right === 'references' ? ' (references)' : ''}`;
+  const around = 'isAround' in target && target.isAround ? ' and around' : '';
+  if (target.kind === 'dependents') return `dependents of ${target.class} ${on}${around}`;
+  return `${target.kind} ${on}${target.right === 'references' ? ' (references)' : ''}${around}`;
 }
 
 test.each([
@@ -107,6 +108,9 @@ test.each([
   ['DROP TRIGGER tr ON s.t', 'all, table s.t'],
   ['DROP INDEX i', 'all, index i'],
   ['ALTER TRIGGER tr ON t RENAME TO u', 'all, table t'],
+  ['DROP TABLE t', 'all, table t and around'],
+  ['DROP SCHEMA s CASCADE', 'all, dependents of schema s and around'],
+  ['ALTER TABLE t DROP CONSTRAINT c', 'all, table t and around'],
 ])('%s among others holds up what its table is locked against', async (text, need) => {
   expect(await needOf(text, false)).toBe(need);
 });

@@ -9,7 +9,13 @@ export interface WrittenName {
 /** Tables that a command names, in one way or another. */
 export type LockTarget =
   /** The relation, if it is a table. Whoever runs the command owns it, or may refer to it. */
-  | { readonly kind: 'table'; readonly on: WrittenName; readonly right: 'owner' | 'references' }
+  | {
+      readonly kind: 'table';
+      readonly on: WrittenName;
+      readonly right: 'owner' | 'references';
+      /** And the tables at the other ends of its foreign keys. */
+      readonly isAround?: boolean;
+    }
   /** The partitioned table, if it has a default partition: rows of that are looked at. */
   | { readonly kind: 'default_partition'; readonly on: WrittenName; readonly right: 'owner' }
   /** The table of an index, if that is unique. */
@@ -24,6 +30,7 @@ export type LockTarget =
       readonly class: 'relation' | 'type' | 'schema' | 'routine' | 'extension' | 'role';
       readonly on: WrittenName;
       readonly right: 'owner';
+      readonly isAround?: boolean;
     }
   | { readonly kind: 'everything' };
 
@@ -206,6 +213,12 @@ const WEAK_PARTS: ReadonlySet<string> = new Set([
   'AT_ValidateConstraint',
 ]);
 
+const KEY_PARTS: ReadonlySet<string> = new Set([
+  'AT_AlterColumnType',
+  'AT_DropColumn',
+  'AT_DropConstraint',
+]);
+
 function ofAlterTable(
   { relation, cmds = [], objtype }: Extract<Node, { AlterTableStmt: unknown }>['AlterTableStmt'],
   place: StatementPlace,
@@ -215,10 +228,15 @@ function ofAlterTable(
   const parts = cmds.flatMap((cmd) => ('AlterTableCmd' in cmd ? [cmd.AlterTableCmd] : []));
   const isAddition = parts.every(addsPlainColumn);
   const isStrong = !parts.every((part) => addsPlainColumn(part) || isWeakPart(part));
-  const need = onTable(relation, place, { isStrong, mayBeMajority: isAddition });
+  const need = onTable(relation, place, {
+    isStrong,
+    mayBeMajority: isAddition,
+    // A foreign key that goes, or is made anew, locks both tables.
+    isAround: parts.some(({ subtype }) => subtype !== undefined && KEY_PARTS.has(subtype)),
+  });
   const others = parts.flatMap((part) => [
     ...tablesWithin(part),
-    ...(part.behavior === 'DROP_CASCADE' ? [dependent('relation', nameOf(relation))] : []),
+    ...(part.behavior === 'DROP_CASCADE' ? [dependent('relation', nameOf(relation), place)] : []),
   ]);
   return { ...need, targets: [...need.targets, ...others] };
 }
@@ -300,11 +318,13 @@ function ofDrop(
   const targets = names.flatMap((on): LockTarget[] => {
     if (removeType === 'OBJECT_INDEX')
       return [{ kind: place.isAlone ? 'unique_index' : 'index', on, right: 'owner' }];
-    return removeType === 'OBJECT_TABLE' ? [{ kind: 'table', on, right: 'owner' }] : [];
+    return removeType === 'OBJECT_TABLE'
+      ? [{ kind: 'table', on, right: 'owner', isAround: !place.isAlone }]
+      : [];
   });
   return {
     about: cls === 'relation' ? names : [],
-    targets: [...targets, ...(isCascade ? names.map((on) => dependent(cls, on)) : [])],
+    targets: [...targets, ...(isCascade ? names.map((on) => dependent(cls, on, place)) : [])],
     mayBeMajority: false,
   };
 }
@@ -332,14 +352,20 @@ const DROPPED: Partial<Record<ObjectType, DependedClass>> = {
 function onTable(
   relation: RangeVar | undefined,
   { isAlone }: StatementPlace,
-  { isStrong, mayBeMajority = false }: { isStrong: boolean; mayBeMajority?: boolean },
+  {
+    isStrong,
+    mayBeMajority = false,
+    isAround = false,
+  }: { isStrong: boolean; mayBeMajority?: boolean; isAround?: boolean },
   isConcurrent = false,
 ): StatementNeed {
   const about = relation ? [nameOf(relation)] : [];
   const needsTable = isStrong || (!isAlone && !isConcurrent);
   return {
     about,
-    targets: needsTable ? about.map((on) => ({ kind: 'table', on, right: 'owner' })) : [],
+    targets: needsTable
+      ? about.map((on) => ({ kind: 'table', on, right: 'owner', isAround: isAround && !isAlone }))
+      : [],
     mayBeMajority,
   };
 }
@@ -358,8 +384,12 @@ function dependents(cls: DependedClass, on: WrittenName): StatementNeed {
   return { ...ORDER_ONLY, targets: [dependent(cls, on)] };
 }
 
-function dependent(cls: DependedClass, on: WrittenName): LockTarget {
-  return { kind: 'dependents', class: cls, on, right: 'owner' };
+function dependent(
+  cls: DependedClass,
+  on: WrittenName,
+  { isAlone }: StatementPlace = { isAlone: true },
+): LockTarget {
+  return { kind: 'dependents', class: cls, on, right: 'owner', isAround: !isAlone };
 }
 
 function table(relation: RangeVar): LockTarget {

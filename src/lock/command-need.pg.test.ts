@@ -100,6 +100,14 @@ describe('a command needs a write lock on', () => {
     expect(await needOf(text)).toBe(tables);
   });
 
+  test('tables that it locks with it, where it is not alone', async () => {
+    expect(await needOf('DROP TABLE sale')).toBe('shop.sale');
+    expect(await needOf('DROP TABLE sale', { isAlone: false })).toBe('shop.item shop.sale');
+    expect(await needOf('ALTER TABLE item ALTER id TYPE bigint', { isAlone: false })).toBe(
+      'shop.item shop.sale',
+    );
+  });
+
   test('all tables of a role', async () => {
     expect(await needOf('DROP OWNED BY owner', { role: 'postgres' })).toContain('shop.item');
   });

@@ -128,8 +128,7 @@ export class GlobalLock {
   async #settle(ask: CommandAsk, own: GlobalLockRow | undefined): Promise<void> {
     const { command, mayBeMajority, ...waiting } = ask;
     const found = await commandNeed(this.#session, command);
-    if (found.kind === 'nothing') return await this.#say(ask.ask, 'granted');
-    if (found.kind === 'forbidden') return await this.#say(ask.ask, 'forbidden');
+    if (found.kind !== 'lock') return await this.#say(ask.ask, found.kind);
     const { need, locked } = found;
     const mayWait =
       locked.length === 0 ||

@@ -71,7 +71,7 @@ export async function sayGatesClosed(session: Session): Promise<void> {
 
 /** What an ask for the global lock is answered: each has a family of its own, above that of the agent. */
 export type AskAnswer = keyof typeof ANSWERS;
-const ANSWERS = { granted: 1, forbidden: 2, locked: 3, deadlock: 4 } as const;
+const ANSWERS = { granted: 1, forbidden: 2, locked: 3, deadlock: 4, nothing: 5 } as const;
 
 /** Answers an ask. False when somebody else has that lock. */
 export async function sayAnswer(
