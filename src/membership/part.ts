@@ -1,4 +1,5 @@
 import { lockMembership, readParting } from '../catalog/nodes.ts';
+import { stopPublishingTo } from '../catalog/publications.ts';
 import type { Link } from '../model/link.ts';
 import { slotName } from '../model/link.ts';
 import type { Session } from '../postgres/session.ts';
@@ -8,7 +9,7 @@ import { readSlot } from '../postgres/slots.ts';
 const GRACE_S = 5;
 
 /**
- * Drops this node's slot for a parted subscriber, so that no WAL is kept for it. While the subscriber is still reading it is
+ * Drops this node's slot for a parted subscriber, so that no WAL is kept for it, and what was published to it. While the subscriber is still reading it is
  * given a moment to hear of its parting. Under a lock on the nodes, because the subscriber may be joining again: it makes its new
  * slot only after its new row has arrived here. Returns whether nothing is left.
  */
@@ -29,6 +30,7 @@ export async function releaseParted(session: Session, link: Link): Promise<boole
       'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active',
       [name],
     );
+    await stopPublishingTo(session, link.subscriber);
     return true;
   });
 }
