@@ -121,6 +121,8 @@ CREATE OR REPLACE FUNCTION bdr.table_set_replication_sets(p_relation regclass, p
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- It is off in sessions of the agent, where the call arrives.
+SET row_security = on
 AS $$
 BEGIN
     IF p_relation IS NULL THEN
