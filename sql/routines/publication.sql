@@ -28,6 +28,10 @@ AS $$
 DECLARE
     action text;
 BEGIN
+    -- remove_bdr_from_local_node() waits for whoever has read this, and nothing is made after it.
+    IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
+        RAISE EXCEPTION 'BDR is not active in this database' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
     FOREACH action IN ARRAY ARRAY['insert', 'update', 'delete'] LOOP
         IF NOT EXISTS (SELECT FROM pg_publication AS p WHERE p.pubname = format('%s_%s', prefix, action)) THEN
             EXECUTE format(

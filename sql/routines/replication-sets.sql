@@ -117,7 +117,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT bdr.internal_sets_of(relation) $$;
 COMMENT ON FUNCTION bdr.table_get_replication_sets(regclass) IS 'The replication sets that a table is in; all is always among them';
 
-CREATE OR REPLACE FUNCTION bdr.table_set_replication_sets(p_relation regclass, p_sets text[])
+CREATE OR REPLACE FUNCTION bdr.table_set_replication_sets(p_relation regclass, p_sets text[], synchronize boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -137,6 +137,11 @@ BEGIN
     IF NOT bdr.internal_is_owner(p_relation::oid) THEN
         RAISE EXCEPTION 'must be owner of table %', p_relation USING ERRCODE = 'insufficient_privilege';
     END IF;
+    IF synchronize THEN
+        PERFORM bdr.internal_check_whole(p_relation);
+        -- What others are writing is here before anything is sent, and what they write later is newer.
+        PERFORM bdr.internal_acquire_lock('write_lock', ARRAY[p_relation]);
+    END IF;
     IF p_sets IS NULL THEN
         DELETE FROM bdr.table_replication_sets AS s WHERE s.relation = p_relation;
     ELSE
@@ -144,10 +149,109 @@ BEGIN
         VALUES (p_relation, ARRAY(SELECT DISTINCT u.name FROM unnest(p_sets) AS u (name) ORDER BY u.name))
         ON CONFLICT ON CONSTRAINT table_replication_sets_pkey DO UPDATE SET sets = EXCLUDED.sets;
     END IF;
+    IF synchronize THEN
+        PERFORM bdr.internal_check_whole(p_relation);
+        PERFORM bdr.internal_send_rows(p_relation);
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION bdr.table_set_replication_sets(regclass, text[]) IS
-    'Puts a table into these replication sets and no others, on all nodes; NULL: into default. Rows that are there are not sent';
+COMMENT ON FUNCTION bdr.table_set_replication_sets(regclass, text[], boolean) IS
+    'Puts a table into these replication sets and no others, on all nodes; NULL: into default. Rows that are there are sent only with synchronize';
+
+-- The tables that rows are in.
+CREATE OR REPLACE FUNCTION bdr.internal_leaves(relation regclass)
+RETURNS SETOF regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t
+    FROM bdr.internal_replicated_tables() AS t
+    WHERE t = relation OR t IN (SELECT p.relid FROM pg_partition_tree(relation) AS p)
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_leaves(regclass) FROM PUBLIC;
+
+-- Only a node that gets all changes of a table has all its rows; and only by UPDATE can it send them again.
+CREATE OR REPLACE FUNCTION bdr.internal_check_whole(relation regclass)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    leaf regclass;
+BEGIN
+    FOR leaf IN SELECT l FROM bdr.internal_leaves(relation) AS l LOOP
+        IF EXISTS (
+            SELECT FROM bdr.bdr_local_node AS me
+            JOIN bdr.bdr_connections AS c
+              ON (c.conn_sysid, c.conn_timeline, c.conn_dboid) = (me.node_sysid, me.node_timeline, me.node_dboid)
+            CROSS JOIN LATERAL bdr.internal_sent_actions(bdr.internal_sets_of(leaf), c.conn_replication_sets) AS got
+            WHERE NOT (got.inserts AND got.updates AND got.deletes)
+        ) THEN
+            RAISE EXCEPTION 'this node does not get all changes of table %, before and after', leaf
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Call bdr.table_set_replication_sets(..., synchronize := true) on a node that does.';
+        END IF;
+        IF EXISTS (
+            SELECT FROM bdr.internal_subscribers() AS s
+            CROSS JOIN LATERAL bdr.internal_sent_actions(bdr.internal_sets_of(leaf), s.sets) AS sent
+            WHERE sent.inserts AND NOT sent.updates
+        ) THEN
+            RAISE EXCEPTION 'rows of table % cannot be sent to nodes that get no updates of it', leaf
+                USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_check_whole(regclass) IS 'Internal: refuses a table that this node has not whole';
+
+-- Writes each row of a table again, unchanged: as an update it goes to all nodes that get the table, and makes the row where it is
+-- missing. As apply does: without the triggers that fire on users' writes, and with no more rights than the table's owner has.
+CREATE OR REPLACE FUNCTION bdr.internal_send_rows(relation regclass)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET session_replication_role = replica
+-- The words of PG_CONTEXT.
+SET lc_messages = 'C'
+AS $$
+DECLARE
+    stack text;
+    leaf record;
+    statement text;
+BEGIN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    -- It has looked at who asks.
+    PERFORM bdr.internal_called_from(
+        stack,
+        '(?:SQL statement "SELECT bdr\.internal_send_rows\(p_relation\)"\n)?'
+            || 'PL/pgSQL function bdr\.table_set_replication_sets\(regclass,text\[\],boolean\)'
+    );
+    FOR leaf IN
+        SELECT l.name, c.relowner AS owner, r.rolsuper AS is_trusted, (
+            SELECT a.attname FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
+            ORDER BY a.attnum
+            LIMIT 1
+        ) AS "column"
+        FROM bdr.internal_leaves(relation) AS l (name)
+        JOIN pg_class AS c ON c.oid = l.name
+        JOIN pg_roles AS r ON r.oid = c.relowner
+        ORDER BY l.name::oid
+    LOOP
+        IF leaf."column" IS NULL THEN
+            RAISE EXCEPTION 'table % has no column that can be written again', leaf.name
+                USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        statement := format('UPDATE ONLY %1$s SET %2$I = %2$I', leaf.name, leaf."column");
+        IF leaf.is_trusted THEN
+            EXECUTE statement;
+        ELSE
+            PERFORM bdr.internal_run_restricted(leaf.owner, statement);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_send_rows(regclass) IS 'Internal: the part of table_set_replication_sets() that sends rows again';
 
 -- Whether the role that asks has the rights of the table's owner. Not SECURITY DEFINER: there it would be another role that asks.
 CREATE OR REPLACE FUNCTION bdr.internal_is_owner(relation oid)

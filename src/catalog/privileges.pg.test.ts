@@ -163,6 +163,8 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_acquire_lock_on_locked(text,regclass[],boolean)',
     // Of global_seq_nextval(): they tell a number, and begin a millisecond that the next use would begin.
     'bdr.internal_begin_millisecond(regclass)',
+    // It only refuses.
+    'bdr.internal_check_whole(regclass)',
     // An event trigger runs whoever fires it; nobody can call it.
     'bdr.internal_command_started()',
     'bdr.internal_is_being_filled()',
@@ -171,6 +173,7 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_queue_command(text,text)',
     'bdr.internal_queue_drop(text,text,text)',
     'bdr.internal_refuse_rewrite(text,oid,integer,smallint[])',
+    'bdr.internal_send_rows(regclass)',
     'bdr.internal_snowflake_number()',
     // As in BDR.
     'bdr.table_get_replication_sets(regclass)',

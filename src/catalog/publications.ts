@@ -11,6 +11,13 @@ export async function publishTo(session: Session, subscriber: NodeId): Promise<v
   await session.query('SELECT bdr.internal_publish_to($1)', [subscriberPrefix(subscriber)]);
 }
 
+export async function isPublishedTo(session: Session, subscriber: NodeId): Promise<boolean> {
+  const found = await session.query('SELECT FROM pg_publication WHERE starts_with(pubname, $1)', [
+    `${subscriberPrefix(subscriber)}_`,
+  ]);
+  return found.length > 0;
+}
+
 /** Takes away what a subscriber was reading from this node. */
 export async function stopPublishingTo(session: Session, subscriber: NodeId): Promise<void> {
   await session.query('SELECT bdr.internal_stop_publishing($1)', [subscriberPrefix(subscriber)]);

@@ -1,5 +1,5 @@
 import { lockMembership, readParting } from '../catalog/nodes.ts';
-import { stopPublishingTo } from '../catalog/publications.ts';
+import { isPublishedTo, stopPublishingTo } from '../catalog/publications.ts';
 import type { Link } from '../model/link.ts';
 import { slotName } from '../model/link.ts';
 import type { Session } from '../postgres/session.ts';
@@ -16,13 +16,13 @@ const GRACE_S = 5;
 export async function releaseParted(session: Session, link: Link): Promise<boolean> {
   const name = slotName(link);
   const slot = await readSlot(session, name);
-  if (!slot) return true;
+  if (!slot && !(await isPublishedTo(session, link.subscriber))) return true;
   return session.transaction(async () => {
     await lockMembership(session);
     const parted = await readParting(session, link.subscriber, GRACE_S);
     if (!parted) return false;
-    if (slot.active && !parted.overdue) return false;
-    if (slot.activePid !== null) {
+    if (slot?.active && !parted.overdue) return false;
+    if (slot && slot.activePid !== null) {
       await session.query('SELECT pg_terminate_backend($1, 1000)', [slot.activePid]);
     }
     if ((await readSlot(session, name))?.active) return false;

@@ -220,6 +220,40 @@ describe('replication sets', () => {
     }
   });
 
+  test('with synchronize the rows that are there come too, and nothing that others write is lost', async () => {
+    await one.sql(`
+      CREATE TABLE noticed (id bigserial PRIMARY KEY);
+      CREATE FUNCTION notice() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO noticed DEFAULT VALUES; RETURN NEW; END';
+      CREATE TRIGGER noticed AFTER UPDATE ON sale FOR EACH ROW EXECUTE FUNCTION notice()`);
+    await cluster.settled();
+    await expect(
+      two.sqlAs(
+        'trader',
+        `SELECT bdr.table_set_replication_sets('sale', NULL, synchronize := true)`,
+      ),
+    ).rejects.toThrow('this node does not get all changes of table public.sale');
+    const stop = new AbortController();
+    const loads = [one, three].map(async (node, at) => {
+      await using client = await node.connect();
+      for (let id = 100001 + at; !stop.signal.aborted; id += 2) {
+        // A statement that waits for the lock on another node is to be run again.
+        const write = (text: string) =>
+          client.sql(text).catch((error: { code?: string }) => expect(error.code).toBe('40001'));
+        await write(`INSERT INTO sale VALUES (${id}, 'more ${id}')`);
+        if (id % 5 === 0) await write(`DELETE FROM sale WHERE id = ${id}`);
+      }
+    });
+    await one.sqlAs(
+      'trader',
+      `SELECT bdr.table_set_replication_sets('sale', NULL, synchronize := true)`,
+    );
+    stop.abort();
+    await Promise.all(loads);
+    const rows = await cluster.equal('sale');
+    expect(rows.length).toBeGreaterThan(100);
+    expect(await cluster.same('noticed'), 'no user has written').toEqual([]);
+  });
+
   test('a new table is in default, on all nodes; one that is put elsewhere at once is never sent', async () => {
     await two.sql(`
       CREATE TABLE made (id integer PRIMARY KEY, v text); INSERT INTO made VALUES (1, 'a');
