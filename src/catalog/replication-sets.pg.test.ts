@@ -303,6 +303,35 @@ describe('in a node with two peers', () => {
     expect(await readCopyObstacles(session, null)).toEqual({ incomplete: [], dangling: [] });
   });
 
+  test('rows can be sent only by a node that has them all, to nodes that get updates', async () => {
+    const send = (table: string, sets: string) =>
+      session.query(
+        `SELECT bdr.table_set_replication_sets('${table}', ${sets}, synchronize := true)`,
+      );
+    await put('public.item', `'{a}'`);
+    await put('public.parts', `'{a}'`);
+    for (const [table, leaf] of [
+      ['public.item', 'public.item'],
+      ['public.parts', 'public.part1'],
+    ] as const) {
+      await expect(send(table, 'NULL')).rejects.toMatchObject({
+        code: '55000',
+        message: `this node does not get all changes of table ${leaf}, before and after`,
+      });
+    }
+    await get('here', 'NULL');
+    await get('there', `'{a}'`);
+    await session.script(
+      `INSERT INTO bdr.bdr_replication_set_config VALUES ('a', true, false, true)`,
+    );
+    await expect(send('public.item', 'NULL')).rejects.toThrow(
+      'rows of table public.item cannot be sent to nodes that get no updates of it',
+    );
+    await expect(session.query(`SELECT bdr.internal_send_rows('public.item')`)).rejects.toThrow(
+      'this function is called by',
+    );
+  });
+
   describe('an ordinary role', () => {
     let hers: Session;
     beforeAll(async () => {

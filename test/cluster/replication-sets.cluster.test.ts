@@ -192,13 +192,13 @@ describe('replication sets', () => {
     expect(await count(two)).toBe(0);
     await three.sql(`SELECT bdr.connection_set_replication_sets('{default,europe}', 'node2')`);
     await grown(two);
+    const arrived = (node: TestNode, sets: string) =>
+      until('the sets to arrive', async () => (await setsOn(node, 'sale')) === sets);
     await one.sqlAs('trader', `SELECT bdr.table_set_replication_sets('sale', NULL)`);
+    await arrived(two, '{default,all}');
     await grown(two);
     await two.sqlAs('trader', `SELECT bdr.table_set_replication_sets('sale', '{europe,more}')`);
-    await until(
-      'the sets to be the same everywhere',
-      async () => (await setsOn(one, 'sale')) === '{europe,more,all}',
-    );
+    await arrived(one, '{europe,more,all}');
     await grown(two);
     await one.sql(`SELECT bdr.connection_set_replication_sets('{default}', 'node2')`);
     const last = await count(one);
