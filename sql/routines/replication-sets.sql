@@ -168,7 +168,7 @@ AS $$
     FROM bdr.internal_replicated_tables() AS t
     WHERE t = relation OR t IN (SELECT p.relid FROM pg_partition_tree(relation) AS p)
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_leaves(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION bdr.internal_leaves(regclass) IS 'Internal: the replicated tables that the rows of a table are in';
 
 -- Only a node that gets all changes of a table has all its rows; and only by UPDATE can it send them again.
 CREATE OR REPLACE FUNCTION bdr.internal_check_whole(relation regclass)
@@ -204,50 +204,31 @@ END
 $$;
 COMMENT ON FUNCTION bdr.internal_check_whole(regclass) IS 'Internal: refuses a table that this node has not whole';
 
--- Writes each row of a table again, unchanged: as an update it goes to all nodes that get the table, and makes the row where it is
--- missing. As apply does: without the triggers that fire on users' writes, and with no more rights than the table's owner has.
+-- Writes each row of a table again, unchanged, as the caller's own UPDATE: it goes to all nodes that get the table, and makes the row where
+-- it is missing.
 CREATE OR REPLACE FUNCTION bdr.internal_send_rows(relation regclass)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET session_replication_role = replica
--- The words of PG_CONTEXT.
-SET lc_messages = 'C'
+-- Where row security applies to the owner too, an error, and not rows that are left out in silence.
+SET row_security = off
 AS $$
 DECLARE
-    stack text;
-    leaf record;
-    statement text;
+    leaf regclass;
+    name name;
 BEGIN
-    GET DIAGNOSTICS stack = PG_CONTEXT;
-    -- It has looked at who asks.
-    PERFORM bdr.internal_called_from(
-        stack,
-        '(?:SQL statement "SELECT bdr\.internal_send_rows\(p_relation\)"\n)?'
-            || 'PL/pgSQL function bdr\.table_set_replication_sets\(regclass,text\[\],boolean\)'
-    );
-    FOR leaf IN
-        SELECT l.name, c.relowner AS owner, r.rolsuper AS is_trusted, (
+    FOR leaf IN SELECT l FROM bdr.internal_leaves(relation) AS l ORDER BY l::oid LOOP
+        name := (
             SELECT a.attname FROM pg_attribute AS a
-            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
+            WHERE a.attrelid = leaf AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
             ORDER BY a.attnum
             LIMIT 1
-        ) AS "column"
-        FROM bdr.internal_leaves(relation) AS l (name)
-        JOIN pg_class AS c ON c.oid = l.name
-        JOIN pg_roles AS r ON r.oid = c.relowner
-        ORDER BY l.name::oid
-    LOOP
-        IF leaf."column" IS NULL THEN
-            RAISE EXCEPTION 'table % has no column that can be written again', leaf.name
+        );
+        IF name IS NULL THEN
+            RAISE EXCEPTION 'table % has no column that can be written again', leaf
                 USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
-        statement := format('UPDATE ONLY %1$s SET %2$I = %2$I', leaf.name, leaf."column");
-        IF leaf.is_trusted THEN
-            EXECUTE statement;
-        ELSE
-            PERFORM bdr.internal_run_restricted(leaf.owner, statement);
-        END IF;
+        EXECUTE format('UPDATE ONLY %1$s SET %2$I = %2$I', leaf, name);
     END LOOP;
 END
 $$;
@@ -265,7 +246,7 @@ ALTER TABLE bdr.table_replication_sets ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS of_owners ON bdr.table_replication_sets;
 CREATE POLICY of_owners ON bdr.table_replication_sets
     USING (bdr.internal_is_owner(relation)) WITH CHECK (bdr.internal_is_owner(relation));
-GRANT SELECT, INSERT, UPDATE, DELETE ON bdr.table_replication_sets TO PUBLIC;
+GRANT SELECT, INSERT, UPDATE (sets), DELETE ON bdr.table_replication_sets TO PUBLIC;
 
 -- Here, and where a peer's command brings it: what is published follows at once. Where somebody set it, the call goes to the others as a
 -- command, with the rights of the table's owner: who may write the row has these.

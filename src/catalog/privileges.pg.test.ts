@@ -173,7 +173,6 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_queue_command(text,text)',
     'bdr.internal_queue_drop(text,text,text)',
     'bdr.internal_refuse_rewrite(text,oid,integer,smallint[])',
-    'bdr.internal_send_rows(regclass)',
     'bdr.internal_snowflake_number()',
     // As in BDR.
     'bdr.table_get_replication_sets(regclass)',

