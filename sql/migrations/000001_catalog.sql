@@ -206,9 +206,28 @@ CREATE POLICY owner ON bdr.sequence_kind USING (
     )
 );
 
+CREATE TABLE bdr.bdr_replication_set_config (
+    set_name          name    NOT NULL,
+    replicate_inserts boolean NOT NULL DEFAULT true,
+    replicate_updates boolean NOT NULL DEFAULT true,
+    replicate_deletes boolean NOT NULL DEFAULT true,
+    CONSTRAINT bdr_replication_set_config_pkey PRIMARY KEY (set_name)
+);
+COMMENT ON TABLE bdr.bdr_replication_set_config IS
+    'Which actions a replication set sends; replicated to all nodes. A set without a row sends all of them';
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- This node's own: never replicated.
 -- ---------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE bdr.table_replication_sets (
+    -- By OID, as BDR's security labels: the sets go with the table when it is renamed. Commands carry them to the other nodes.
+    relation oid    NOT NULL,
+    sets     text[] NOT NULL,
+    CONSTRAINT table_replication_sets_pkey PRIMARY KEY (relation)
+);
+COMMENT ON TABLE bdr.table_replication_sets IS
+    'Tables that were given replication sets, and which; without a row a table is in the set default. Written by table_set_replication_sets()';
 
 CREATE TABLE bdr.bdr_local_node (
     -- One row at most.

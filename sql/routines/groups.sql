@@ -43,10 +43,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('Connect to the node you wish to add and run %s from it instead', caller);
     END IF;
-    IF replication_sets IS DISTINCT FROM ARRAY['default'] THEN
-        RAISE EXCEPTION 'replication sets other than {default} are not supported yet'
-            USING ERRCODE = 'feature_not_supported';
-    END IF;
+    PERFORM bdr.internal_check_set_name(s.name, false) FROM unnest(replication_sets) AS s (name);
     IF current_setting('wal_level') <> 'logical' THEN
         RAISE EXCEPTION 'wal_level is "%", replication needs "logical"', current_setting('wal_level')
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -82,6 +79,8 @@ BEGIN
     DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.bdr_global_locks;
     DELETE FROM bdr.sequence_kind;
+    DELETE FROM bdr.bdr_replication_set_config;
+    DELETE FROM bdr.table_replication_sets;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -420,6 +419,10 @@ BEGIN
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
     DROP PUBLICATION IF EXISTS bdr_ddl;
+    PERFORM bdr.internal_stop_publishing(p.prefix)
+    FROM (
+        SELECT DISTINCT substring(pubname FROM '^(bdr_\d+_\d+_\d+)_(?:insert|update|delete)$') AS prefix FROM pg_publication
+    ) AS p;
     DROP EVENT TRIGGER IF EXISTS bdr_guard;
     -- By name, or CASCADE would tell every user of it.
     DROP FUNCTION IF EXISTS bdr_guard.refuse_drop();
@@ -442,6 +445,8 @@ BEGIN
     DELETE FROM bdr.bdr_conflict_handlers;
     DELETE FROM bdr.bdr_global_locks;
     DELETE FROM bdr.sequence_kind;
+    DELETE FROM bdr.bdr_replication_set_config;
+    DELETE FROM bdr.table_replication_sets;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.late_deletion;

@@ -1,37 +1,162 @@
--- What a node publishes: publication "bdr" names every replicated table one by one. FOR ALL TABLES would publish this node's
--- own tables in schema bdr too. "bdr_own" is what the node's own stream reads: of the same tables what takes rows away, always
--- whole rows of all of them (a list of columns would make a user's UPDATE fail once the replica identity changes). "bdr_ddl" are
--- the commands that change definitions.
+-- What a node publishes. FOR ALL TABLES would publish its own tables in schema bdr too, so publications name tables one by one:
+--
+--   bdr       what every peer gets whole: the group's own tables, and all tables of the user as long as no replication set tells apart
+--   bdr_<peer's sysid>_<timeline>_<dboid>_insert, _update, _delete
+--             of the tables that not every peer gets whole, those of which that peer gets these changes; TRUNCATE goes with deletions
+--   bdr_ddl   the commands that change definitions
+--   bdr_own   what the node's own stream reads: of all tables what takes rows away, always whole rows (a list of columns would make a
+--             user's UPDATE fail once the replica identity changes)
+--
+-- A peer's link asks for bdr, bdr_ddl and the three that are named after the peer, for as long as there is a slot: the server looks at
+-- them as of the position that it reads. So what changes here changes the stream from the transaction on that changed it, and no link
+-- has to begin anew (docs/decisions/0034-replication-sets-as-publications.md).
 
-CREATE OR REPLACE FUNCTION bdr.internal_replicated_tables()
-RETURNS SETOF regclass
+CREATE OR REPLACE FUNCTION bdr.internal_publication_prefix(sysid text, timeline oid, dboid oid)
+RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('bdr_%s_%s_%s', sysid, timeline, dboid) $$;
+REVOKE ALL ON FUNCTION bdr.internal_publication_prefix(text, oid, oid) FROM PUBLIC;
+
+-- Makes the publications of a peer, still without tables. Before any slot that is to be read with them: a server up to 17 cannot read
+-- past a position at which one was not there yet.
+CREATE OR REPLACE FUNCTION bdr.internal_publish_to(prefix text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    action text;
+BEGIN
+    -- remove_bdr_from_local_node() waits for whoever has read this, and nothing is made after it.
+    IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
+        RAISE EXCEPTION 'BDR is not active in this database' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    FOREACH action IN ARRAY ARRAY['insert', 'update', 'delete'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_publication AS p WHERE p.pubname = format('%s_%s', prefix, action)) THEN
+            EXECUTE format(
+                'CREATE PUBLICATION %I WITH (publish = %L)',
+                format('%s_%s', prefix, action), CASE action WHEN 'delete' THEN 'delete, truncate' ELSE action END
+            );
+        END IF;
+    END LOOP;
+EXCEPTION
+    -- The peer made them at the same moment.
+    WHEN duplicate_object OR unique_violation THEN
+        NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_publish_to(text) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION bdr.internal_stop_publishing(prefix text)
+RETURNS void
+-- STRICT: of no peer there are none.
+LANGUAGE plpgsql STRICT
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
+AS $$
+BEGIN
+    EXECUTE format('DROP PUBLICATION IF EXISTS %I, %I, %I', prefix || '_insert', prefix || '_update', prefix || '_delete');
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_stop_publishing(text) FROM PUBLIC;
+
+-- Those who get this node's changes, and the sets that they get from it.
+CREATE OR REPLACE FUNCTION bdr.internal_subscribers(OUT prefix text, OUT sets text[])
+RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.oid::regclass
-    FROM pg_class AS c
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r'
-      AND c.relpersistence = 'p'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
-      -- A table that belongs to an extension is filled by the extension's script on every node.
-      AND NOT EXISTS (
-          SELECT FROM pg_depend AS d
-          WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-      )
+    SELECT bdr.internal_publication_prefix(n.node_sysid, n.node_timeline, n.node_dboid),
+           CASE
+               WHEN from_here.conn_sysid IS NOT NULL THEN from_here.conn_replication_sets
+               WHEN from_all.conn_sysid IS NOT NULL THEN from_all.conn_replication_sets
+               ELSE ARRAY['default']
+           END
+    FROM bdr.bdr_local_node AS me
+    JOIN bdr.bdr_nodes AS n
+      ON (n.node_sysid, n.node_timeline, n.node_dboid) <> (me.node_sysid, me.node_timeline, me.node_dboid) AND n.node_status <> 'k'
+    LEFT JOIN bdr.bdr_connections AS from_all
+      ON (from_all.conn_sysid, from_all.conn_timeline, from_all.conn_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
+     AND from_all.conn_origin_sysid = '0'
+    LEFT JOIN bdr.bdr_connections AS from_here
+      ON (from_here.conn_sysid, from_here.conn_timeline, from_here.conn_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
+     AND (from_here.conn_origin_sysid, from_here.conn_origin_timeline, from_here.conn_origin_dboid)
+         = (me.node_sysid, me.node_timeline, me.node_dboid)
 $$;
-COMMENT ON FUNCTION bdr.internal_replicated_tables() IS
-    'Permanent ordinary tables of the user, partitions included; not the members of extensions';
+REVOKE ALL ON FUNCTION bdr.internal_subscribers() FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION bdr.internal_sync_publication()
+-- The user's tables, and the publications that they belong into.
+CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(OUT publication text, OUT relation regclass)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH tables AS MATERIALIZED (
+        SELECT t.relation, t.sets FROM bdr.internal_table_sets() AS t
+    ),
+    sent AS MATERIALIZED (
+        SELECT m.sets, s.prefix, a.*
+        FROM (SELECT DISTINCT t.sets FROM tables AS t) AS m
+        CROSS JOIN bdr.internal_subscribers() AS s
+        CROSS JOIN LATERAL bdr.internal_sent_actions(m.sets, s.sets) AS a
+    ),
+    uneven AS MATERIALIZED (
+        SELECT DISTINCT s.sets FROM sent AS s WHERE NOT (s.inserts AND s.updates AND s.deletes)
+    )
+    SELECT 'bdr_own', t.relation FROM tables AS t
+    UNION ALL
+    SELECT 'bdr', t.relation FROM tables AS t WHERE t.sets NOT IN (SELECT u.sets FROM uneven AS u)
+    UNION ALL
+    SELECT format('%s_%s', s.prefix, x.action), t.relation
+    FROM tables AS t
+    JOIN uneven AS u ON u.sets = t.sets
+    JOIN sent AS s ON s.sets = t.sets
+    CROSS JOIN LATERAL (VALUES ('insert', s.inserts), ('update', s.updates), ('delete', s.deletes)) AS x (action, is_sent)
+    WHERE x.is_sent
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_wanted_publications() FROM PUBLIC;
+
+-- What is published otherwise than it should be. What is no table of the user's any more is left alone.
+CREATE OR REPLACE FUNCTION bdr.internal_publication_changes(OUT relation regclass, OUT publication text, OUT is_wanted boolean)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH wanted AS (
+        SELECT w.publication, w.relation FROM bdr.internal_wanted_publications() AS w
+    ),
+    present AS (
+        SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation
+        FROM pg_publication AS p
+        JOIN pg_publication_rel AS r ON r.prpubid = p.oid
+        WHERE (
+                p.pubname IN ('bdr', 'bdr_own')
+                OR p.pubname IN (
+                    SELECT format('%s_%s', s.prefix, x.action)
+                    FROM bdr.internal_subscribers() AS s
+                    CROSS JOIN (VALUES ('insert'), ('update'), ('delete')) AS x (action)
+                )
+            )
+          AND r.prrelid::regclass IN (SELECT t FROM bdr.internal_replicated_tables() AS t)
+    )
+    SELECT relation, publication, w.relation IS NOT NULL
+    FROM wanted AS w
+    FULL JOIN present AS p USING (publication, relation)
+    WHERE w.relation IS NULL OR p.relation IS NULL
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_publication_changes() FROM PUBLIC;
+
+-- `wanted`: of one table; else of all. Where it does not wait, tables that others write to are left for the agent.
+CREATE OR REPLACE FUNCTION bdr.internal_sync_publication(wanted regclass DEFAULT NULL, waits boolean DEFAULT true)
 RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     publication name;
-    missing regclass;
-    added integer := 0;
+    change record;
+    changed integer := 0;
 BEGIN
     IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
         RETURN 0;
@@ -44,7 +169,8 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = publication) THEN
             EXECUTE format(
                 'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections, ONLY bdr.conflict_policy, '
-                    || 'ONLY bdr.bdr_conflict_handlers, ONLY bdr.sequence_kind%s WITH (publish = %L)',
+                    || 'ONLY bdr.bdr_conflict_handlers, ONLY bdr.sequence_kind, ONLY bdr.bdr_replication_set_config%s '
+                    || 'WITH (publish = %L)',
                 publication,
                 CASE publication WHEN 'bdr' THEN ', ONLY bdr.kill, ONLY bdr.ask, ONLY bdr.bdr_global_locks' ELSE '' END,
                 CASE publication
@@ -53,24 +179,56 @@ BEGIN
                 END
             );
         END IF;
-        FOR missing IN
-            SELECT t FROM bdr.internal_replicated_tables() AS t
-            WHERE NOT EXISTS (
-                SELECT FROM pg_publication_rel AS r
-                JOIN pg_publication AS p ON p.oid = r.prpubid
-                WHERE p.pubname = publication AND r.prrelid = t
-            )
-        LOOP
-            EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', publication, missing);
-            added := added + 1;
-        END LOOP;
     END LOOP;
-    RETURN added;
+    PERFORM bdr.internal_publish_to(s.prefix) FROM bdr.internal_subscribers() AS s;
+    DELETE FROM bdr.table_replication_sets AS s WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = s.relation);
+    FOR change IN
+        SELECT c.* FROM bdr.internal_publication_changes() AS c
+        WHERE wanted IS NULL OR c.relation = wanted
+        ORDER BY c.relation::oid
+    LOOP
+        IF bdr.internal_is_published(change.relation, 'bdr_own') THEN
+            -- So that no transaction writes to the table before and after: old minor releases might send none of its later changes.
+            BEGIN
+                EXECUTE format(
+                    'LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE%s', change.relation, CASE WHEN waits THEN '' ELSE ' NOWAIT' END
+                );
+            EXCEPTION
+                WHEN lock_not_available THEN
+                    IF waits THEN RAISE; END IF;
+                    CONTINUE;
+            END;
+        END IF;
+        -- Somebody else may have done it while that waited.
+        IF bdr.internal_is_published(change.relation, change.publication) = change.is_wanted THEN
+            CONTINUE;
+        END IF;
+        EXECUTE format(
+            'ALTER PUBLICATION %I %s TABLE ONLY %s',
+            change.publication, CASE WHEN change.is_wanted THEN 'ADD' ELSE 'DROP' END, change.relation
+        );
+        changed := changed + 1;
+    END LOOP;
+    RETURN changed;
 END
 $$;
-COMMENT ON FUNCTION bdr.internal_sync_publication() IS
-    'Adds to publications bdr and bdr_own what they lack; returns how many additions that were. Does nothing while BDR is not active here';
-REVOKE ALL ON FUNCTION bdr.internal_sync_publication() FROM PUBLIC;
+COMMENT ON FUNCTION bdr.internal_sync_publication(regclass, boolean) IS
+    'Puts tables into the publications that they belong into; returns how many changes that were. Does nothing while BDR is not active here';
+REVOKE ALL ON FUNCTION bdr.internal_sync_publication(regclass, boolean) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION bdr.internal_is_published(relation regclass, publication text)
+RETURNS boolean
+-- VOLATILE: it is to see what others have committed since the caller's statement began.
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_publication_rel AS r
+        JOIN pg_publication AS p ON p.oid = r.prpubid
+        WHERE r.prrelid = relation AND p.pubname = publication
+    )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_published(regclass, text) FROM PUBLIC;
 
 -- A failing event trigger would break every user's DDL, so this one ends quietly when there is nothing to keep up to date.
 CREATE OR REPLACE FUNCTION bdr.internal_publish_new_tables()
@@ -79,7 +237,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM bdr.internal_sync_publication();
+    -- The command's own tables are locked by it.
+    PERFORM bdr.internal_sync_publication(NULL, false);
 END
 $$;
 

@@ -317,21 +317,6 @@ export async function readConflictCounts(session: Session): Promise<ConflictCoun
   return { total: Number(row?.total), lastHour: Number(row?.last_hour) };
 }
 
-/** Tables that are to be replicated and are not published, to peers and to the node's own stream. */
-export async function readUnpublishedTables(session: Session): Promise<string[]> {
-  const rows = await session.query<{ name: string }>(/* sql */ `
-    SELECT t::text AS name
-    FROM bdr.internal_replicated_tables() AS t
-    WHERE (
-        SELECT count(*) FROM pg_publication_rel AS r
-        JOIN pg_publication AS p ON p.oid = r.prpubid
-        WHERE p.pubname IN ('bdr', 'bdr_own') AND r.prrelid = t
-    ) < 2
-    ORDER BY 1
-  `);
-  return rows.map(({ name }) => name);
-}
-
 function idOf(row: Record<'sysid' | 'timeline' | 'dboid', string>): NodeId {
   return { sysid: row.sysid, timeline: Number(row.timeline), dboid: Number(row.dboid) };
 }

@@ -83,6 +83,7 @@ export async function readNodes(session: Session): Promise<Node[]> {
     local_dsn: string | null;
     init_from: string | null;
     delay: string | null;
+    sets: string | null;
     joined_at: string | null;
     error: string | null;
     read_only: string;
@@ -91,7 +92,7 @@ export async function readNodes(session: Session): Promise<Node[]> {
            n.node_status AS status, n.node_name AS name, n.node_seq_id AS sequence, n.node_joined_at AS joined_at,
            n.node_local_dsn AS local_dsn, n.node_init_from_dsn AS init_from, n.node_error AS error,
            coalesce(n.node_read_only, false) AS read_only,
-           c.conn_dsn AS dsn, c.conn_apply_delay AS delay
+           c.conn_dsn AS dsn, c.conn_apply_delay AS delay, to_json(c.conn_replication_sets)::text AS sets
     FROM bdr.bdr_nodes AS n
     LEFT JOIN bdr.bdr_connections AS c
       ON (c.conn_sysid, c.conn_timeline, c.conn_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
@@ -107,6 +108,7 @@ export async function readNodes(session: Session): Promise<Node[]> {
     localDsn: row.local_dsn,
     initFromDsn: row.init_from,
     applyDelayMs: row.delay === null ? null : Number(row.delay),
+    replicationSets: row.sets === null ? null : (JSON.parse(row.sets) as string[]),
     joinedAt: row.joined_at,
     error: row.error,
     isReadOnly: row.read_only === 't',
@@ -237,6 +239,7 @@ export async function registerNode(
     readonly localDsn: string | null;
     readonly initFromDsn: string | null;
     readonly applyDelayMs: number | null;
+    readonly replicationSets: readonly string[] | null;
   },
   check: (nodes: readonly Node[]) => void,
 ): Promise<{ sequence: number; joinedAt: string }> {
@@ -286,12 +289,22 @@ export async function registerNode(
         INSERT INTO bdr.bdr_connections (
             conn_sysid, conn_timeline, conn_dboid, conn_dsn, conn_apply_delay, conn_replication_sets
         )
-        VALUES ($1, $2::oid, $3::oid, $4, $5, ARRAY['default'])
+        VALUES (
+            $1, $2::oid, $3::oid, $4, $5,
+            (SELECT array_agg(s.name ORDER BY s.place) FROM json_array_elements_text($6::json) WITH ORDINALITY AS s (name, place))
+        )
         ON CONFLICT (
             conn_sysid, conn_timeline, conn_dboid, conn_origin_sysid, conn_origin_timeline, conn_origin_dboid
-        ) DO UPDATE SET conn_dsn = EXCLUDED.conn_dsn, conn_apply_delay = EXCLUDED.conn_apply_delay
+        ) DO UPDATE
+        SET conn_dsn = EXCLUDED.conn_dsn, conn_apply_delay = EXCLUDED.conn_apply_delay,
+            conn_replication_sets = EXCLUDED.conn_replication_sets
       `,
-      [...idParams(node.id), node.dsn, node.applyDelayMs],
+      [
+        ...idParams(node.id),
+        node.dsn,
+        node.applyDelayMs,
+        JSON.stringify(node.replicationSets ?? []),
+      ],
     );
     if (!registered) throw new Error('assertion failed: the registered row was not returned');
     return { sequence: Number(registered.sequence), joinedAt: registered.joined_at };

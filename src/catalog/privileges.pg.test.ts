@@ -168,6 +168,8 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_begin_command(text,text,text[])',
     // Of global_seq_nextval(): they tell a number, and begin a millisecond that the next use would begin.
     'bdr.internal_begin_millisecond(regclass)',
+    // It only refuses.
+    'bdr.internal_check_whole(regclass)',
     'bdr.internal_is_being_filled()',
     'bdr.internal_publish_new_tables()',
     // What event triggers call, and who else calls it is told so.
@@ -175,5 +177,7 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_queue_drop(text,text,text)',
     'bdr.internal_refuse_rewrite(text,oid,integer,smallint[])',
     'bdr.internal_snowflake_number()',
+    // As in BDR.
+    'bdr.table_get_replication_sets(regclass)',
   ]);
 });

@@ -19,6 +19,7 @@ import {
   type JoinProgress,
   type LocalNode,
 } from '../catalog/nodes.ts';
+import { publishTo, settlePublications } from '../catalog/publications.ts';
 import { originName, ownOriginName, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
 import { originProgress } from '../postgres/origins.ts';
@@ -240,6 +241,7 @@ export class Join {
   }
 
   async #ensureLocalSlot(peer: NodeId): Promise<void> {
+    await publishTo(this.#session, peer);
     // The peer, which knows of this node by now, may make it at the same moment: whose it is does not matter.
     await ensureSlot(this.#session, slotName({ provider: this.#node.id, subscriber: peer }));
   }
@@ -257,6 +259,11 @@ export class Join {
         ({ id, joinedAt, status }) =>
           sameNode(id, me.id) && joinedAt === me.joinedAt && status !== 'k',
       ),
+    );
+    await publishTo(session, me.id);
+    await this.#until(
+      `tables of node ${peer.name} to be published to this node`,
+      async () => (await settlePublications(session)) === 0,
     );
     // One of an earlier life, or of a try that crashed before it was written down.
     if (await readSlot(session, name)) await dropSlot(session, name);

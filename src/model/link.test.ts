@@ -5,6 +5,7 @@ import {
   ownOriginName,
   ownSlotName,
   providerOfOrigin,
+  publications,
   slotName,
   type Link,
 } from './link.ts';
@@ -29,7 +30,9 @@ test('a node’s own slot and origin are none of a peer', () => {
 });
 
 test('the longest name fits into what the server gives it', () => {
-  expect(slotName(LONGEST).length).toBeLessThan(64);
+  for (const name of [slotName(LONGEST), ...publications(LONGEST)]) {
+    expect(name.length, name).toBeLessThan(64);
+  }
 });
 
 test('the provider is read back from the origin, in its own database only', () => {

@@ -30,6 +30,18 @@ export function earlyOriginName(link: Link): string {
   return `${originName(link)}s1`;
 }
 
+/** How the names of the publications begin that a node has for a subscriber. */
+export function subscriberPrefix({ sysid, timeline, dboid }: NodeId): string {
+  return `bdr_${sysid}_${timeline}_${dboid}`;
+}
+
+/** What a link reads (sql/routines/publication.sql): always the same, so that replication sets change without a new stream. */
+export function publications({ subscriber }: Link): string[] {
+  const prefix = subscriberPrefix(subscriber);
+  const bySets = ['insert', 'update', 'delete'].map((action) => `${prefix}_${action}`);
+  return ['bdr', 'bdr_ddl', ...bySets];
+}
+
 /** The slot from which a node reads its own log (DESIGN 4.4). */
 export function ownSlotName({ dboid }: NodeId): string {
   return `bdr_${dboid}_own__`;

@@ -58,6 +58,8 @@ export interface Node {
   readonly localDsn: string | null;
   readonly initFromDsn: string | null;
   readonly applyDelayMs: number | null;
+  /** The replication sets that it gets from the others; null or none: everything. */
+  readonly replicationSets: readonly string[] | null;
   /** When it became known to the group, as the server's text: tells the lives of a node apart that was removed and joined again. */
   readonly joinedAt: string | null;
   readonly error: string | null;

@@ -15,6 +15,7 @@ const member = (name: string, dboid: number): MemberStatus => ({
   dsn: `host=${name}`,
   isLocal: dboid === 1,
   error: null,
+  replicationSets: ['default'],
   isReadOnly: false,
 });
 const LINK: LinkState & { from: string } = {

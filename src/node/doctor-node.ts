@@ -10,7 +10,7 @@ import type { ActiveStatus } from './status.ts';
 export interface NodeToCheck {
   readonly status: ActiveStatus;
   readonly peers: readonly PeerCheck[];
-  /** Tables that are missing from the publication. */
+  /** Tables that are not published as their replication sets ask for. */
   readonly unpublished: readonly string[];
   /** Sequences that are not what convert_sequence() asked for. */
   readonly unconverted: readonly string[];
@@ -46,7 +46,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
       say('warning', 'apply_paused', message, 'SELECT bdr.bdr_apply_resume();');
     }
     if (unpublished.length > 0) {
-      const message = `tables whose changes do not leave this node: ${someOf(unpublished)}`;
+      const message = `tables that are not published, or otherwise than their replication sets ask for: ${someOf(unpublished)}`;
       say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
     }
     checkConversions(unconverted, say);

@@ -5,9 +5,9 @@ import {
   type Installation,
 } from '../catalog/installation.ts';
 import { readOpenGates } from '../catalog/gates.ts';
-import { readUnpublishedTables } from '../catalog/monitoring.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
 import { readPolicyStates, type PolicyState } from '../catalog/policy-states.ts';
+import { readUnsettledTables } from '../catalog/publications.ts';
 import { readUnconvertedSequences } from '../catalog/sequences.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Conninfo, ConninfoEnvironment } from '../postgres/conninfo.ts';
@@ -101,7 +101,7 @@ async function readNode(
   return {
     status,
     peers: await Promise.all(members.map((node) => checkPeer(node, local.id, clock, environment))),
-    unpublished: await readUnpublishedTables(session),
+    unpublished: await readUnsettledTables(session),
     unconverted: await readUnconvertedSequences(session),
     writable: status.nodes.some(({ isLocal, isReadOnly }) => isLocal && isReadOnly)
       ? await readOpenGates(session, 'read_only')

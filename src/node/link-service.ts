@@ -8,7 +8,7 @@ import { pause, Wakeup } from '../base/wait.ts';
 import { readApplyPaused, whileNode } from '../catalog/apply-gate.ts';
 import type { LinkReport } from '../catalog/links.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
-import { earlyOriginName, originName, slotName, type Link } from '../model/link.ts';
+import { earlyOriginName, originName, publications, slotName, type Link } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import { ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
@@ -179,7 +179,7 @@ export class LinkService {
       remote,
       {
         slot: slotName(this.#link),
-        publications: ['bdr', 'bdr_ddl'],
+        publications: publications(this.#link),
         start: progress,
         providerMajor,
         streaming: true,

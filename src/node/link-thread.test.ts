@@ -23,6 +23,7 @@ function node(name: string, dboid: number): Node {
     localDsn: null,
     initFromDsn: null,
     applyDelayMs: null,
+    replicationSets: ['default'],
     joinedAt: null,
     error: null,
     isReadOnly: false,

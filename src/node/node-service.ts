@@ -19,6 +19,7 @@ import {
 } from '../catalog/links.ts';
 import { markSelfParted, readLocalNode, readNodes, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
+import { publishTo } from '../catalog/publications.ts';
 import { noteClockStep } from '../catalog/clock-steps.ts';
 import { copyOriginName, ownSlotName, providerOfOrigin, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
@@ -41,6 +42,7 @@ import { JoinService } from './join-service.ts';
 import { LinkThread } from './link-thread.ts';
 import { LockService } from './lock-service.ts';
 import { OwnStream } from './own-stream.ts';
+import { PublicationKeeper } from './publication-keeper.ts';
 import { Purger, type Horizons } from './purger.ts';
 import { RecordKeeper } from './record-keeper.ts';
 import { SequenceKeeper } from './sequence-keeper.ts';
@@ -77,6 +79,7 @@ export class NodeService {
   #records = new RecordKeeper();
   readonly #sequences = new SequenceKeeper();
   readonly #gates: GateKeeper;
+  #publications: PublicationKeeper;
   /** Of the links, by nodeKey() of their providers, whether they run or not. */
   readonly #watermarks = new Map<string, SharedTime>();
   /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
@@ -104,6 +107,7 @@ export class NodeService {
     this.#locks = new LockService(endpoints.local, log, random);
     this.#gates = new GateKeeper(log);
     this.#indexes = new IndexBuilder(endpoints.local, log);
+    this.#publications = new PublicationKeeper(log);
     this.#joining = new JoinService(endpoints, log, random, () => this.#wakeup.raise());
   }
 
@@ -196,6 +200,7 @@ export class NodeService {
     this.#partedCheckDue = false;
     this.#released = false;
     this.#records = new RecordKeeper();
+    this.#publications = new PublicationKeeper(this.#log);
     this.#notedStep = undefined;
     this.#call = local?.call;
   }
@@ -246,6 +251,7 @@ export class NodeService {
     await this.#sequences.look(session);
     await this.#indexes.look(session, this.#stop.signal);
     await this.#gates.look(session, me.isReadOnly);
+    await this.#publications.look(session);
     const isReady = me.status === 'r';
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
   }
@@ -314,6 +320,7 @@ export class NodeService {
         signal: this.#stop.signal,
         connectTimeoutMs: 5000,
       });
+      await publishTo(peer, me.id);
       const start = await slotStart(peer, slotName(link));
       const copied = (local.joinState['applied'] as Record<string, string> | undefined)?.[key];
       const position = copied === undefined ? start : later(start, parseLsn(copied));

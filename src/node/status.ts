@@ -76,6 +76,8 @@ export interface MemberStatus {
   readonly dsn: string | null;
   readonly isLocal: boolean;
   readonly error: string | null;
+  /** The replication sets that it gets; null or none: everything. */
+  readonly replicationSets: readonly string[] | null;
   /** Its users may not write to replicated tables. */
   readonly isReadOnly: boolean;
 }
@@ -187,6 +189,7 @@ function memberStatus(node: Node, me: Node): MemberStatus {
     dsn: node.dsn === null ? null : redactConninfo(node.dsn),
     isLocal: node === me,
     error: node.error,
+    replicationSets: node.replicationSets,
     isReadOnly: node.isReadOnly,
   };
 }

@@ -7,6 +7,7 @@ import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { copyIndexBuilds } from '../catalog/index-builds.ts';
 import { copyLostValues } from '../catalog/lost-values.ts';
+import { copyTableSets } from '../catalog/replication-sets.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
@@ -91,7 +92,7 @@ class SessionSet implements AsyncDisposable {
 export const COPY_LANES = 2;
 
 /**
- * Copies the source's database into an empty one: schema, rows, sequences, then indexes, constraints and what else belongs after
+ * Copies the source's database into an empty one: schema, rows of the tables whose rows the node is sent, sequences, then indexes, constraints and what else belongs after
  * the rows. Returns where the copy stands, for the links to begin there.
  *
  * The rows are committed under origins of their own: no peer gets them from here, and their version, the stamp, is at or above
@@ -160,7 +161,8 @@ export async function copyDatabase(options: DatabaseCopyOptions): Promise<CopyPo
     forTarget(dump.postData, placeOf),
   );
   const guard = await open(options.source, 'hold');
-  const tables = await holdTables(guard, snapshotSession, await listTables(snapshotSession));
+  const listed = await listTables(snapshotSession, options.node);
+  const tables = await holdTables(guard, snapshotSession, listed);
   await schema.beforeRows(target, await computedIndexes(snapshotSession, tables));
   await target.close();
 
@@ -292,6 +294,7 @@ async function copyTables(
       await copyGroup(from, read, stamped, into, options, writerOfOrigin);
       await copyLostValues(from, into);
       await copyIndexBuilds(from, into);
+      await copyTableSets(from, into);
     }
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;
@@ -366,6 +369,7 @@ async function copyGroup(
       ['bdr_conflict_handlers', 'true', /^ch_(schema|table|name)$/],
       ['bdr_global_locks', 'true', /^(owning|acquired)_(sysid|timeline|datid)$/],
       ['sequence_kind', 'true', /^(schema|sequence)_name$/],
+      ['bdr_replication_set_config', 'true', /^set_name$/],
     ] as const) {
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);

@@ -4,13 +4,17 @@ import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
 import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
+import { subscriberPrefix } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import type { CopyPiece } from './copy-pieces.ts';
 import type { CopyTable, ListedTable } from './copy-table.ts';
 import type { ReadTable } from './read-table.ts';
 
-/** The tables that a node replicates, largest first, so that the last ones to finish are small. */
-export async function listTables(source: Session): Promise<ListedTable[]> {
+/**
+ * The tables that a node replicates, largest first, so that the last ones to finish are small; with `subscriber`, those of which it
+ * sends the rows there.
+ */
+export async function listTables(source: Session, subscriber?: NodeId): Promise<ListedTable[]> {
   const rows = await source.query<{
     schema: string;
     name: string;
@@ -20,9 +24,15 @@ export async function listTables(source: Session): Promise<ListedTable[]> {
     rows: string;
     bytes: string;
     blocks: string;
-  }>(/* sql */ `
+  }>(
+    /* sql */ `
     WITH RECURSIVE tables AS (
         SELECT t::oid AS oid FROM bdr.internal_replicated_tables() AS t
+        WHERE $1::text IS NULL OR EXISTS (
+            SELECT FROM pg_publication_rel AS r
+            JOIN pg_publication AS p ON p.oid = r.prpubid
+            WHERE r.prrelid = t AND p.pubname IN ('bdr', $1 || '_insert')
+        )
     ),
     -- Every type that a column's values are made of: array elements, domains' base types, fields, range bounds.
     parts (relation, type, inside) AS (
@@ -64,7 +74,9 @@ export async function listTables(source: Session): Promise<ListedTable[]> {
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     LEFT JOIN pg_am AS m ON m.oid = c.relam
     ORDER BY pg_table_size(c.oid) DESC, 1, 2
-  `);
+  `,
+    [subscriber ? subscriberPrefix(subscriber) : null],
+  );
   return rows.map((row) => ({
     name: { schema: row.schema, name: row.name },
     columns: JSON.parse(row.columns ?? '[]') as string[],

@@ -40,6 +40,7 @@ const ACTIVE: ActiveStatus = {
       dsn: 'host=a password=***',
       isLocal: true,
       error: null,
+      replicationSets: ['default'],
       isReadOnly: true,
     },
     {
@@ -51,6 +52,7 @@ const ACTIVE: ActiveStatus = {
       dsn: null,
       isLocal: false,
       error: 'disk full',
+      replicationSets: ['default'],
       isReadOnly: false,
     },
   ],
@@ -143,6 +145,18 @@ describe('a node', () => {
       'commit records go back 3 d; the slowest link is 2.1 min behind',
       'conflicts resolved here: 2 in the last hour, 7 in the history',
     ]);
+  });
+
+  test('says which replication sets a node gets, unless it is the default', () => {
+    const [node] = ACTIVE.nodes as [(typeof ACTIVE.nodes)[number]];
+    const drawn = (replicationSets: string[] | null) =>
+      draw({ ...ACTIVE, nodes: [{ ...node, replicationSets }] });
+    expect(drawn(['default'])).not.toContain('gets');
+    expect(drawn(['default', 'europe'])).toContain('gets default, europe');
+    expect(drawn(['all'])).toContain('gets all');
+    for (const everything of [null, []]) {
+      expect(drawn(everything)).toContain('gets all replication sets');
+    }
   });
 
   test('says what keeps deletions from being forgotten, and who writes for long', () => {

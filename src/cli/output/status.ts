@@ -123,13 +123,23 @@ function drawNodes({ nodes }: ActiveStatus): string[] {
       nodes.map((node) => [
         node.isLocal ? '→' : ' ',
         oneLine(node.name),
-        statusColour(node.status)(node.statusWord + (node.isReadOnly ? ', read-only' : '')),
+        statusColour(node.status)(
+          `${node.statusWord}${node.isReadOnly ? ', read-only' : ''}${setsOf(node)}`,
+        ),
         node.sequence === null ? '' : `#${node.sequence}`,
         colors.dim(oneLine(node.dsn ?? 'connection not known yet')),
         node.error === null ? '' : colors.red(oneLine(node.error)),
       ]),
     ),
   ];
+}
+
+/** Only where they are not what nodes get without being told. */
+function setsOf({ dsn, replicationSets: sets }: ActiveStatus['nodes'][number]): string {
+  if (dsn === null || sets?.join() === 'default') return '';
+  return sets === null || sets.length === 0
+    ? ', gets all replication sets'
+    : `, gets ${sets.map(oneLine).join(', ')}`;
 }
 
 function drawLinks({ links, agentPid }: ActiveStatus): string[] {

@@ -1,0 +1,65 @@
+import { subscriberPrefix } from '../model/link.ts';
+import type { NodeId } from '../model/node.ts';
+import type { Session } from '../postgres/session.ts';
+import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+
+/** For so long others wait behind a table that goes into another publication, which waits for those who write to it. */
+const MOST_WAIT = '50ms';
+
+/** Makes what a subscriber is to read from this node, as far as it is not there: to be called before its slot is made. */
+export async function publishTo(session: Session, subscriber: NodeId): Promise<void> {
+  await session.query('SELECT bdr.internal_publish_to($1)', [subscriberPrefix(subscriber)]);
+}
+
+export async function isPublishedTo(session: Session, subscriber: NodeId): Promise<boolean> {
+  const found = await session.query('SELECT FROM pg_publication WHERE starts_with(pubname, $1)', [
+    `${subscriberPrefix(subscriber)}_`,
+  ]);
+  return found.length > 0;
+}
+
+/** Takes away what a subscriber was reading from this node. */
+export async function stopPublishingTo(session: Session, subscriber: NodeId): Promise<void> {
+  await session.query('SELECT bdr.internal_stop_publishing($1)', [subscriberPrefix(subscriber)]);
+}
+
+/** Tables that are published otherwise than their replication sets ask for, or not at all; as text. */
+export async function readUnsettledTables(session: Session): Promise<string[]> {
+  const rows = await session.query<{ name: string }>(
+    /* sql */ `SELECT DISTINCT relation::text AS name FROM bdr.internal_publication_changes() ORDER BY 1`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+/**
+ * Publishes each table as its replication sets ask for, to all subscribers that this node knows of. Table by table, so that what is
+ * held keeps nobody else waiting. Returns how many are left, because somebody writes there.
+ */
+export async function settlePublications(session: Session): Promise<number> {
+  let left = 0;
+  for (const relation of await readUnsettledTables(session)) {
+    try {
+      await session.transaction(async () => {
+        await session.script(`SET LOCAL lock_timeout = '${MOST_WAIT}'`);
+        await session.query('SELECT bdr.internal_sync_publication($1::regclass)', [relation]);
+      });
+    } catch (error) {
+      // Dropped meanwhile: there is none to publish.
+      if (hasSqlstate(error, SQLSTATE.undefinedTable)) continue;
+      if (!hasSqlstate(error, SQLSTATE.lockNotAvailable, SQLSTATE.deadlockDetected)) throw error;
+      left += 1;
+    }
+  }
+  return left;
+}
+
+/** Who gets what, in one text that is another one after a change; which tables there are is not in it. */
+export async function readSetsInForce(session: Session): Promise<string> {
+  const [row] = await session.query<{ facts: string }>(/* sql */ `
+    SELECT jsonb_build_array(
+        (SELECT jsonb_agg(jsonb_build_array(s.prefix, s.sets) ORDER BY s.prefix) FROM bdr.internal_subscribers() AS s),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY c.set_name) FROM bdr.bdr_replication_set_config AS c)
+    )::text AS facts
+  `);
+  return row?.facts ?? '';
+}
