@@ -47,7 +47,10 @@ describe('in a node', () => {
       INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
       SELECT '7', 1, oid, 'r', 'here' FROM pg_database WHERE datname = 'app';
       INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
-      VALUES ('8', 1, 1, 'r', 'there'), ('9', 1, 1, 'k', 'gone')`);
+      VALUES ('8', 1, 1, 'r', 'there'), ('9', 1, 1, 'k', 'gone');
+      SELECT bdr.internal_renew_secret();
+      -- No agent is there to settle the lock.
+      SET bdr.skip_ddl_locking = on`);
   });
   const policies = () =>
     session.query(`SELECT table_name, policy, nodes, is_in_effect FROM bdr.bdr_conflict_policies`);

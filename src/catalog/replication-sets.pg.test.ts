@@ -56,6 +56,8 @@ describe('in a node with two peers', () => {
   beforeAll(async () => {
     await session.script(`
       SELECT bdr.internal_renew_secret();
+      -- No agent is there to settle the lock.
+      SET bdr.skip_ddl_locking = on;
       INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
       SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
       INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
