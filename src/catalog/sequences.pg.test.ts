@@ -89,7 +89,7 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
         INSERT INTO bdr.bdr_nodes (
             node_sysid, node_timeline, node_dboid, node_status, node_name, node_seq_id, node_joined_at)
         SELECT '7', 1, oid, 'r', 'here', ${ME}, '2026-01-02' FROM pg_database WHERE datname = 'app';
-        SELECT bdr.internal_make_guard()`);
+        SELECT bdr.internal_renew_secret(), bdr.internal_make_guard()`);
     });
 
     test('an id is the time, the number of the node and a count; the sequence holds it', async () => {
