@@ -178,12 +178,12 @@ describe('in a node', () => {
         CREATE TABLE hers.of_team (id integer PRIMARY KEY);
         ALTER TABLE hers.of_team OWNER TO team;
         ${HANDLER('public.of_superuser', 'public.item')};
-        SET SESSION AUTHORIZATION mallory;
+        SET ROLE mallory;
         CREATE TABLE hers.item (id integer PRIMARY KEY, v text);
         CREATE TABLE hers.keyless (id integer);
         ${HANDLER('hers.handler', 'hers.item')};
         ${HANDLER('public.of_mallory', 'public.item')};
-        RESET SESSION AUTHORIZATION;
+        RESET ROLE;
         ${HANDLER('hers.not_hers', 'hers.item')}`);
     });
     /** As mallory, who is no superuser. */
@@ -271,14 +271,16 @@ describe('in a node', () => {
         'RESET SESSION AUTHORIZATION',
       ];
       for (const trick of tricks) {
-        await asOwner(`
+        await session.script(`
+          SET ROLE mallory;
           CREATE OR REPLACE FUNCTION hers.trick() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
           BEGIN
             ${trick};
             PERFORM bdr.bdr_set_conflict_policy('public.item', 'update_wins');
             RETURN 'done';
           EXCEPTION WHEN OTHERS THEN RETURN SQLERRM;
-          END $$`);
+          END $$;
+          RESET ROLE`);
         const [said] = await session.query<{ trick: string }>('SELECT hers.trick()');
         expect(said?.trick).toMatch(/^permission denied|^cannot set parameter/);
         expect(await policies()).toEqual([]);

@@ -125,7 +125,15 @@ describe('whose command it is', () => {
        ALTER TABLE of_alice ADD COLUMN c integer DEFAULT climb(3);
        CREATE INDEX ON of_alice (climb(n))`,
     );
-    await applied();
+    // Put off and built as her, and in its place.
+    await one.sqlAs('alice', 'CREATE INDEX CONCURRENTLY of_alice_n ON of_alice (n)');
+    await one.sqlAs('alice', 'CREATE INDEX CONCURRENTLY of_alice_c ON of_alice (climb(n + 1))');
+    await cluster.settled();
+    expect(
+      await two.sql(
+        `SELECT count(*)::integer FROM pg_index WHERE indexrelid IN ('of_alice_n'::regclass, 'of_alice_c'::regclass) AND indisvalid`,
+      ),
+    ).toEqual([[2]]);
     for (const node of [one, two]) {
       expect(await node.sql(`SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'`)).toEqual([
         [false],
