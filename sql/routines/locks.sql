@@ -332,6 +332,32 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_ask_for_lock(text, jsonb, boolean) FROM PUBLIC;
 
+-- A group of one has nobody to ask; who joins it, copies what is committed, and runs what comes later.
+CREATE OR REPLACE FUNCTION bdr.internal_is_alone()
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT count(*) <= 1 FROM bdr.bdr_nodes AS n WHERE n.node_status NOT IN ('b', 'k') $$;
+REVOKE ALL ON FUNCTION bdr.internal_is_alone() FROM PUBLIC;
+
+-- For everybody: a ddl_lock for what is replicated as a command, and is none, so that it comes in one order on all nodes.
+CREATE OR REPLACE FUNCTION bdr.internal_order_definition()
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Not where it arrives, nor where it stays on this node.
+    IF current_setting('session_replication_role') = 'replica' OR NOT bdr.internal_captures_commands()
+       OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', session_user) OR bdr.internal_is_alone()
+    THEN
+        RETURN;
+    END IF;
+    PERFORM bdr.internal_ask_for_lock('ddl_lock', '[]', false);
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_order_definition() IS 'Internal: the global lock of calls that are replicated';
+
 -- Waits until a command may run. What it needs, the agent finds out from its text, or its call stack: which tables, and how strong.
 CREATE OR REPLACE FUNCTION bdr.internal_lock_for_command(
     role text, command text, is_context boolean, path text[]
@@ -347,8 +373,7 @@ DECLARE
     this text;
     answer text;
 BEGIN
-    -- A group of one has nobody to ask; who joins it, copies what is committed, and runs what comes later.
-    IF (SELECT count(*) FROM bdr.bdr_nodes AS n WHERE n.node_status NOT IN ('b', 'k')) <= 1
+    IF bdr.internal_is_alone()
        OR NOT bdr.internal_may_ask_for_lock()
        OR bdr.internal_holds_lock('write_lock', NULL, false)
     THEN

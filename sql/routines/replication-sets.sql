@@ -141,6 +141,8 @@ BEGIN
         PERFORM bdr.internal_check_whole(p_relation);
         -- What others are writing is here before anything is sent, and what they write later is newer.
         PERFORM bdr.internal_acquire_lock('write_lock', ARRAY[p_relation]);
+    ELSE
+        PERFORM bdr.internal_order_definition();
     END IF;
     IF p_sets IS NULL THEN
         DELETE FROM bdr.table_replication_sets AS s WHERE s.relation = p_relation;

@@ -171,6 +171,8 @@ test('a function that runs with the rights of its owner is for everybody only wh
     // It only refuses.
     'bdr.internal_check_whole(regclass)',
     'bdr.internal_is_being_filled()',
+    // A ddl_lock is for everybody, as a command takes one.
+    'bdr.internal_order_definition()',
     'bdr.internal_publish_new_tables()',
     // What event triggers call, and who else calls it is told so.
     'bdr.internal_queue_command(text,text)',

@@ -261,6 +261,26 @@ describe('replication sets', () => {
     expect(more?.[0]).toEqual([...kept].toSorted((a, b) => a - b));
   });
 
+  test('two nodes that put one table into different sets at the same moment do it one after the other', async () => {
+    await one.sql('CREATE TABLE fought (id integer PRIMARY KEY)');
+    await cluster.settled();
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(
+        cluster.nodes.map((node) =>
+          node.sql(
+            `SELECT bdr.table_set_replication_sets('fought', '{${node.name},round${round}}')`,
+          ),
+        ),
+      );
+      await cluster.settled();
+      const [first, ...others] = await Promise.all(
+        cluster.nodes.map((node) => setsOn(node, 'fought')),
+      );
+      expect(first).toContain(`round${round}`);
+      for (const other of others) expect(other).toBe(first);
+    }
+  });
+
   test('a new table is in default, on all nodes; one that is put elsewhere at once is never sent', async () => {
     await two.sql(`
       CREATE TABLE made (id integer PRIMARY KEY, v text); INSERT INTO made VALUES (1, 'a');
