@@ -112,9 +112,14 @@ export class GlobalLock {
     this.#asks.forgetEnded(alive);
     await this.#unsayEnded();
     for (const ask of this.#asks.commands()) await this.#settle(ask, own);
-    const asks = this.#asks.waiting();
-    for (const ask of asks) if (isGrantedBy(own, ask)) await this.#say(ask.ask, 'granted');
-    const left = asks.filter(({ ask }) => !this.#said.has(ask));
+    for (const { ask } of this.#asks.waiting().filter((asked) => isGrantedBy(own, asked))) {
+      // Other nodes' commands, which it has waited for, may have changed what it needs.
+      const command = this.#asks.commandOf(ask);
+      if (command) await this.#settle(command, own);
+    }
+    for (const ask of this.#asks.waiting())
+      if (isGrantedBy(own, ask)) await this.#say(ask.ask, 'granted');
+    const left = this.#asks.waiting().filter(({ ask }) => !this.#said.has(ask));
     await this.#endDeadlocks(left);
     const { holder } = own ?? {};
     const isHolderAlive =
@@ -126,6 +131,7 @@ export class GlobalLock {
 
   /** Finds out what a command needs. */
   async #settle(ask: CommandAsk, own: GlobalLockRow | undefined): Promise<void> {
+    if (this.#said.has(ask.ask)) return;
     const { command, mayBeMajority, ...waiting } = ask;
     const found = await commandNeed(this.#session, command);
     if (found.kind !== 'lock') return await this.#say(ask.ask, found.kind);

@@ -14,20 +14,22 @@ const SILENCE_MS = 5000;
 
 /** What transactions of this node's users ask for, as they say it in the node's own log. */
 export class LockAsks {
-  readonly #heard = new Map<number, { ask: LockAsk | CommandAsk; at: number }>();
+  readonly #heard = new Map<number, HeardAsk>();
 
   /** Takes the content of a signed message; anything but an ask is passed over. */
   hear(content: Buffer): void {
     const ask = parseLockAsk(content);
     if (!ask) return;
-    const known = this.#heard.get(ask.ask)?.ask;
-    this.#heard.set(ask.ask, { ask: known ?? ask, at: performance.now() });
+    const at = performance.now();
+    const known = this.#heard.get(ask.ask);
+    if (known) known.at = at;
+    else this.#heard.set(ask.ask, { ask: 'command' in ask ? undefined : ask, told: ask, at });
   }
 
   /** Forgets those whose transactions have ended. */
   forgetEnded({ serverStart, transactions }: LiveTransactions): void {
-    for (const [number, { ask, at }] of this.#heard) {
-      const { holder } = ask;
+    for (const [number, { told, at }] of this.#heard) {
+      const { holder } = told;
       const isAlive = holder.serverStart === serverStart && transactions.has(holder.transaction);
       if (!isAlive || performance.now() - at > SILENCE_MS) this.#heard.delete(number);
     }
@@ -40,7 +42,15 @@ export class LockAsks {
 
   /** Commands of which it is not known yet what they need. */
   commands(): CommandAsk[] {
-    return [...this.#heard.values()].flatMap(({ ask }) => ('command' in ask ? [ask] : []));
+    return [...this.#heard.values()].flatMap(({ ask, told }) =>
+      ask === undefined && 'command' in told ? [told] : [],
+    );
+  }
+
+  /** The command that an ask is for; undefined for none. */
+  commandOf(ask: number): CommandAsk | undefined {
+    const told = this.#heard.get(ask)?.told;
+    return told && 'command' in told ? told : undefined;
   }
 
   /** What a command needs has been found out: from now on its transaction waits for that. */
@@ -52,9 +62,17 @@ export class LockAsks {
   /** Who waits for the lock, the earliest first. */
   waiting(): LockAsk[] {
     return [...this.#heard.values()]
-      .flatMap(({ ask }) => ('command' in ask ? [] : [ask]))
+      .flatMap(({ ask }) => ask ?? [])
       .toSorted((a, b) => a.askedAt - b.askedAt);
   }
+}
+
+interface HeardAsk {
+  readonly told: LockAsk | CommandAsk;
+  /** What it waits for; undefined until that is known. */
+  ask: LockAsk | undefined;
+  /** When it was said last, by performance.now(). */
+  at: number;
 }
 
 /** Whether an ask is granted by what its transaction holds. */

@@ -283,6 +283,27 @@ describe('under the global lock', () => {
     expect(await sameSchema()).toContain('c3 text');
   });
 
+  test('a command that waits for another needs what it needs after that', async () => {
+    await using first = await one.connect();
+    await first.sql('BEGIN; CREATE TABLE late (id integer PRIMARY KEY, c text)');
+    await using second = await two.connect();
+    await second.sql('BEGIN');
+    const waiting = second.sql('ALTER TABLE late DROP COLUMN c');
+    await until('it to wait', async () => {
+      const rows = await two.sql(
+        `SELECT FROM pg_stat_activity WHERE query LIKE 'ALTER TABLE late%' AND wait_event = 'PgSleep'`,
+      );
+      return rows.length === 1;
+    });
+    await first.sql('COMMIT');
+    await waiting;
+    expect(await second.sql('SELECT lock_mode, tables FROM bdr.bdr_locks')).toEqual([
+      ['write_lock', [['public', 'late']]],
+    ]);
+    await second.sql('COMMIT');
+    await sameSchema();
+  });
+
   test('nobody holds up what he may not change', async () => {
     const asked = () => two.sql('SELECT max(lock_number) FROM bdr.bdr_global_locks');
     const before = await asked();
