@@ -588,7 +588,7 @@ BEGIN
         EXECUTE format('CREATE TEMPORARY TABLE bdr_rows ON COMMIT DROP AS SELECT * FROM %s', relation::regclass);
         EXECUTE format('TRUNCATE %s', relation::regclass);
     END IF;
-    PERFORM bdr.internal_sync_publication();
+    PERFORM bdr.internal_sync_publication(relation::regclass);
     IF has_rows THEN
         EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.bdr_rows', relation::regclass);
         DROP TABLE pg_temp.bdr_rows;

@@ -187,6 +187,8 @@ BEGIN
         WHERE wanted IS NULL OR c.relation = wanted
         ORDER BY c.relation::oid
     LOOP
+        -- It may have been dropped while others were waited for.
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = change.relation);
         IF bdr.internal_is_published(change.relation, 'bdr_own') THEN
             -- So that no transaction writes to the table before and after: old minor releases might send none of its later changes.
             BEGIN
@@ -260,6 +262,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_make_guard()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- What is made is this node's own.
+SET bdr.skip_ddl_replication = on
 AS $$
 BEGIN
     DROP EVENT TRIGGER IF EXISTS bdr_guard;

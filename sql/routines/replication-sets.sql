@@ -139,6 +139,11 @@ BEGIN
     END IF;
     IF synchronize THEN
         PERFORM bdr.internal_check_whole(p_relation);
+        -- Else rows that arrive while the lock is waited for would not be seen, and not be sent.
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            RAISE EXCEPTION 'rows cannot be sent again in a % transaction', upper(current_setting('transaction_isolation'))
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call it in a READ COMMITTED transaction.';
+        END IF;
         -- What others are writing is here before anything is sent, and what they write later is newer.
         PERFORM bdr.internal_acquire_lock('write_lock', ARRAY[p_relation]);
     ELSE
@@ -218,6 +223,8 @@ AS $$
 DECLARE
     leaf regclass;
     name name;
+    expected bigint;
+    sent bigint;
 BEGIN
     FOR leaf IN SELECT l FROM bdr.internal_leaves(relation) AS l ORDER BY l::oid LOOP
         name := (
@@ -230,7 +237,13 @@ BEGIN
             RAISE EXCEPTION 'table % has no column that can be written again', leaf
                 USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
+        EXECUTE format('SELECT count(*) FROM ONLY %s', leaf) INTO expected;
         EXECUTE format('UPDATE ONLY %1$s SET %2$I = %2$I', leaf, name);
+        GET DIAGNOSTICS sent = ROW_COUNT;
+        IF sent < expected THEN
+            RAISE EXCEPTION 'only % of % rows of table % could be written again', sent, expected, leaf
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'A trigger or a rule of the table leaves out updates that change nothing.';
+        END IF;
     END LOOP;
 END
 $$;
@@ -285,7 +298,7 @@ BEGIN
             RAISE EXCEPTION '% is not a table that is replicated', changed.relation::regclass USING ERRCODE = 'wrong_object_type';
         END IF;
     END IF;
-    PERFORM bdr.internal_sync_publication();
+    PERFORM bdr.internal_sync_publication(l) FROM bdr.internal_leaves(changed.relation::regclass) AS l;
     IF current_setting('session_replication_role') <> 'replica' AND bdr.internal_captures_commands()
        AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', session_user)
     THEN

@@ -25,10 +25,10 @@ BEGIN
         RETURN;
     END IF;
     IF tg_event = 'ddl_command_end'
-       -- Privileges are none.
+       -- Privileges are none, nor is what is published, which the agent may change often.
        AND NOT EXISTS (
            SELECT FROM pg_event_trigger_ddl_commands() AS c
-           WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.command_tag NOT IN ('GRANT', 'REVOKE')
+           WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.command_tag NOT IN ('GRANT', 'REVOKE', 'CREATE PUBLICATION', 'ALTER PUBLICATION')
        )
     THEN
         RETURN;
@@ -140,6 +140,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_restricted_index(owner oid)
 RETURNS regclass
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- What is made is this node's own.
+SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     name text := format('bdr_guard.role_%s', owner);

@@ -15,7 +15,7 @@ import type { ChangeContext } from './change-context.ts';
 import type { Statement } from './prepared.ts';
 import type { SetWriter } from './set-writer.ts';
 import type { TableMap } from './table-map.ts';
-import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
+import { isLockConflict, LOCK_BACKOFF, MustWait } from './lock-conflict.ts';
 import { dueTime, isWhole, latest, type TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
 
@@ -453,6 +453,8 @@ export class ApplyWorker {
       } catch (error) {
         await this.#rollback(current, error, failures);
         current.again = true;
+        // Long as that may take, the link is not stuck.
+        if (error instanceof MustWait) this.#options.onProgress();
       }
     }
   }

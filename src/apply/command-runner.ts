@@ -33,22 +33,33 @@ export class CommandRunner {
   readonly #session: Session;
   readonly #tables: TableMap;
   readonly #cut: CutCommand;
+  readonly #tell: (context: ChangeContext) => Promise<void>;
   /** Commands that were sent as one text bring it once. */
   #text: { readonly xid: number; readonly text: string } | undefined;
 
-  constructor(session: Session, tables: TableMap, cut: CutCommand) {
+  /** `tell` tells the other nodes of a command before it is committed. */
+  constructor(
+    session: Session,
+    tables: TableMap,
+    cut: CutCommand,
+    tell: (context: ChangeContext) => Promise<void>,
+  ) {
     this.#session = session;
     this.#tables = tables;
     this.#cut = cut;
+    this.#tell = tell;
   }
 
   /** Throws BdrError when it cannot be run here. */
-  async run(change: InsertChange, { xid }: ChangeContext): Promise<void> {
+  async run(change: InsertChange, context: ChangeContext): Promise<void> {
     const queued = readQueuedCommand(change);
-    const { texts, mayBeOfLocal, beside, detached } = await this.#cut(this.#withText(queued, xid));
+    const { texts, mayBeOfLocal, beside, detached } = await this.#cut(
+      this.#withText(queued, context.xid),
+    );
     if (beside && (await putOffIndex(this.#session, queued, beside))) return;
     // It may need the index, or take away what that is for. The server waits for open transactions when it builds one: hold nothing.
     if (await hasIndexBuilds(this.#session)) throw new MustWait('an index is being built');
+    await this.#tell(context);
     if (detached !== undefined) await this.#keepBounds(queued, detached);
     for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
     // Tables are others by now, for this transaction too.

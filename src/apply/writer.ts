@@ -116,6 +116,8 @@ export class ChangeWriter {
     counts: ApplyCounts;
     history: HistoryOptions;
     cutCommand: CutCommand;
+    /** Tells other nodes of a command before it is committed here. */
+    tellOfCommand: (context: ChangeContext) => Promise<void>;
     /** Something of this node's users was noted for their tables' conflict policies, if the transaction commits. */
     onLostWrite: () => void;
   }) {
@@ -159,7 +161,12 @@ export class ChangeWriter {
     });
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
-    this.#commands = new CommandRunner(session, this.#tables, options.cutCommand);
+    this.#commands = new CommandRunner(
+      session,
+      this.#tables,
+      options.cutCommand,
+      options.tellOfCommand,
+    );
     this.#losers = new UniqueLosers({
       session,
       onTable: this.#onTable,

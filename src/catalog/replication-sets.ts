@@ -29,12 +29,12 @@ export async function readCopyObstacles(
           ) AS here
       )
       SELECT (
-          SELECT coalesce(json_agg(t.relation::text ORDER BY 1), '[]') FROM tables AS t
+          SELECT coalesce(json_agg(t.relation::text ORDER BY t.relation::text), '[]') FROM tables AS t
           WHERE NOT t.are_complete
             -- One that is alone has everything.
             AND 1 < (SELECT count(*) FROM bdr.bdr_nodes AS n WHERE n.node_status = 'r')
       ) AS incomplete, (
-          SELECT coalesce(json_agg(format('%s of table %s', f.conname, f.conrelid::regclass) ORDER BY 1), '[]')
+          SELECT coalesce(json_agg(format('%s of table %s', f.conname, f.conrelid::regclass) ORDER BY f.conrelid::regclass::text, f.conname), '[]')
           FROM pg_constraint AS f
           JOIN tables AS t ON t.relation = f.conrelid AND t.inserts
           JOIN tables AS referred ON referred.relation = f.confrelid AND NOT referred.inserts

@@ -90,7 +90,7 @@ export class IndexBuilder {
     if (!found?.oid) {
       throw new BdrError('apply_failed', {
         message: `relation ${table} does not exist`,
-        hint: 'If it has another name by now, build the index by hand, with bdr.skip_ddl_replication = on, and delete its row in bdr.index_build.',
+        hint: 'If it has another name by now, delete the row in bdr.index_build, and build the index by hand with bdr.skip_ddl_replication = on.',
       });
     }
     const left = await findIndex(session, found.oid, index);

@@ -2,6 +2,7 @@ import { ApplyPaused, type ApplyWorker } from '../apply/apply-worker.ts';
 import type { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
 import type { LostValues } from '../apply/lost-values.ts';
+import type { DefinitionNotes } from '../apply/definition-notes.ts';
 import type { LostWrites } from '../apply/lost-writes.ts';
 import { isOwn } from '../apply/table.ts';
 import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
@@ -11,13 +12,14 @@ import { BoundedQueue } from '../base/bounded-queue.ts';
 import { formatLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { LONG_AGO } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
+import { hasDefinition } from '../catalog/definition-notes.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
 import { temporaryDir } from '../config/paths.ts';
 import { nodeKey } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
-import { isLockAsk } from '../receive/message-guard.ts';
+import { isLockAsk, readDefinitionNote } from '../receive/message-guard.ts';
 import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
@@ -46,6 +48,8 @@ const LOST_VALUES_MS = 1000;
 /** So many arrivals make a backlog, for which waiting for other links may pay. */
 const LEAST_BACKLOG = 20;
 const PATIENCE_MS = 100;
+/** How often it is looked whether another link has applied a command. */
+const DEFINITION_POLL_MS = 20;
 const PATIENCE_POLL_MS = 5;
 const IMPATIENCE_MS = 500;
 /** About what an arrival costs besides its bytes on the wire. */
@@ -64,6 +68,7 @@ export class LinkStream {
   /** They were looked after then. */
   #lostValuesAt = -Infinity;
   readonly #lostWrites: LostWrites;
+  readonly #definitionNotes: DefinitionNotes;
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
@@ -86,7 +91,7 @@ export class LinkStream {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
-    const { worker, early, lostValues, lostWrites } = createLinkWorkers(
+    const { worker, early, lostValues, lostWrites, definitionNotes } = createLinkWorkers(
       context,
       connections,
       state,
@@ -102,6 +107,7 @@ export class LinkStream {
     this.#worker = worker;
     this.#lostValues = lostValues;
     this.#lostWrites = lostWrites;
+    this.#definitionNotes = definitionNotes;
     this.#earlyApply = early;
     const { skip, skipRequest } = context.record;
     this.#skips = new SkipFilter(skipRequest?.upto);
@@ -145,6 +151,7 @@ export class LinkStream {
       await this.#streamed[Symbol.asyncDispose]();
       await this.#earlyApply[Symbol.asyncDispose]();
       await this.#lostWrites[Symbol.asyncDispose]();
+      await this.#definitionNotes[Symbol.asyncDispose]();
     }
   }
 
@@ -248,7 +255,7 @@ export class LinkStream {
       if (first?.kind === 'part') {
         await this.#applyParts(signal);
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
-      } else await this.#handle(this.#arrivals.take(1)[0]);
+      } else await this.#handle(this.#arrivals.take(1)[0], signal);
       await this.#settleLostValues();
       if (!this.#open) await this.#lostWrites.settle();
       signal.throwIfAborted();
@@ -314,7 +321,7 @@ export class LinkStream {
     return isAlone || context.commitTime <= this.#context.groupLimit();
   }
 
-  async #handle(arrival: Arrival | undefined): Promise<void> {
+  async #handle(arrival: Arrival | undefined, signal: AbortSignal): Promise<void> {
     switch (arrival?.kind) {
       case undefined:
       case 'part':
@@ -332,9 +339,26 @@ export class LinkStream {
         return this.#passOver(arrival);
       case 'message':
         if (arrival.message.prefix !== 'bdr' || isLockAsk(arrival.message.content)) return;
+        await this.#waitForDefinition(arrival.message.content, signal);
         // Somebody over there waits for this position to be durable here.
         await this.#worker.moveTo(arrival.message.lsn);
         this.#committed(arrival.message.lsn);
+    }
+  }
+
+  /**
+   * What follows was written with a command of a third node applied over there: it waits until that is applied here. Who waits so
+   * waits for something that was committed before, so that nobody waits in a circle.
+   */
+  async #waitForDefinition(content: Buffer, signal: AbortSignal): Promise<void> {
+    const note = readDefinitionNote(content);
+    if (!note) return;
+    while (!(await hasDefinition(this.#connections.apply, note))) {
+      // What is applied early may be in that command's way.
+      await this.#early.look();
+      this.#state.progressAt = performance.now();
+      await pause(DEFINITION_POLL_MS, signal);
+      signal.throwIfAborted();
     }
   }
 

@@ -2,6 +2,7 @@ import { Ahead } from '../apply/ahead.ts';
 import { AheadSender } from '../apply/ahead-sender.ts';
 import type { ApplyOptions } from '../apply/apply-options.ts';
 import { ApplyWorker } from '../apply/apply-worker.ts';
+import { DefinitionNotes } from '../apply/definition-notes.ts';
 import { EarlyApply } from '../apply/early-apply.ts';
 import { LentOrigin } from '../apply/lent-origin.ts';
 import { LostValues } from '../apply/lost-values.ts';
@@ -25,6 +26,7 @@ export interface LinkWorkers {
   readonly early: EarlyApply;
   readonly lostValues: LostValues;
   readonly lostWrites: LostWrites;
+  readonly definitionNotes: DefinitionNotes;
 }
 
 /** Puts together what writes for a link; `told` hears what comes of it. */
@@ -49,6 +51,7 @@ export function createLinkWorkers(
     nameOf: (id) => nodes().find((node) => sameNode(node.id, id))?.name ?? '',
     history,
   });
+  const definitionNotes = new DefinitionNotes(openOwn, provider.id);
   const writing = (session: Session) => {
     const tables = new TableMap(session);
     const writer = new ChangeWriter({
@@ -69,6 +72,7 @@ export function createLinkWorkers(
       counts: state.applyCounts,
       history,
       cutCommand: commandText,
+      tellOfCommand: (command) => definitionNotes.tell(command),
       onLostWrite: () => lostWrites.noted(),
     });
     return { session, tables, writer };
@@ -112,5 +116,6 @@ export function createLinkWorkers(
       read,
     }),
     lostWrites,
+    definitionNotes,
   };
 }

@@ -1,3 +1,4 @@
+import type { DefinitionNote } from '../catalog/definition-notes.ts';
 import type { MessageKey } from './message-key.ts';
 import type { Received } from './receiver.ts';
 import { parseHeartbeat } from './watermark.ts';
@@ -53,9 +54,19 @@ export function isLockAsk(content: Buffer): boolean {
   return hasKey(content, 'lock');
 }
 
-/** An ask for the global lock, or `{"confirm": position}`: bdr_wait_for_apply() waits over there. */
+/** `{"definition": …}`, as bdr.internal_tell_definition() writes it; undefined for anything else. */
+export function readDefinitionNote(content: Buffer): DefinitionNote | undefined {
+  if (!hasKey(content, 'definition')) return undefined;
+  const { definition } = JSON.parse(content.toString('utf8')) as {
+    definition: { sysid: string; timeline: number; dboid: number; lsn: string };
+  };
+  const { sysid, timeline, dboid, lsn } = definition;
+  return { node: { sysid, timeline, dboid }, commitLsn: lsn };
+}
+
+/** These, or `{"confirm": position}`: bdr_wait_for_apply() waits over there. */
 function isKnown(content: Buffer): boolean {
-  return hasKey(content, 'confirm') || isLockAsk(content);
+  return ['confirm', 'lock', 'definition'].some((key) => hasKey(content, key));
 }
 
 function hasKey(content: Buffer, key: string): boolean {

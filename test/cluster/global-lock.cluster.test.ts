@@ -384,6 +384,34 @@ describe('the lock is free again, and writers go on, after', () => {
     await isFree();
   });
 
+  test('what is written after a command comes after it on a third node too, though that has heard of it from the first only later', async () => {
+    await using first = await one.connect();
+    await first.sql(
+      `SET bdr.skip_ddl_replication = off; CREATE TABLE again (id integer PRIMARY KEY, v text)`,
+    );
+    await cluster.settled();
+    await first.sql(`BEGIN; DROP TABLE again; CREATE TABLE again (id integer PRIMARY KEY, v text)`);
+    await first.sql(`INSERT INTO other VALUES (60, 'holds up the third node')`);
+    await using holding = await three.connect();
+    await holding.sql('BEGIN; LOCK TABLE other IN SHARE MODE');
+    await first.sql('COMMIT');
+    await until('the second node to have it', async () => {
+      const rows = await two.sql(`SELECT FROM other WHERE id = 60`);
+      return rows.length === 1;
+    });
+    await two.sql(`INSERT INTO again VALUES (1, 'in the new table')`);
+    const [end] = await two.sql('SELECT pg_current_wal_insert_lsn()');
+    await until('the third node to have received that', async () => {
+      const rows = await three.sql(
+        `SELECT FROM bdr.bdr_links JOIN bdr.bdr_nodes ON node_sysid = provider_sysid
+         WHERE node_name = 'node2' AND received_lsn >= '${String(end?.[0])}'`,
+      );
+      return rows.length === 1;
+    });
+    await holding.sql('COMMIT');
+    expect(await cluster.equal('again')).toEqual(['(1,"in the new table")']);
+  });
+
   test('the holder is parted', async () => {
     await using client = await holder(three, WRITE);
     await one.sql(`SELECT bdr.bdr_part_by_node_names(ARRAY['node3'])`);

@@ -71,6 +71,7 @@ export function providersWriter(
     counts: noCounts(),
     history: { isKept: true, withRows: true },
     cutCommand: commandText,
+    tellOfCommand: () => Promise.resolve(),
     onLostWrite: () => undefined,
     ...options,
   });
