@@ -203,8 +203,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_count_text_command() FROM PUBLIC;
 
--- `path`: the schemas where the command looks for names.
-CREATE OR REPLACE FUNCTION bdr.internal_begin_command(role text, tag text, path text[])
+CREATE OR REPLACE FUNCTION bdr.internal_begin_command(role text, tag text)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -221,7 +220,7 @@ BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
     caller := bdr.internal_called_from(
         stack,
-        '(?:PL/pgSQL assignment "begun := bdr\.internal_begin_command\([^\n]*\)"\n)?'
+        '(?:PL/pgSQL assignment "begun := bdr\.internal_begin_command\(current_user, tg_tag\)"\n)?'
             || 'PL/pgSQL function bdr\.internal_command_started\(\)'
     );
     IF NOT bdr.internal_captures_commands() THEN
@@ -236,11 +235,14 @@ BEGIN
         END IF;
     END IF;
     command := bdr.internal_text_of_command(caller);
-    IF depth = 0 AND command IS NOT NULL AND NOT bdr.internal_is_local_command(tag)
+    -- What is not known will be refused, but for what is told by names.
+    IF depth = 0 AND (command IS NOT NULL OR bdr.internal_is_told_by_names(tag)) AND NOT bdr.internal_is_local_command(tag)
        AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
        AND NOT bdr.internal_makes_temporary(command, caller IS NOT NULL)
     THEN
-        PERFORM bdr.internal_lock_for_command(role, command, caller IS NOT NULL, path);
+        PERFORM bdr.internal_lock_for_command(
+            role, command, caller IS NOT NULL, current_setting('bdr.command_schemas')::text[]
+        );
     END IF;
     IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
         PERFORM bdr.internal_set_extension_depth(depth + 1);
@@ -249,15 +251,16 @@ BEGIN
 END
 $$;
 
--- With the path of the command, so everything here is named in full.
 CREATE OR REPLACE FUNCTION bdr.internal_command_started()
 RETURNS event_trigger
 LANGUAGE plpgsql
+-- Also for its own name in a call stack: that leaves out the schema where this is in the path.
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     begun boolean;
 BEGIN
-    begun := bdr.internal_begin_command(current_user::pg_catalog.text, tg_tag, pg_catalog.current_schemas(false)::pg_catalog.text[]);
+    begun := bdr.internal_begin_command(current_user, tg_tag);
 END
 $$;
 
@@ -605,7 +608,8 @@ RETURNS event_trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM pg_catalog.set_config('bdr.command_search_path', pg_catalog.current_setting('search_path'), true);
+    PERFORM pg_catalog.set_config('bdr.command_search_path', pg_catalog.current_setting('search_path'), true),
+            pg_catalog.set_config('bdr.command_schemas', pg_catalog.current_schemas(false)::pg_catalog.text, true);
 END
 $$;
 
@@ -781,6 +785,7 @@ $$;
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'bdr_capture_command') THEN
+        CREATE EVENT TRIGGER bdr_capture_a_path ON ddl_command_start EXECUTE FUNCTION bdr.internal_note_search_path();
         CREATE EVENT TRIGGER bdr_capture_start ON ddl_command_start EXECUTE FUNCTION bdr.internal_command_started();
         CREATE EVENT TRIGGER bdr_capture_a_search_path ON ddl_command_end EXECUTE FUNCTION bdr.internal_note_search_path();
         CREATE EVENT TRIGGER bdr_capture_command ON ddl_command_end EXECUTE FUNCTION bdr.internal_capture_command();

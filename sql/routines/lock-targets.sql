@@ -10,50 +10,75 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN schema IS NULL THEN name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE 'pg\_temp\_%')
-        ELSE schema = 'pg_temp'
+        ELSE schema = 'pg_temp' OR schema LIKE 'pg\_temp\_%'
     END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_temporary_name(text, text, text[], text[]) FROM PUBLIC;
 
--- A relation by its name in a command. NULL where there is none, or where it is a temporary one.
-CREATE OR REPLACE FUNCTION bdr.internal_named_relation(schema text, name text, path text[], temporary text[])
+-- A relation by its name in a command; NULL where there is none, or where it is a temporary one. `locked`: what the command's transaction
+-- has locked, under the names that these have in it, NULL for what it has dropped. What it has made is found, and is in no catalog here.
+CREATE OR REPLACE FUNCTION bdr.internal_named_relation(schema text, name text, path text[], temporary text[], locked jsonb)
 RETURNS oid
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH own AS (
+        SELECT o.oid, o.schema AS nspname, o.name AS relname FROM jsonb_to_recordset($5) AS o (oid oid, schema text, name text)
+    ), candidate AS (
+        SELECT o.oid, o.nspname FROM own AS o WHERE o.relname = $2
+        UNION ALL
+        SELECT c.oid, n.nspname::text
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relname = $2 AND c.oid NOT IN (SELECT o.oid FROM own AS o)
+    )
     SELECT c.oid
-    FROM unnest(CASE WHEN schema IS NULL THEN path ELSE ARRAY[schema] END) WITH ORDINALITY AS p (nspname, place)
-    JOIN pg_namespace AS n ON n.nspname = p.nspname
-    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = name
-    WHERE NOT bdr.internal_is_temporary_name(schema, name, path, temporary)
+    FROM unnest(CASE WHEN $1 IS NULL THEN $3 ELSE ARRAY[$1] END) WITH ORDINALITY AS p (nspname, place)
+    JOIN candidate AS c ON c.nspname = p.nspname
+    WHERE NOT bdr.internal_is_temporary_name($1, $2, $3, $4)
     ORDER BY p.place
     LIMIT 1
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_named_relation(text, text, text[], text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_named_relation(text, text, text[], text[], jsonb) FROM PUBLIC;
 
--- Whether all that a command is about is only here: temporary, unlogged, or part of bdr itself.
-CREATE OR REPLACE FUNCTION bdr.internal_is_about_local(about jsonb, path text[], temporary text[])
+-- Whether all that a command is about is only here: temporary, unlogged, or part of bdr itself. `unsure`: names of temporary and
+-- unlogged relations that may be there or not when the command runs; they count where there is no other of the name.
+CREATE OR REPLACE FUNCTION bdr.internal_is_about_local(about jsonb, path text[], temporary text[], unsure text[], locked jsonb)
 RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(bool_and(
-        bdr.internal_is_temporary_name(a.schema, a.name, path, temporary)
+        bdr.internal_is_temporary_name(a.schema, a.name, $2, $3)
         OR coalesce(a.schema IN ('bdr', 'bdr_guard'), false)
-        OR EXISTS (
-            SELECT FROM pg_class AS c
-            WHERE c.oid = bdr.internal_named_relation(a.schema, a.name, path, temporary) AND c.relpersistence <> 'p'
-        )
+        OR (a.name = ANY ($4) AND f.oid IS NULL)
+        OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = f.oid AND c.relpersistence <> 'p')
     ), false)
-    FROM jsonb_to_recordset(about) AS a (schema text, name text)
+    FROM jsonb_to_recordset($1) AS a (schema text, name text)
+    CROSS JOIN LATERAL bdr.internal_named_relation(a.schema, a.name, $2, $3, $5) AS f (oid)
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_is_about_local(jsonb, text[], text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_is_about_local(jsonb, text[], text[], text[], jsonb) FROM PUBLIC;
+
+-- Whether a command that is to do nothing where something is there, or is not there, has nothing to do.
+CREATE OR REPLACE FUNCTION bdr.internal_are_all(kind text, names jsonb, present boolean, path text[], temporary text[], locked jsonb)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(bool_and($3 = CASE $1
+        WHEN 'relation' THEN bdr.internal_named_relation(a.schema, a.name, $4, $5, $6) IS NOT NULL
+        WHEN 'schema' THEN EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = a.name)
+        WHEN 'extension' THEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = a.name)
+    END), false)
+    FROM jsonb_to_recordset($2) AS a (schema text, name text)
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_are_all(text, jsonb, boolean, text[], text[], jsonb) FROM PUBLIC;
 
 -- What a target names, to begin with: a table, or an object (`is_deep`) all of whose dependents are meant; with the tables at the other
 -- ends of their foreign keys (`is_around`). `is_allowed`: the role
 -- may do to it what needs the lock, as the server will find later; else anybody could hold up others' tables on all nodes.
 CREATE OR REPLACE FUNCTION bdr.internal_lock_seeds(
-    targets jsonb, path text[], temporary text[], role text,
+    targets jsonb, path text[], temporary text[], locked jsonb, role text,
     OUT classid oid, OUT objid oid, OUT is_deep boolean, OUT is_around boolean, OUT is_allowed boolean
 )
 RETURNS SETOF record
@@ -62,7 +87,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH target AS (
         SELECT t.kind, t.class, t."right", t."on" ->> 'schema' AS schema, t."on" ->> 'name' AS name,
-               coalesce(t."isAround", false) AS is_around, (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = role) AS is_superuser
+               coalesce(t."isAround", false) AS is_around
         FROM jsonb_to_recordset(targets) AS t (kind text, class text, "right" text, "on" jsonb, "isAround" boolean)
         WHERE t.kind <> 'everything'
     ), named AS (
@@ -75,7 +100,7 @@ AS $$
                CASE WHEN t.kind IN ('index', 'unique_index') THEN i.indrelid ELSE c.oid END AS objid,
                c.relowner AS owner, c.relnamespace AS namespace
         FROM target AS t
-        JOIN pg_class AS c ON c.oid = bdr.internal_named_relation(t.schema, t.name, path, temporary)
+        JOIN pg_class AS c ON c.oid = bdr.internal_named_relation(t.schema, t.name, path, temporary, locked)
         LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
         LEFT JOIN pg_partitioned_table AS p ON p.partrelid = c.oid
         WHERE CASE t.kind
@@ -88,7 +113,7 @@ AS $$
         UNION ALL
         (
             SELECT DISTINCT ON (t.schema, t.name)
-                   t.kind, t.class, t."right", t.schema, t.name, t.is_around, t.is_superuser, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
+                   t.kind, t.class, t."right", t.schema, t.name, t.is_around, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
             FROM named AS t
             JOIN pg_namespace AS n ON n.nspname = t.nspname
             JOIN pg_type AS y ON y.typnamespace = n.oid AND y.typname = t.name
@@ -97,7 +122,7 @@ AS $$
         )
         UNION ALL
         -- All of the name: which of them it is their arguments would tell.
-        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_around, t.is_superuser, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
+        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_around, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
         FROM named AS t
         JOIN pg_namespace AS n ON n.nspname = t.nspname
         JOIN pg_proc AS f ON f.pronamespace = n.oid AND f.proname = t.name
@@ -109,24 +134,30 @@ AS $$
         SELECT t.*, 'pg_extension'::regclass, e.oid, e.extowner, NULL
         FROM target AS t JOIN pg_extension AS e ON e.extname = t.name WHERE t.class = 'extension'
         UNION ALL
-        SELECT t.*, 'pg_class'::regclass, c.oid, r.oid, NULL
+        SELECT t.*, d.classid, d.objid, r.oid, NULL
         FROM target AS t
         JOIN pg_roles AS r ON r.rolname = t.name
-        JOIN pg_class AS c ON c.relowner = r.oid
+        JOIN pg_shdepend AS d ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid AND d.deptype = 'o'
+        JOIN pg_database AS b ON b.oid = d.dbid AND b.datname = current_database()
         WHERE t.class = 'role'
     )
-    SELECT f.classid, f.objid, f.kind = 'dependents', f.is_around,
-           f.is_superuser
-               OR pg_has_role(role, f.owner, 'USAGE')
-               OR coalesce(pg_has_role(role, (SELECT n.nspowner FROM pg_namespace AS n WHERE n.oid = f.namespace), 'USAGE'), false)
-               OR (f."right" = 'references' AND has_any_column_privilege(role, f.objid, 'REFERENCES'))
+    -- A role that is not there yet, as others see it, may do nothing.
+    SELECT f.classid, f.objid, f.kind = 'dependents', f.is_around, coalesce(
+        who.rolsuper
+            OR pg_has_role(who.oid, f.owner, 'USAGE')
+            OR pg_has_role(who.oid, (SELECT n.nspowner FROM pg_namespace AS n WHERE n.oid = f.namespace), 'USAGE')
+            OR (f."right" = 'references' AND has_any_column_privilege(who.oid, f.objid, 'REFERENCES'))
+            OR (f."right" = 'trigger' AND has_table_privilege(who.oid, f.objid, 'TRIGGER')),
+        false
+    )
     FROM found AS f
+    LEFT JOIN pg_roles AS who ON who.rolname = role
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_lock_seeds(jsonb, text[], text[], text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_lock_seeds(jsonb, text[], text[], jsonb, text) FROM PUBLIC;
 
--- `locked`: what the command's transaction has locked already. A row without a table says that not everything is allowed.
+-- The tables of a write lock, with all below them. A row without a table says that not everything is allowed.
 CREATE OR REPLACE FUNCTION bdr.internal_lock_targets(
-    targets jsonb, path text[], temporary text[], locked oid[], role text,
+    targets jsonb, path text[], temporary text[], locked jsonb, role text,
     OUT schema name, OUT name name, OUT is_locked boolean
 )
 RETURNS SETOF record
@@ -134,7 +165,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH RECURSIVE seed AS MATERIALIZED (
-        SELECT s.* FROM bdr.internal_lock_seeds(targets, path, temporary, role) AS s
+        SELECT s.* FROM bdr.internal_lock_seeds(targets, path, temporary, locked, role) AS s
     ), reached AS (
         SELECT s.classid, s.objid, s.is_around FROM seed AS s WHERE s.is_deep
         UNION
@@ -145,20 +176,27 @@ AS $$
         SELECT s.objid AS oid, s.is_around FROM seed AS s WHERE NOT s.is_deep
         UNION
         SELECT CASE r.classid
-            WHEN 'pg_class'::regclass THEN r.objid
+            WHEN 'pg_class'::regclass THEN coalesce((SELECT i.indrelid FROM pg_index AS i WHERE i.indexrelid = r.objid), r.objid)
             WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint AS k WHERE k.oid = r.objid)
             WHEN 'pg_attrdef'::regclass THEN (SELECT a.adrelid FROM pg_attrdef AS a WHERE a.oid = r.objid)
+            WHEN 'pg_trigger'::regclass THEN (SELECT g.tgrelid FROM pg_trigger AS g WHERE g.oid = r.objid)
+            WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy AS p WHERE p.oid = r.objid)
+            WHEN 'pg_rewrite'::regclass THEN (SELECT w.ev_class FROM pg_rewrite AS w WHERE w.oid = r.objid)
         END, r.is_around
         FROM reached AS r
-    ), tables AS (
+    ), ends AS (
         SELECT n.oid FROM named AS n
         UNION
         SELECT CASE k.conrelid WHEN n.oid THEN k.confrelid ELSE k.conrelid END
         FROM named AS n
         JOIN pg_constraint AS k ON k.contype = 'f' AND n.oid IN (k.conrelid, k.confrelid)
         WHERE n.is_around
+    ), tables AS (
+        SELECT e.oid FROM ends AS e
+        UNION
+        SELECT i.inhrelid FROM pg_inherits AS i JOIN tables AS t ON i.inhparent = t.oid
     )
-    SELECT n.nspname, c.relname, c.oid = ANY (locked)
+    SELECT n.nspname, c.relname, c.oid IN (SELECT o.oid FROM jsonb_to_recordset(locked) AS o (oid oid))
     FROM tables AS t
     JOIN pg_class AS c ON c.oid = t.oid
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -171,4 +209,4 @@ AS $$
            AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = role AND r.rolsuper)
        )
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_lock_targets(jsonb, text[], text[], oid[], text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_lock_targets(jsonb, text[], text[], jsonb, text) FROM PUBLIC;

@@ -186,15 +186,16 @@ DECLARE
         bdr.internal_setting_ms('bdr.bdr_ddl_lock_timeout'), nullif(bdr.internal_setting_ms('lock_timeout'), 0), 60000
     );
     deadline timestamptz := CASE WHEN ms > 0 THEN began + make_interval(secs => ms / 1000.0) ELSE 'infinity' END;
-    -- By chance, and not from a sequence: DROP INDEX CONCURRENTLY must not have a transaction id yet.
-    number integer := floor(random() * 2147483647);
-    message text := bdr.internal_sign_message(jsonb_build_object('lock', ask || jsonb_build_object(
+    -- By chance that no session can choose, and not from a sequence: DROP INDEX CONCURRENTLY must not have a transaction id yet.
+    number integer := ('x' || left(gen_random_uuid()::text, 8))::bit(32)::integer & 2147483647;
+    -- As it is signed: a text would be sent in the encoding of the database.
+    message bytea := convert_to(bdr.internal_sign_message(jsonb_build_object('lock', ask || jsonb_build_object(
         'ask', number,
         'at', bdr.internal_pg_time(began),
         'pid', pg_backend_pid(),
         'transaction', bdr.internal_own_transaction(),
         'start', bdr.internal_pg_time(pg_postmaster_start_time())
-    )));
+    ))), 'UTF8');
     told timestamptz;
     agent_seen timestamptz := began;
     pause double precision := 0.002;
@@ -396,7 +397,12 @@ BEGIN
                 'role', role,
                 'path', path,
                 'temporary', ARRAY(SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = pg_my_temp_schema() AND c.relkind <> 'i'),
-                'locked', ARRAY(SELECT l::bigint FROM bdr.internal_own_strong_locks() AS l)
+                'locked', (
+                    SELECT coalesce(jsonb_agg(jsonb_build_object('oid', l::bigint, 'schema', n.nspname, 'name', c.relname)), '[]')
+                    FROM bdr.internal_own_strong_locks() AS l
+                    LEFT JOIN pg_class AS c ON c.oid = l
+                    LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                )
             )
         )
     ));

@@ -1,20 +1,50 @@
 import type { QualifiedName } from '../base/names.ts';
 import { textArray } from '../base/text-array.ts';
-import type { LockTarget, WrittenName } from '../ddl/lock-strength.ts';
+import type { LockTarget, StatementNeed, WrittenName } from '../ddl/lock-strength.ts';
 import type { CommandPlace } from '../model/global-lock.ts';
 import type { Session } from '../postgres/session.ts';
 
-/** Whether all that a command is about is only on this node. */
+/**
+ * Whether all that a command is about is only on this node. `unsure`: names of temporary and unlogged tables that may be there or not
+ * when it runs.
+ */
 export async function isAboutLocal(
   session: Session,
   about: readonly WrittenName[],
-  { path, temporary }: CommandPlace,
+  { path, temporary, locked }: CommandPlace,
+  unsure: readonly string[],
 ): Promise<boolean> {
   const [row] = await session.query<{ local: string }>(
-    'SELECT bdr.internal_is_about_local($1::jsonb, $2::text[], $3::text[]) AS local',
-    [JSON.stringify(about), textArray(path), textArray(temporary)],
+    'SELECT bdr.internal_is_about_local($1::jsonb, $2::text[], $3::text[], $4::text[], $5::jsonb) AS local',
+    [
+      JSON.stringify(about),
+      textArray(path),
+      textArray(temporary),
+      textArray(unsure),
+      JSON.stringify(locked),
+    ],
   );
   return row?.local === 't';
+}
+
+/** Whether a command has nothing to do, because what it makes is there, or what it drops is not. */
+export async function hasNothingToDo(
+  session: Session,
+  { kind, names, present }: NonNullable<StatementNeed['unless']>,
+  { path, temporary, locked }: CommandPlace,
+): Promise<boolean> {
+  const [row] = await session.query<{ all: string }>(
+    'SELECT bdr.internal_are_all($1, $2::jsonb, $3, $4::text[], $5::text[], $6::jsonb) AS all',
+    [
+      kind,
+      JSON.stringify(names),
+      present,
+      textArray(path),
+      textArray(temporary),
+      JSON.stringify(locked),
+    ],
+  );
+  return row?.all === 't';
 }
 
 /** The tables that a command needs the write_lock for. */
@@ -38,9 +68,9 @@ export async function readLockTargets(
   }>(
     /* sql */ `
       SELECT t.schema, t.name, t.is_locked
-      FROM bdr.internal_lock_targets($1::jsonb, $2::text[], $3::text[], $4::oid[], $5) AS t
+      FROM bdr.internal_lock_targets($1::jsonb, $2::text[], $3::text[], $4::jsonb, $5) AS t
     `,
-    [JSON.stringify(targets), textArray(path), textArray(temporary), `{${locked.join()}}`, role],
+    [JSON.stringify(targets), textArray(path), textArray(temporary), JSON.stringify(locked), role],
   );
   const found = rows.flatMap(({ schema, name, is_locked: isLocked }) =>
     schema === null || name === null ? [] : [{ schema, name, isLocked: isLocked === 't' }],

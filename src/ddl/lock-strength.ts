@@ -12,7 +12,7 @@ export type LockTarget =
   | {
       readonly kind: 'table';
       readonly on: WrittenName;
-      readonly right: 'owner' | 'references';
+      readonly right: 'owner' | 'references' | 'trigger';
       /** And the tables at the other ends of its foreign keys. */
       readonly isAround?: boolean;
     }
@@ -39,6 +39,12 @@ export interface StatementNeed {
   /** What it is about: where all of these are only here, temporary or unlogged, it needs nothing. */
   readonly about: readonly WrittenName[];
   readonly targets: readonly LockTarget[];
+  /** It does nothing where all of these are there, or none of them is. */
+  readonly unless?: {
+    readonly kind: 'relation' | 'schema' | 'extension';
+    readonly names: readonly WrittenName[];
+    readonly present: boolean;
+  };
   /** After it every row in the old form can still be applied, so a majority of the nodes is enough for the ddl_lock. */
   readonly mayBeMajority: boolean;
 }
@@ -60,16 +66,27 @@ export interface StatementPlace {
  */
 export function lockStrength(node: Node, place: StatementPlace): StatementNeed | undefined {
   if ('CreateStmt' in node) {
-    const { relation, inhRelations = [], partbound, tableElts = [] } = node.CreateStmt;
+    const {
+      relation,
+      inhRelations = [],
+      partbound,
+      tableElts = [],
+      if_not_exists: isLazy,
+    } = node.CreateStmt;
     if (!isPermanent(relation)) return undefined;
-    const parents: LockTarget[] = partbound
-      ? rangeVars(inhRelations).map((parent) => ({
-          kind: 'default_partition',
-          on: nameOf(parent),
-          right: 'owner',
-        }))
-      : [];
-    return { about: [], targets: [...parents, ...referred(tableElts, place)], mayBeMajority: true };
+    // A partition locks the table above it, and those that this refers to.
+    const parents = partbound ? rangeVars(inhRelations).map(nameOf) : [];
+    const above = parents.map((on): LockTarget =>
+      place.isAlone
+        ? { kind: 'default_partition', on, right: 'owner' }
+        : { kind: 'table', on, right: 'owner', isAround: true },
+    );
+    return {
+      about: [],
+      targets: [...above, ...referred(tableElts, place)],
+      mayBeMajority: true,
+      ...(isLazy ? unlessThere('relation', nameOf(relation)) : {}),
+    };
   }
   if ('CreateSchemaStmt' in node) {
     const parts = (node.CreateSchemaStmt.schemaElts ?? []).map((part) => lockStrength(part, place));
@@ -77,11 +94,19 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
       about: [],
       targets: parts.flatMap((part) => part?.targets ?? []),
       mayBeMajority: true,
+      ...(node.CreateSchemaStmt.if_not_exists
+        ? unlessThere('schema', bare(node.CreateSchemaStmt.schemaname))
+        : {}),
     };
   }
   if ('IndexStmt' in node) {
-    const { relation, unique, concurrent } = node.IndexStmt;
-    return onTable(relation, place, { isStrong: unique === true, mayBeMajority: true }, concurrent);
+    const { relation, unique, concurrent, idxname, if_not_exists: isLazy } = node.IndexStmt;
+    return {
+      ...onTable(relation, place, { isStrong: unique === true, mayBeMajority: true }, concurrent),
+      ...(isLazy
+        ? unlessThere('relation', { schema: relation?.schemaname ?? null, name: idxname ?? '' })
+        : {}),
+    };
   }
   if ('AlterTableStmt' in node) return ofAlterTable(node.AlterTableStmt, place);
   if ('RenameStmt' in node) {
@@ -109,6 +134,10 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
     const isStrong = subtype === 'C' || subtype === 'O';
     return isStrong ? dependents('type', nameOfStrings(typeName)) : ORDER_ONLY;
   }
+  if ('CreateExtensionStmt' in node) {
+    const { extname, if_not_exists: isLazy } = node.CreateExtensionStmt;
+    return { ...ORDER_ONLY, ...(isLazy ? unlessThere('extension', bare(extname)) : {}) };
+  }
   if ('AlterExtensionStmt' in node)
     return dependents('extension', bare(node.AlterExtensionStmt.extname));
   if ('AlterExtensionContentsStmt' in node)
@@ -122,7 +151,13 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
     if (roles.includes(null)) return { ...ORDER_ONLY, targets: [{ kind: 'everything' }] };
     return { ...ORDER_ONLY, targets: roles.map((role) => dependent('role', bare(role ?? ''))) };
   }
-  if ('CreateTrigStmt' in node) return onTable(node.CreateTrigStmt.relation, place, WEAK);
+  if ('CreateTrigStmt' in node) {
+    const need = onTable(node.CreateTrigStmt.relation, place, WEAK);
+    const targets = need.targets.map((target): LockTarget =>
+      target.kind === 'table' ? { ...target, right: 'trigger' } : target,
+    );
+    return { ...need, targets };
+  }
   if ('RuleStmt' in node) return onTable(node.RuleStmt.relation, place, WEAK);
   if ('CreatePolicyStmt' in node) return onTable(node.CreatePolicyStmt.table, place, WEAK);
   if ('AlterPolicyStmt' in node) return onTable(node.AlterPolicyStmt.table, place, WEAK);
@@ -215,6 +250,9 @@ const WEAK_PARTS: ReadonlySet<string> = new Set([
 
 const KEY_PARTS: ReadonlySet<string> = new Set([
   'AT_AlterColumnType',
+  'AT_AttachPartition',
+  'AT_DetachPartition',
+  'AT_DetachPartitionFinalize',
   'AT_DropColumn',
   'AT_DropConstraint',
 ]);
@@ -235,7 +273,7 @@ function ofAlterTable(
     isAround: parts.some(({ subtype }) => subtype !== undefined && KEY_PARTS.has(subtype)),
   });
   const others = parts.flatMap((part) => [
-    ...tablesWithin(part),
+    ...tablesWithin(part, place),
     ...(part.behavior === 'DROP_CASCADE' ? [dependent('relation', nameOf(relation), place)] : []),
   ]);
   return { ...need, targets: [...need.targets, ...others] };
@@ -274,11 +312,12 @@ function isConstant(expr: Node | undefined): boolean {
 }
 
 /** Other tables than its own that a part of ALTER TABLE names. */
-function tablesWithin({ def }: AlterTableCmd): LockTarget[] {
+function tablesWithin({ def }: AlterTableCmd, { isAlone }: StatementPlace): LockTarget[] {
   if (!def) return [];
   if ('Constraint' in def) return referred([def], { isAlone: false });
   if ('ColumnDef' in def) return referred([def], { isAlone: false });
-  if ('PartitionCmd' in def && def.PartitionCmd.name) return [table(def.PartitionCmd.name)];
+  if ('PartitionCmd' in def && def.PartitionCmd.name)
+    return [{ ...table(def.PartitionCmd.name), isAround: !isAlone }];
   // INHERIT
   if ('RangeVar' in def) return [table(def.RangeVar)];
   return [];
@@ -297,7 +336,12 @@ function referred(elements: readonly Node[], { isAlone }: StatementPlace): LockT
 }
 
 function ofDrop(
-  { objects = [], removeType, behavior }: Extract<Node, { DropStmt: unknown }>['DropStmt'],
+  {
+    objects = [],
+    removeType,
+    behavior,
+    missing_ok: isLazy,
+  }: Extract<Node, { DropStmt: unknown }>['DropStmt'],
   place: StatementPlace,
 ): StatementNeed {
   const isCascade = behavior === 'DROP_CASCADE';
@@ -326,6 +370,9 @@ function ofDrop(
     about: cls === 'relation' ? names : [],
     targets: [...targets, ...(isCascade ? names.map((on) => dependent(cls, on, place)) : [])],
     mayBeMajority: false,
+    ...(isLazy && (cls === 'relation' || cls === 'schema' || cls === 'extension')
+      ? { unless: { kind: cls, names, present: false } }
+      : {}),
   };
 }
 
@@ -392,8 +439,15 @@ function dependent(
   return { kind: 'dependents', class: cls, on, right: 'owner', isAround: !isAlone };
 }
 
-function table(relation: RangeVar): LockTarget {
+function table(relation: RangeVar): Extract<LockTarget, { kind: 'table' }> {
   return { kind: 'table', on: nameOf(relation), right: 'owner' };
+}
+
+function unlessThere(
+  kind: NonNullable<StatementNeed['unless']>['kind'],
+  name: WrittenName,
+): Pick<StatementNeed, 'unless'> {
+  return { unless: { kind, names: [name], present: true } };
 }
 
 function bare(name: string | undefined): WrittenName {

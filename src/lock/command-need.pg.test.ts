@@ -89,7 +89,7 @@ describe('a command needs a write lock on', () => {
     [
       'a table whose default partition is looked at',
       `CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
-      'shop.log',
+      'shop.log shop.log_rest',
     ],
     [
       'all that is in one text',
@@ -106,6 +106,16 @@ describe('a command needs a write lock on', () => {
     expect(await needOf('ALTER TABLE item ALTER id TYPE bigint', { isAlone: false })).toBe(
       'shop.item shop.sale',
     );
+  });
+
+  test('what is reached by way of triggers and indexes', async () => {
+    await session.script(`
+      SET search_path = shop; SET ROLE owner;
+      CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+      CREATE TRIGGER touch BEFORE UPDATE ON sale FOR EACH ROW EXECUTE FUNCTION touch();
+      CREATE UNIQUE INDEX sale_twice ON sale (twice(id)); RESET ROLE; RESET search_path`);
+    expect(await needOf('DROP FUNCTION touch() CASCADE')).toBe('shop.sale');
+    expect(await needOf('DROP FUNCTION twice(integer) CASCADE')).toBe('shop.doubled shop.sale');
   });
 
   test('all tables of a role', async () => {
@@ -129,7 +139,12 @@ test.each([
 
 test.each([
   ['ALTER TABLE unlogged DROP id', {}],
-  ['ALTER TABLE item DROP id; CREATE INDEX ON item (id)', { temporary: ['item'] }],
+  ['ALTER TABLE item DROP id', { temporary: ['item'] }],
+  ['DROP TABLE pg_temp_3.item_2', {}],
+  ['CREATE TABLE IF NOT EXISTS item (id integer)', {}],
+  ['CREATE UNIQUE INDEX IF NOT EXISTS sale_item ON sale (id)', {}],
+  ['CREATE SCHEMA IF NOT EXISTS shop; CREATE EXTENSION IF NOT EXISTS plpgsql', {}],
+  ['DROP TABLE IF EXISTS gone, shop.gone_too CASCADE', {}],
   ['DROP TABLE pg_temp.item', {}],
   ['CREATE TEMP TABLE here (id integer); DROP TABLE here', {}],
   ['ALTER TABLE bdr.bdr_nodes ADD x integer', {}],
@@ -143,6 +158,57 @@ test('a temporary table hides another of its name, unless the path says that it 
   expect(await needOf('DROP TABLE item', { temporary, path: ['shop', 'pg_temp_3'] })).toBe(
     'shop.item',
   );
+});
+
+test('where one text makes or drops what hides a table, it needs what that needs', async () => {
+  for (const text of [
+    'ALTER TABLE item DROP price; CREATE TEMP TABLE item (id integer)',
+    'CREATE UNLOGGED TABLE staging.item (id integer); ALTER TABLE item DROP price',
+  ]) {
+    expect(await needOf(text)).toContain('shop.item');
+  }
+  expect(
+    await needOf('DROP TABLE item; ALTER TABLE item DROP price', { temporary: ['item'] }),
+  ).toBe('shop.item shop.sale');
+  expect(await needOf('DROP TABLE IF EXISTS gone, sale')).toBe('shop.sale');
+});
+
+test('names mean what they mean in the transaction, which has made, renamed or dropped some', async () => {
+  const oidOf = async (table: string) => {
+    const [row] = await session.query<{ oid: string }>(`SELECT '${table}'::regclass::oid AS oid`);
+    return Number(row?.oid);
+  };
+  // Made by it, so on no other node; the name is another's elsewhere.
+  const made = { oid: 4_000_000, schema: 'tenant', name: 'item' };
+  expect(
+    await needOf('CREATE INDEX ON item (id)', {
+      role: 'other',
+      path: ['tenant', 'shop'],
+      locked: [made],
+      isAlone: false,
+    }),
+  ).toBe('majority');
+  const path = ['shop', 'public'];
+  const item = await oidOf('shop.item');
+  expect(
+    await needOf('ALTER TABLE item DROP id', {
+      role: 'postgres',
+      path,
+      locked: [{ oid: item, schema: null, name: null }],
+    }),
+  ).toBe('public.item');
+  expect(
+    await needOf('ALTER TABLE thing DROP id', {
+      path,
+      locked: [{ oid: item, schema: 'shop', name: 'thing' }],
+    }),
+  ).toBe('shop.item');
+});
+
+test('a role that others do not see yet may do nothing, and nobody fails for it', async () => {
+  expect(
+    await needOf('CREATE TABLE r (id integer REFERENCES item)', { role: 'nobody', isAlone: false }),
+  ).toBe('forbidden');
 });
 
 test('nobody holds up what he may not change; who may refer to a table may do that', async () => {
@@ -178,7 +244,12 @@ test('what the transaction has locked before is told apart', async () => {
     text: `SQL statement "ALTER TABLE sale DROP id, DROP item"\nPL/pgSQL function f() line 1 at SQL statement`,
     isContext: true,
     isAlone: false,
-    place: { role: 'owner', path: ['shop'], temporary: [], locked: [Number(row?.oid)] },
+    place: {
+      role: 'owner',
+      path: ['shop'],
+      temporary: [],
+      locked: [{ oid: Number(row?.oid), schema: 'shop', name: 'sale' }],
+    },
   });
   expect(found).toMatchObject({ kind: 'lock', locked: [{ schema: 'shop', name: 'sale' }] });
 });

@@ -1,7 +1,12 @@
-import { isAboutLocal, readLockTargets, type LockedTables } from '../catalog/lock-targets.ts';
+import {
+  hasNothingToDo,
+  isAboutLocal,
+  readLockTargets,
+  type LockedTables,
+} from '../catalog/lock-targets.ts';
 import { firesEventTriggers, statementsAround } from '../ddl/statements-around.ts';
 import { localTableMadeBy, lockStrength, type StatementNeed } from '../ddl/lock-strength.ts';
-import type { AskedCommand, LockNeed } from '../model/global-lock.ts';
+import type { AskedCommand, CommandPlace, LockNeed } from '../model/global-lock.ts';
 import type { Session } from '../postgres/session.ts';
 
 /** What a command that is about to run is told. */
@@ -30,14 +35,13 @@ const EVERYTHING: StatementNeed = {
  */
 export async function commandNeed(session: Session, command: AskedCommand): Promise<CommandNeed> {
   const text = await readText(command);
-  const place = {
-    ...command.place,
-    temporary: [...command.place.temporary, ...text.madeHere],
-  };
+  const { place, unsure } = text;
   const needs: StatementNeed[] = [];
   for (const need of text.needs) {
-    const isLocal = need.about.length > 0 && (await isAboutLocal(session, need.about, place));
-    if (!isLocal) needs.push(need);
+    const isLocal =
+      need.about.length > 0 && (await isAboutLocal(session, need.about, place, unsure));
+    const isIdle = need.unless !== undefined && (await hasNothingToDo(session, need.unless, place));
+    if (!isLocal && !isIdle) needs.push(need);
   }
   if (needs.length === 0) return { kind: 'nothing' };
   const targets = needs.flatMap((need) => need.targets);
@@ -59,17 +63,28 @@ export async function commandNeed(session: Session, command: AskedCommand): Prom
   };
 }
 
-/** What the statements of a command's text need, and the tables that they make on this node only. */
-async function readText({ text, isContext, isAlone }: AskedCommand): Promise<{
-  needs: StatementNeed[];
-  madeHere: string[];
+/**
+ * What the statements of a command's text need, and where its names are to be looked up. Of several statements one may make or drop what
+ * another names: then the names of temporary tables are not certain.
+ */
+async function readText(command: AskedCommand): Promise<{
+  readonly needs: StatementNeed[];
+  readonly place: CommandPlace;
+  readonly unsure: readonly string[];
 }> {
+  const { text, isContext, place } = command;
   const statements = text === null ? [] : await statementsAround(text, isContext);
   const commands = statements.filter(firesEventTriggers);
-  if (commands.length === 0) return { needs: [EVERYTHING], madeHere: [] };
-  const place = { isAlone: isAlone && statements.length === 1 };
+  if (commands.length === 0) return { needs: [EVERYTHING], place, unsure: [] };
+  const isOne = statements.length === 1;
+  const needs = commands.flatMap(
+    (node) => lockStrength(node, { isAlone: command.isAlone && isOne }) ?? [],
+  );
+  if (isOne) return { needs, place, unsure: [] };
+  const madeHere = commands.flatMap((node) => localTableMadeBy(node) ?? []);
   return {
-    needs: commands.flatMap((node) => lockStrength(node, place) ?? []),
-    madeHere: commands.flatMap((node) => localTableMadeBy(node) ?? []),
+    needs,
+    place: { ...place, temporary: [] },
+    unsure: [...place.temporary, ...madeHere],
   };
 }

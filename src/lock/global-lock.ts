@@ -1,3 +1,4 @@
+import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import {
@@ -30,8 +31,8 @@ import {
   type AskAnswer,
 } from '../postgres/advisory.ts';
 import type { Session } from '../postgres/session.ts';
-import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
-import { commandNeed } from './command-need.ts';
+import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
+import { commandNeed, type CommandNeed } from './command-need.ts';
 import { isGrantedBy, isHeldBy, type LockAsks } from './lock-asks.ts';
 import { nextStep, ownLock, type LockStep, type LockView } from './protocol.ts';
 
@@ -133,7 +134,7 @@ export class GlobalLock {
   async #settle(ask: CommandAsk, own: GlobalLockRow | undefined): Promise<void> {
     if (this.#said.has(ask.ask)) return;
     const { command, mayBeMajority, ...waiting } = ask;
-    const found = await commandNeed(this.#session, command);
+    const found = await this.#needOf(command);
     if (found.kind !== 'lock') return await this.#say(ask.ask, found.kind);
     const { need, locked } = found;
     const mayWait =
@@ -143,6 +144,17 @@ export class GlobalLock {
     if (!mayWait) return await this.#say(ask.ask, 'locked');
     const isMajority = mayBeMajority && need.mayBeMajority;
     this.#asks.settle({ ...waiting, ...need, mayBeMajority: isMajority });
+  }
+
+  /** One command that cannot be looked into must not keep the node from answering the others. */
+  async #needOf(command: CommandAsk['command']): Promise<CommandNeed> {
+    try {
+      return await commandNeed(this.#session, command);
+    } catch (error) {
+      if (this.#session.lost.aborted || sqlstateOf(error) === undefined) throw error;
+      this.#log.error({ error: messageOf(error) }, 'what a command locks cannot be told');
+      return { kind: 'forbidden' };
+    }
   }
 
   async #say(ask: number, answer: AskAnswer): Promise<void> {

@@ -22,7 +22,7 @@ export class LockAsks {
     if (!ask) return;
     const at = performance.now();
     const known = this.#heard.get(ask.ask);
-    if (known) known.at = at;
+    if (known?.told.holder.transaction === ask.holder.transaction) known.at = at;
     else this.#heard.set(ask.ask, { ask: 'command' in ask ? undefined : ask, told: ask, at });
   }
 

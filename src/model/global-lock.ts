@@ -59,8 +59,12 @@ export interface CommandPlace {
   readonly path: readonly string[];
   /** The names of the session's temporary relations. */
   readonly temporary: readonly string[];
-  /** OIDs of the relations that its transaction has locked in a way that holds up apply. */
-  readonly locked: readonly number[];
+  /** The relations that its transaction has locked in a way that holds up apply, as they are called in it; null where they are gone. */
+  readonly locked: readonly {
+    readonly oid: number;
+    readonly schema: string | null;
+    readonly name: string | null;
+  }[];
 }
 
 /**

@@ -262,6 +262,14 @@ describe('under the global lock', () => {
     expect(await cluster.equal('busy')).toHaveLength(written);
   });
 
+  test('is taken by sessions that have bdr in their path, too', async () => {
+    await using client = await one.connect();
+    await client.sql(
+      'SET search_path = public, bdr; CREATE TABLE in_path (id integer PRIMARY KEY)',
+    );
+    expect(await sameSchema()).toContain('in_path');
+  });
+
   test('two nodes that change one table at the same moment do it one after the other', async () => {
     await one.sql('CREATE TABLE fought (id integer PRIMARY KEY, c0 text)');
     await applied();
