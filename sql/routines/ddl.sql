@@ -164,19 +164,23 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_text_of_command(text) FROM PUBLIC;
 
--- Whether a text is one command that makes something temporary: nobody needs to be asked, and functions do it often.
-CREATE OR REPLACE FUNCTION bdr.internal_makes_temporary(command text, is_context boolean)
+-- Whether a text is one command that is certainly for this node only, so that nobody needs to be asked: it makes something temporary, as
+-- functions do often, or is about bdr itself.
+CREATE OR REPLACE FUNCTION bdr.internal_is_certainly_local(command text, is_context boolean)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(
-        command ~* concat('^', CASE WHEN is_context THEN 'SQL statement "' END, '\s*CREATE\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s')
+        command ~* concat(
+            '^', CASE WHEN is_context THEN 'SQL statement "' END,
+            '\s*(CREATE\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s|(ALTER|DROP)\s+EXTENSION\s+(IF\s+EXISTS\s+)?"?bdr"?(\s+(CASCADE|RESTRICT|UPDATE)|\s*;|\s*$))'
+        )
         AND (is_context AND command !~ ';' OR command !~ ';.*\S'),
         false
     )
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_makes_temporary(text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_is_certainly_local(text, boolean) FROM PUBLIC;
 
 -- Counts the commands of one text, as far as they fire event triggers and are not run by an extension's script; those that a function has
 -- run are counted by themselves (statement-commands.sql).
@@ -238,7 +242,7 @@ BEGIN
     -- What is not known will be refused, but for what is told by names.
     IF depth = 0 AND (command IS NOT NULL OR bdr.internal_is_told_by_names(tag)) AND NOT bdr.internal_is_local_command(tag)
        AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
-       AND NOT bdr.internal_makes_temporary(command, caller IS NOT NULL)
+       AND NOT bdr.internal_is_certainly_local(command, caller IS NOT NULL)
     THEN
         PERFORM bdr.internal_lock_for_command(
             role, command, caller IS NOT NULL, current_setting('bdr.command_schemas')::text[]

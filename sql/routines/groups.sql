@@ -346,6 +346,8 @@ CREATE OR REPLACE FUNCTION bdr.remove_bdr_from_local_node(
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- Peers are not told.
+SET bdr.skip_ddl_replication = on
 AS $$
 DECLARE
     me record;
