@@ -200,11 +200,14 @@ BEGIN
                     IF waits THEN RAISE; END IF;
                     CONTINUE;
             END;
+            -- While that was waited for, sets may have changed again.
+            CONTINUE WHEN NOT EXISTS (
+                SELECT FROM bdr.internal_publication_changes() AS c
+                WHERE (c.relation, c.publication, c.is_wanted) = (change.relation, change.publication, change.is_wanted)
+            );
         END IF;
         -- Somebody else may have done it while that waited.
-        IF bdr.internal_is_published(change.relation, change.publication) = change.is_wanted THEN
-            CONTINUE;
-        END IF;
+        CONTINUE WHEN bdr.internal_is_published(change.relation, change.publication) = change.is_wanted;
         EXECUTE format(
             'ALTER PUBLICATION %I %s TABLE ONLY %s',
             change.publication, CASE WHEN change.is_wanted THEN 'ADD' ELSE 'DROP' END, change.relation
