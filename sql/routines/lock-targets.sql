@@ -75,8 +75,8 @@ $$;
 REVOKE ALL ON FUNCTION bdr.internal_are_all(text, jsonb, boolean, text[], text[], jsonb) FROM PUBLIC;
 
 -- What a target names, to begin with: a table, or an object (`is_deep`) all of whose dependents are meant; with the tables at the other
--- ends of their foreign keys (`is_around`). `is_allowed`: the role
--- may do to it what needs the lock, as the server will find later; else anybody could hold up others' tables on all nodes.
+-- ends of their foreign keys (`is_around`). `is_allowed`: the role may do to it what needs the lock, as the server will find later; else
+-- anybody could hold up others' tables on all nodes.
 CREATE OR REPLACE FUNCTION bdr.internal_lock_seeds(
     targets jsonb, path text[], temporary text[], locked jsonb, role text,
     OUT classid oid, OUT objid oid, OUT is_deep boolean, OUT is_around boolean, OUT is_allowed boolean

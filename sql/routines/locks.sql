@@ -174,6 +174,19 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_flush_asks() FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_late_lock(locked text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
+        USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', locked),
+              HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_late_lock(text) FROM PUBLIC;
+
 -- Says an ask again and again, until the agent answers it: `granted`, or `nothing` where a command needs no lock.
 CREATE OR REPLACE FUNCTION bdr.internal_wait_for_lock(ask jsonb)
 RETURNS text
@@ -188,14 +201,13 @@ DECLARE
     deadline timestamptz := CASE WHEN ms > 0 THEN began + make_interval(secs => ms / 1000.0) ELSE 'infinity' END;
     -- By chance that no session can choose, and not from a sequence: DROP INDEX CONCURRENTLY must not have a transaction id yet.
     number integer := ('x' || left(gen_random_uuid()::text, 8))::bit(32)::integer & 2147483647;
-    -- As it is signed: a text would be sent in the encoding of the database.
-    message bytea := convert_to(bdr.internal_sign_message(jsonb_build_object('lock', ask || jsonb_build_object(
+    message text := bdr.internal_sign_message(jsonb_build_object('lock', ask || jsonb_build_object(
         'ask', number,
         'at', bdr.internal_pg_time(began),
         'pid', pg_backend_pid(),
         'transaction', bdr.internal_own_transaction(),
         'start', bdr.internal_pg_time(pg_postmaster_start_time())
-    ))), 'UTF8');
+    )));
     told timestamptz;
     agent_seen timestamptz := began;
     pause double precision := 0.002;
@@ -208,10 +220,8 @@ BEGIN
         -- Again and again: an agent that is started anew does not know what its predecessor was told.
         IF told IS NULL OR clock_timestamp() > told + interval '1 s' THEN
             told := clock_timestamp();
-            IF current_setting('server_version_num')::integer >= 170000 THEN
-                EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING message;
-            ELSE
-                PERFORM pg_logical_emit_message(false, 'bdr', message);
+            PERFORM bdr.internal_emit_message(message);
+            IF current_setting('server_version_num')::integer < 170000 THEN
                 PERFORM pg_try_advisory_xact_lock_shared(1650749952, 6);
             END IF;
         END IF;
@@ -231,9 +241,7 @@ BEGIN
                 SELECT string_agg(l::regclass::text, ', ' ORDER BY l::regclass::text) INTO reason
                 FROM bdr.internal_own_strong_locks() AS l
                 WHERE l IN (SELECT r FROM bdr.internal_replicated_tables() AS r);
-                RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
-                    USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', reason),
-                          HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
+                PERFORM bdr.internal_refuse_late_lock(reason);
             WHEN 'deadlock' THEN
                 RAISE EXCEPTION 'deadlock detected while waiting for the global lock'
                     USING ERRCODE = 'deadlock_detected',
@@ -318,9 +326,7 @@ BEGIN
         FROM bdr.internal_own_strong_locks() AS l
         JOIN bdr.internal_locked_tables(named) AS t ON t = l;
         IF reason IS NOT NULL THEN
-            RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
-                USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', reason),
-                      HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
+            PERFORM bdr.internal_refuse_late_lock(reason);
         END IF;
     END IF;
     PERFORM bdr.internal_wait_for_lock(jsonb_build_object(

@@ -67,3 +67,23 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_sign_message(jsonb) FROM PUBLIC;
+
+-- Leaves a signed message in the log, in no transaction, so that it stands there at once; and on disk, from where it is sent, from 17 on.
+-- Before, that takes the next commit.
+CREATE OR REPLACE FUNCTION bdr.internal_emit_message(message text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- As it is signed: a text would be sent in the encoding of the database.
+    content bytea := convert_to(message, 'UTF8');
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING content;
+    ELSE
+        PERFORM pg_logical_emit_message(false, 'bdr', content);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_emit_message(text) FROM PUBLIC;

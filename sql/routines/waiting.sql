@@ -32,7 +32,6 @@ AS $$
 DECLARE
     target pg_lsn := pg_current_wal_insert_lsn();
     deadline timestamptz := clock_timestamp() + timeout;
-    message text;
     behind text;
     me record;
 BEGIN
@@ -45,14 +44,9 @@ BEGIN
     IF me.node_status = 'k' THEN
         RAISE EXCEPTION 'node % was parted from the group', me.node_name USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    -- Something behind the target for the peers to confirm, so that an idle node need not wait for its next heartbeat. Before
-    -- 17 a message is put on disk, from where it is sent, only with the next commit: the heartbeat then does it.
-    message := bdr.internal_sign_message(jsonb_build_object('confirm', target));
-    IF current_setting('server_version_num')::integer >= 170000 THEN
-        EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING message;
-    ELSE
-        PERFORM pg_logical_emit_message(false, 'bdr', message);
-    END IF;
+    -- Something behind the target for the peers to confirm, so that an idle node need not wait for its next heartbeat; before 17 it is
+    -- that which puts it on disk.
+    PERFORM bdr.internal_emit_message(bdr.internal_sign_message(jsonb_build_object('confirm', target)));
     LOOP
         SELECT string_agg(n.node_name, ', ' ORDER BY n.node_name) INTO behind
         FROM bdr.bdr_nodes AS n

@@ -1,28 +1,18 @@
 import { BdrError, messageOf } from '../base/errors.ts';
-import { hasIndexBuilds, putOffIndex, type ConcurrentIndex } from '../catalog/index-builds.ts';
+import { hasIndexBuilds, putOffIndex } from '../catalog/index-builds.ts';
 import {
   boundsCheck,
   readQueuedCommand,
   runQueuedCommand,
   type QueuedCommand,
 } from '../catalog/queued-commands.ts';
+import { commandText } from '../ddl/command-text.ts';
 import type { InsertChange } from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isLockConflict, MustWait } from './lock-conflict.ts';
 import type { TableMap } from './table-map.ts';
-
-/**
- * Cuts out of what a command came with what is to be run for it; may throw BdrError. `mayBeOfLocal`: the one table that each of the texts
- * is for may be only where it was run. `beside`: it may be put off, and run beside the link. `detached`: a partition that keeps its bounds.
- */
-export type CutCommand = (command: QueuedCommand) => Promise<{
-  readonly texts: readonly string[];
-  readonly mayBeOfLocal: boolean;
-  readonly beside: ConcurrentIndex | undefined;
-  readonly detached: string | undefined;
-}>;
 
 const SAVEPOINT = 'bdr_command';
 
@@ -32,28 +22,21 @@ const MOST_SHOWN = 300;
 export class CommandRunner {
   readonly #session: Session;
   readonly #tables: TableMap;
-  readonly #cut: CutCommand;
   readonly #tell: (context: ChangeContext) => Promise<void>;
   /** Commands that were sent as one text bring it once. */
   #text: { readonly xid: number; readonly text: string } | undefined;
 
   /** `tell` tells the other nodes of a command before it is committed. */
-  constructor(
-    session: Session,
-    tables: TableMap,
-    cut: CutCommand,
-    tell: (context: ChangeContext) => Promise<void>,
-  ) {
+  constructor(session: Session, tables: TableMap, tell: (context: ChangeContext) => Promise<void>) {
     this.#session = session;
     this.#tables = tables;
-    this.#cut = cut;
     this.#tell = tell;
   }
 
   /** Throws BdrError when it cannot be run here. */
   async run(change: InsertChange, context: ChangeContext): Promise<void> {
     const queued = readQueuedCommand(change);
-    const { texts, mayBeOfLocal, beside, detached } = await this.#cut(
+    const { texts, mayBeOfLocal, beside, detached } = await commandText(
       this.#withText(queued, context.xid),
     );
     if (beside && (await putOffIndex(this.#session, queued, beside))) return;

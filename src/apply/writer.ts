@@ -20,7 +20,7 @@ import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
-import { CommandRunner, type CutCommand } from './command-runner.ts';
+import { CommandRunner } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
@@ -115,7 +115,6 @@ export class ChangeWriter {
     groupLimit: () => PgTime;
     counts: ApplyCounts;
     history: HistoryOptions;
-    cutCommand: CutCommand;
     /** Tells other nodes of a command before it is committed here. */
     tellOfCommand: (context: ChangeContext) => Promise<void>;
     /** Something of this node's users was noted for their tables' conflict policies, if the transaction commits. */
@@ -161,12 +160,7 @@ export class ChangeWriter {
     });
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
-    this.#commands = new CommandRunner(
-      session,
-      this.#tables,
-      options.cutCommand,
-      options.tellOfCommand,
-    );
+    this.#commands = new CommandRunner(session, this.#tables, options.tellOfCommand);
     this.#losers = new UniqueLosers({
       session,
       onTable: this.#onTable,

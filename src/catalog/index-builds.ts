@@ -1,19 +1,9 @@
+import type { ConcurrentIndex } from '../ddl/concurrent-index.ts';
 import type { Session } from '../postgres/session.ts';
 import { momentSql, type Moment } from './monitoring.ts';
 import type { QueuedCommand } from './queued-commands.ts';
 
-/** An index that a peer has built CONCURRENTLY, as its command names it. */
-export interface ConcurrentIndex {
-  /** The command. */
-  readonly text: string;
-  /** Quoted, and in full only where the command has it so. */
-  readonly table: string;
-  readonly index: string;
-  /** It is on columns as they are, of all rows. */
-  readonly isPlain: boolean;
-}
-
-/** One that this node has still to build. */
+/** An index that a peer has built CONCURRENTLY and that this node has still to build. */
 export interface IndexBuild extends Omit<ConcurrentIndex, 'isPlain'> {
   readonly id: string;
   readonly perpetrator: string;

@@ -1,8 +1,9 @@
 import type { Node } from 'libpg-query';
 import { BdrError, messageOf } from '../base/errors.ts';
 import { endsOfStatement, functionStatement } from './call-stack.ts';
-import { concurrentIndex, type ConcurrentIndexText } from './concurrent-index.ts';
+import { concurrentIndex, type ConcurrentIndex } from './concurrent-index.ts';
 import { isCounted, kindOf } from './counted-commands.ts';
+import { isGrantOnRelations } from './grants.ts';
 import {
   parseStatements,
   textForEachRelation,
@@ -10,6 +11,7 @@ import {
   type ParsedStatement,
 } from './parser.ts';
 import { partitionDetachedConcurrently } from './detached-partition.ts';
+import { readingsOf } from './statements-around.ts';
 
 /** A command as it was captured (sql/routines/ddl.sql). */
 export interface CapturedText {
@@ -28,7 +30,7 @@ export interface CommandText {
   /** Each is for one table or sequence, which may be unlogged or temporary, and then is only where the command was run. */
   readonly mayBeOfLocal: boolean;
   /** It may also be run as it is, by itself, beside what else arrives. */
-  readonly beside: ConcurrentIndexText | undefined;
+  readonly beside: ConcurrentIndex | undefined;
   /** The partition, quoted as the command has it, that it detaches CONCURRENTLY: that keeps its bounds. */
   readonly detached: string | undefined;
 }
@@ -51,14 +53,6 @@ export async function commandText(captured: CapturedText): Promise<CommandText> 
     beside: concurrentIndex(statement),
     detached: partitionDetachedConcurrently(node),
   };
-}
-
-/** Event triggers are not told what GRANT is for. */
-function isGrantOnRelations(node: Node): boolean {
-  if (!('GrantStmt' in node)) return false;
-  const { targtype, objtype } = node.GrantStmt;
-  const isRelation = objtype === 'OBJECT_TABLE' || objtype === 'OBJECT_SEQUENCE';
-  return targtype === 'ACL_TARGET_OBJECT' && isRelation;
 }
 
 async function cut(captured: CapturedText): Promise<ParsedStatement> {
@@ -85,12 +79,9 @@ async function ofFunction(
 /** Of a statement that a function has run. Its commands are counted on when it is run again: bdr.internal_count_command(). */
 async function ofStatement(captured: CapturedText): Promise<ParsedStatement> {
   const { text, position } = captured;
-  const readings: ParsedStatement[][] = [];
-  for (const candidate of endsOfStatement(text)) {
-    const statements = await parseStatements(candidate).catch(() => []);
-    const counted = statements.filter(({ node }) => isCounted(node));
-    if (counted.length > 0) readings.push(counted);
-  }
+  const readings = (await readingsOf(endsOfStatement(text)))
+    .map((statements) => statements.filter(({ node }) => isCounted(node)))
+    .filter((counted) => counted.length > 0);
   const [commands = [], another] = readings;
   if (another) throw unclear(captured, 'It can be read in more than one way.');
   if (position === null && commands.length > 1) {

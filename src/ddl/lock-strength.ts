@@ -1,4 +1,5 @@
 import type { AlterTableCmd, Constraint, Node, ObjectType, RangeVar } from 'libpg-query';
+import { isGrantOnRelations } from './grants.ts';
 
 /** A name as it stands in a command: without a schema it is looked for in the search_path. */
 export interface WrittenName {
@@ -170,9 +171,8 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
     return schema === 'pg_temp' ? undefined : NEW;
   }
   if ('GrantStmt' in node) {
-    const { objtype, objects = [] } = node.GrantStmt;
-    const isOnRelations = objtype === 'OBJECT_TABLE' || objtype === 'OBJECT_SEQUENCE';
-    return { ...ORDER_ONLY, about: isOnRelations ? rangeVars(objects).map(nameOf) : [] };
+    const { objects = [] } = node.GrantStmt;
+    return { ...ORDER_ONLY, about: isGrantOnRelations(node) ? rangeVars(objects).map(nameOf) : [] };
   }
   if ('CommentStmt' in node) {
     const { objtype, object } = node.CommentStmt;

@@ -113,9 +113,9 @@ export class GlobalLock {
     this.#asks.forgetEnded(alive);
     await this.#unsayEnded();
     for (const ask of this.#asks.commands()) await this.#settle(ask, own);
-    for (const { ask } of this.#asks.waiting().filter((asked) => isGrantedBy(own, asked))) {
+    for (const ask of this.#asks.waiting()) {
       // Other nodes' commands, which it has waited for, may have changed what it needs.
-      const command = this.#asks.commandOf(ask);
+      const command = isGrantedBy(own, ask) && this.#asks.commandOf(ask.ask);
       if (command) await this.#settle(command, own);
     }
     for (const ask of this.#asks.waiting())

@@ -9,9 +9,9 @@ import { readSlot } from '../postgres/slots.ts';
 const GRACE_S = 5;
 
 /**
- * Drops this node's slot for a parted subscriber, so that no WAL is kept for it, and what was published to it. While the subscriber is still reading it is
- * given a moment to hear of its parting. Under a lock on the nodes, because the subscriber may be joining again: it makes its new
- * slot only after its new row has arrived here. Returns whether nothing is left.
+ * Drops this node's slot for a parted subscriber, so that no WAL is kept for it, and what was published to it. While the
+ * subscriber is still reading it is given a moment to hear of its parting. Under a lock on the nodes, because the subscriber may be
+ * joining again: it makes its new slot only after its new row has arrived here. Returns whether nothing is left.
  */
 export async function releaseParted(session: Session, link: Link): Promise<boolean> {
   const name = slotName(link);

@@ -13,7 +13,6 @@ import { TableMap } from '../apply/table-map.ts';
 import { ChangeWriter } from '../apply/writer.ts';
 import { assert } from '../base/assert.ts';
 import { readAppliedUpTo } from '../catalog/commit-records.ts';
-import { commandText } from '../ddl/command-text.ts';
 import { sameNode } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 import type { LinkConnections } from './link-connections.ts';
@@ -71,7 +70,6 @@ export function createLinkWorkers(
       groupLimit,
       counts: state.applyCounts,
       history,
-      cutCommand: commandText,
       tellOfCommand: (command) => definitionNotes.tell(command),
       onLostWrite: () => lostWrites.noted(),
     });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, until, type TestNode } from '../support/cluster.ts';
+import { failure } from '../support/failure.ts';
 import { CONCURRENT_DEFINITIONS, DEFINITIONS, ROLES } from '../support/definitions.ts';
 import { schemaText } from '../support/schema-text.ts';
 
@@ -16,17 +17,6 @@ beforeAll(async () => {
   await one.sql('GRANT ALL ON SCHEMA public TO alice');
 });
 afterAll(() => cluster[Symbol.asyncDispose]());
-
-/** What the error says, and its SQLSTATE. */
-async function failure(statement: Promise<unknown>): Promise<string> {
-  try {
-    await statement;
-  } catch (error) {
-    const { code, message } = error as { code?: string; message: string };
-    return `${code} ${message}`;
-  }
-  return 'no error';
-}
 
 /** Both nodes have applied everything; fails at once with the reason of a link that has stopped. */
 async function applied(): Promise<void> {

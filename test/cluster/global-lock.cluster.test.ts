@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, until, type TestClient, type TestNode } from '../support/cluster.ts';
+import { failure } from '../support/failure.ts';
 
 const SCHEMA = `
   CREATE TABLE item (id integer PRIMARY KEY, v text);
@@ -23,17 +24,6 @@ beforeAll(async () => {
   await cluster.settled();
 });
 afterAll(() => cluster[Symbol.asyncDispose]());
-
-/** What the error says, and its SQLSTATE. */
-async function failure(statement: Promise<unknown>): Promise<string> {
-  try {
-    await statement;
-  } catch (error) {
-    const { code, message } = error as { code?: string; message: string };
-    return `${code} ${message}`;
-  }
-  return 'no error';
-}
 
 /** A transaction that holds the lock; ended by the end of its client. */
 async function holder(node: TestNode, ask: string): Promise<TestClient> {

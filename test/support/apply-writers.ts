@@ -1,7 +1,6 @@
 import { ChangeWriter } from '../../src/apply/writer.ts';
 import { noCounts } from '../../src/apply/apply-counts.ts';
 import type { OriginMap } from '../../src/apply/writers.ts';
-import { commandText } from '../../src/ddl/command-text.ts';
 import { LONG_AGO } from '../../src/base/pg-time.ts';
 import type { Writer } from '../../src/conflict/version.ts';
 import type { Relation } from '../../src/pgoutput/transaction.ts';
@@ -70,7 +69,6 @@ export function providersWriter(
     groupLimit: () => LONG_AGO,
     counts: noCounts(),
     history: { isKept: true, withRows: true },
-    cutCommand: commandText,
     tellOfCommand: () => Promise.resolve(),
     onLostWrite: () => undefined,
     ...options,
