@@ -47,7 +47,15 @@ class Model {
       providers: new Map(),
       copies: new Set<number>(),
     };
-    const view = { number, nodes: [] as Node[], origins, others: [this.watermark.shared] };
+    const { shared } = this.watermark;
+    const view = {
+      number,
+      nodes: [] as Node[],
+      origins,
+      own: shared,
+      ownHeard: shared,
+      others: [],
+    };
     this.facts.set(view, facts);
     return view;
   }
@@ -126,13 +134,25 @@ test('no link groups without knowing of a change that another has brought, in wh
 
 test('the limit is the least watermark, and long ago while one is not known', () => {
   const edition = new Edition();
-  const times = [new SharedTime(), new SharedTime()];
-  const view = { number: 0, nodes: [], others: times.map(({ shared }) => shared) };
-  const group = new KnownGroup(edition, { ...view, origins: new Model().view.origins });
-  times[0]?.set(7 as PgTime);
+  const [own, other] = [new SharedTime(), new SharedTime()];
+  const { origins } = new Model().view;
+  const { shared } = own;
+  const view = {
+    number: 0,
+    nodes: [],
+    origins,
+    own: shared,
+    ownHeard: shared,
+    others: [other.shared],
+  };
+  const group = new KnownGroup(edition, view);
+  own.set(7 as PgTime);
   expect(group.limit).toBe(LONG_AGO);
-  times[1]?.set(5 as PgTime);
+  expect(group.ownLimit).toBe(7);
+  other.set(5 as PgTime);
   expect(group.limit).toBe(5);
+  other.set(9 as PgTime);
+  expect(group.limit).toBe(7);
   edition.outdate();
   expect(group.limit).toBe(LONG_AGO);
 });

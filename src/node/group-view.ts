@@ -10,7 +10,11 @@ export interface GroupView {
   readonly number: number;
   readonly nodes: readonly Node[];
   readonly origins: OriginMap;
-  /** The watermarks of the node's own stream and of its other links, whether they run or not: SharedTime. */
+  /** The watermark of the node's own stream: a SharedTime. */
+  readonly own: SharedArrayBuffer;
+  /** The clock of the last heartbeat that the own stream has come to: a SharedTime. */
+  readonly ownHeard: SharedArrayBuffer;
+  /** Those of its other links, whether they run or not. */
   readonly others: readonly SharedArrayBuffer[];
 }
 
@@ -18,16 +22,22 @@ export interface GroupView {
 export class KnownGroup {
   readonly #edition: Edition;
   #view: GroupView;
+  #own: SharedTime;
+  #ownHeard: SharedTime;
   #others: readonly SharedTime[];
 
   constructor(edition: Edition, view: GroupView) {
     this.#edition = edition;
     this.#view = view;
+    this.#own = new SharedTime(view.own);
+    this.#ownHeard = new SharedTime(view.ownHeard);
     this.#others = shared(view);
   }
 
   told(view: GroupView): void {
     this.#view = view;
+    this.#own = new SharedTime(view.own);
+    this.#ownHeard = new SharedTime(view.ownHeard);
     this.#others = shared(view);
   }
 
@@ -39,9 +49,19 @@ export class KnownGroup {
     return this.#view.origins;
   }
 
-  /** See LinkContext. */
+  /** LinkContext.ownLimit. */
+  get ownLimit(): PgTime {
+    return this.#own.get();
+  }
+
+  /** LinkContext.ownHeard. */
+  get ownHeard(): PgTime {
+    return this.#ownHeard.get();
+  }
+
+  /** LinkContext.groupLimit. */
   get limit(): PgTime {
-    const times = this.#others.map((time) => time.get());
+    const times = [this.#own.get(), ...this.#others.map((time) => time.get())];
     // Looked at last: what was read is good only if nothing came meanwhile.
     return this.#view.number === this.#edition.number ? (Math.min(...times) as PgTime) : LONG_AGO;
   }

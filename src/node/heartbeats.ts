@@ -1,7 +1,7 @@
 import type { Logger } from '../base/logger.ts';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
-import { pause } from '../base/wait.ts';
+import { pause, Wakeup } from '../base/wait.ts';
 import { emitHeartbeat } from '../catalog/heartbeat.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { logPositions } from '../postgres/origins.ts';
@@ -10,17 +10,21 @@ import { describeError } from './describe-error.ts';
 
 const BUSY_INTERVAL_MS = 100;
 const IDLE_INTERVAL_MS = 1000;
+/** No more often than this, however many links ask. */
+const LEAST_INTERVAL_MS = 20;
 /** Peers' heartbeats arrive as small commits: less than this much WAL is no sign of work, or nodes would keep each other awake. */
 const IDLE_BYTES = 4096;
 
 /**
  * Leaves a small transaction in the node's own log ten times a second while anything happens, once a second when idle (DESIGN
- * 4.5). It tells the peers what this node has seen, moves their positions on, and with them the slots.
+ * 4.5), and at once when a link asks for one. It tells the peers what this node has seen, moves their positions on, and with them
+ * the slots.
  */
 export class Heartbeats {
   readonly #conninfo: Conninfo;
   readonly #log: Logger;
   readonly #applied: () => Record<string, PgTime>;
+  readonly #wanted = new Wakeup();
   #stop: AbortController | undefined;
   #done: Promise<void> = Promise.resolve();
 
@@ -37,6 +41,11 @@ export class Heartbeats {
     const stop = new AbortController();
     this.#stop = stop;
     this.#done = this.#run(stop.signal);
+  }
+
+  /** A link could group what it has, if this node's own stream were further. */
+  hurry(): void {
+    this.#wanted.raise();
   }
 
   /** Ends without waiting; start() begins anew. */
@@ -70,15 +79,17 @@ export class Heartbeats {
   async #beat(session: Session, signal: AbortSignal): Promise<void> {
     let after: Lsn | undefined;
     let beatAt = -Infinity;
+    let isWanted = false;
     while (!signal.aborted) {
       const { insert } = await logPositions(session);
       const busy = after === undefined || insert - after > IDLE_BYTES;
-      if (busy || performance.now() - beatAt >= IDLE_INTERVAL_MS) {
+      if (isWanted || busy || performance.now() - beatAt >= IDLE_INTERVAL_MS) {
         await emitHeartbeat(session, this.#applied());
         beatAt = performance.now();
         after = (await logPositions(session)).insert;
       }
-      await pause(BUSY_INTERVAL_MS, signal);
+      await pause(LEAST_INTERVAL_MS, signal);
+      isWanted = await this.#wanted.wait(BUSY_INTERVAL_MS - LEAST_INTERVAL_MS, signal);
     }
   }
 }

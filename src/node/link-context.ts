@@ -22,6 +22,10 @@ export interface LinkContext {
    * the provider is still on its way (DESIGN 4.6). LONG_AGO while one of them is not known.
    */
   readonly groupLimit: () => PgTime;
+  /** The watermark of the node's own stream alone. */
+  readonly ownLimit: () => PgTime;
+  /** The clock of the last heartbeat that the own stream has come to: that watermark does not pass it. */
+  readonly ownHeard: () => PgTime;
   /** Changes up to then do not take it for granted what commit records of this node say: see RecordKeeper. */
   readonly recordLimit: () => PgTime;
   /** Where the link publishes its own. */
@@ -31,6 +35,8 @@ export interface LinkContext {
   readonly history: HistoryOptions;
   readonly log: Logger;
   readonly random: () => number;
+  /** The own stream's watermark holds back what could be grouped: its next heartbeat moves it on. */
+  readonly onOwnBehind: () => void;
   /** Something arrived that changes who the nodes are or how they are reached. */
   readonly onMembershipChange: () => void;
   /**

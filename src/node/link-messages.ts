@@ -37,4 +37,6 @@ export type FromLinkThread =
   | { readonly kind: 'log'; readonly line: LogLine }
   /** The thread has outdated the edition: the group is to be looked at. */
   | { readonly kind: 'outdated' }
+  /** LinkContext.onOwnBehind. */
+  | { readonly kind: 'own behind' }
   | { readonly kind: 'slot lost' };

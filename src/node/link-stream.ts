@@ -10,7 +10,7 @@ import { Seen } from '../apply/writers.ts';
 import { assert } from '../base/assert.ts';
 import { BoundedQueue } from '../base/bounded-queue.ts';
 import { formatLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
-import { LONG_AGO } from '../base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { hasDefinition } from '../catalog/definition-notes.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
@@ -48,6 +48,9 @@ const LOST_VALUES_MS = 1000;
 /** So many arrivals make a backlog, for which waiting for other links may pay. */
 const LEAST_BACKLOG = 20;
 const PATIENCE_MS = 100;
+/** For the own stream, as long as its heartbeats do not tell that somebody is writing for long: so many of them. */
+const HEARTBEAT_PATIENCE_MS = 1000;
+const MOST_BEATS = 4;
 /** How often it is looked whether another link has applied a command. */
 const DEFINITION_POLL_MS = 20;
 const PATIENCE_POLL_MS = 5;
@@ -298,16 +301,27 @@ export class LinkStream {
   }
 
   /**
-   * With a backlog, waits a little for links that are further behind: what they bring up lets this one group (DESIGN 4.6). Who is
-   * last waits for nobody, so that backlogs do not hold each other; and who waited in vain goes on one by one for a while, because
-   * what holds the others may be a long transaction.
+   * With a backlog, waits a little for the own stream, which the node's next heartbeat moves on, and for links that are further
+   * behind: what they bring up lets this one group (DESIGN 4.6). Who is last waits for no link, so that backlogs do not hold each
+   * other; and who waited in vain goes on one by one for a while, because what holds the others may be a long transaction.
    */
   async #waitForOthers(signal: AbortSignal): Promise<void> {
     if (this.#arrivals.length < LEAST_BACKLOG || performance.now() < this.#impatientUntil) return;
-    const end = performance.now() + PATIENCE_MS;
+    const { ownLimit, ownHeard, groupLimit, onOwnBehind } = this.#context;
+    const begun = performance.now();
+    let end: number;
+    let heard: PgTime = LONG_AGO;
+    let beats = 0;
     const head = this.#arrivals.first;
     while (head?.kind === 'part' && head.part.isFirst && !this.#mayGroup(head.part)) {
-      if (this.#context.groupLimit() >= this.#state.watermark) return;
+      const { commitTime } = head.part.context;
+      if (ownLimit() < commitTime) {
+        onOwnBehind();
+        if (ownHeard() > Math.max(heard, commitTime)) beats += 1;
+        heard = ownHeard();
+        end = beats < MOST_BEATS ? begun + HEARTBEAT_PATIENCE_MS : 0;
+      } else if (groupLimit() >= this.#state.watermark) return;
+      else end = begun + PATIENCE_MS;
       if (performance.now() > end) {
         this.#impatientUntil = performance.now() + IMPATIENCE_MS;
         return;

@@ -74,7 +74,9 @@ function start(then: string, resourceLimits = {}) {
     providers: new Map([[1, { id: node('a', 1).id, sequence: 1 }]]),
     copies: new Set<number>(),
   };
-  const group = { number: 0, nodes: [node('a', 1), node('b', 2)], origins, others: [] };
+  const own = new SharedTime().shared;
+  const nodes = [node('a', 1), node('b', 2)];
+  const group = { number: 0, nodes, origins, own, ownHeard: own, others: [] };
   const thread = new LinkThread(
     {
       localNode: node('b', 2),
@@ -102,6 +104,7 @@ function start(then: string, resourceLimits = {}) {
       log: log.child({ database: 'app' }),
       random: () => 0,
       onOutdated: () => undefined,
+      onOwnBehind: () => undefined,
       onSlotLost: () => undefined,
     },
     program(then),

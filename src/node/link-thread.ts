@@ -42,6 +42,8 @@ export interface LinkThreadContext {
   readonly random: () => number;
   /** The edition is outdated: the link has learned what may change the group. */
   readonly onOutdated: () => void;
+  /** LinkContext.onOwnBehind. */
+  readonly onOwnBehind: () => void;
   readonly onSlotLost: () => void;
 }
 
@@ -196,6 +198,8 @@ export class LinkThread {
         return writeLine(this.#context.log, message.line);
       case 'outdated':
         return this.#context.onOutdated();
+      case 'own behind':
+        return this.#context.onOwnBehind();
       case 'slot lost':
         return this.#context.onSlotLost();
     }

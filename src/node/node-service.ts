@@ -64,6 +64,7 @@ export class NodeService {
   readonly #linking = new Map<string, { failures: number; notBefore: number }>();
   #done: Promise<void> = Promise.resolve();
   readonly #joining: JoinService;
+  readonly #heartbeats: Heartbeats;
   #nodes: readonly Node[] = [];
   #origins: OriginMap | undefined;
   #own: OwnStream | undefined;
@@ -71,6 +72,7 @@ export class NodeService {
   #told = { facts: '', number: -1 };
   readonly #edition = new Edition();
   readonly #ownWatermark = new SharedTime();
+  readonly #ownHeard = new SharedTime();
   readonly #history: HistoryKeeper;
   readonly #purger: Purger;
   readonly #rewriter: ClockStepRewriter;
@@ -95,6 +97,7 @@ export class NodeService {
     this.#endpoints = endpoints;
     this.#log = log;
     this.#random = random;
+    this.#heartbeats = new Heartbeats(endpoints.local, log, () => this.#appliedUpTo());
     this.#history = new HistoryKeeper(endpoints.local, log);
     this.#purger = new Purger(endpoints.local, log);
     this.#rewriter = new ClockStepRewriter({
@@ -154,14 +157,13 @@ export class NodeService {
     const outbox = new OutboxSender(session, (message) =>
       this.#log.warn({ message }, 'a row could not be written again after its kill was sent'),
     );
-    const heartbeats = new Heartbeats(this.#endpoints.local, this.#log, () => this.#appliedUpTo());
     try {
       while (!signal.aborted) {
         session.lost.throwIfAborted();
         const local = await readLocalNodeIfThere(session);
-        if (local?.call !== this.#call) await this.#beginLife(local, heartbeats);
+        if (local?.call !== this.#call) await this.#beginLife(local);
         // Without one, BDR was removed: the agent ends this service, unless the database joins again before it has noticed.
-        if (local) await this.#look(session, local, heartbeats);
+        if (local) await this.#look(session, local);
         if (local) await outbox.look();
         await this.#wakeup.wait(LOOK_INTERVAL_MS, signal);
       }
@@ -171,7 +173,7 @@ export class NodeService {
       await this.#rewriter.stop();
       await this.#indexes.stop();
       await this.#locks.stop();
-      await heartbeats.stop();
+      await this.#heartbeats.stop();
       // All of it before anything is told: a session that is lost may not know it yet, and what an error left running would go on
       // beside its successor, and keep its origin, for ever.
       const last = { own: this.#own, links: [...this.#links.values()] };
@@ -186,9 +188,9 @@ export class NodeService {
   }
 
   /** Forgets all that belongs to another call of create or join. */
-  async #beginLife(local: LocalNode | undefined, heartbeats: Heartbeats): Promise<void> {
+  async #beginLife(local: LocalNode | undefined): Promise<void> {
     await this.#joining.stop();
-    heartbeats.pause();
+    this.#heartbeats.pause();
     await this.#rewriter.stop();
     await this.#indexes.stop();
     await this.#locks.stop();
@@ -205,7 +207,7 @@ export class NodeService {
     this.#call = local?.call;
   }
 
-  async #look(session: Session, local: LocalNode, heartbeats: Heartbeats): Promise<void> {
+  async #look(session: Session, local: LocalNode): Promise<void> {
     const edition = this.#edition.number;
     this.#nodes = await readNodes(session);
     const me = this.#nodes.find(({ id }) => sameNode(id, local.id));
@@ -222,7 +224,7 @@ export class NodeService {
     switch (me.status) {
       case 'k':
         this.#joining.abort();
-        heartbeats.pause();
+        this.#heartbeats.pause();
         await this.#stopOwnStream();
         await this.#stopLinks();
         // What it holds back for locks of the others goes on.
@@ -242,7 +244,7 @@ export class NodeService {
     }
     // As above.
     await this.#records.look(session);
-    heartbeats.start();
+    this.#heartbeats.start();
     this.#startOwnStream(me);
     this.#locks.start(me.id);
     await this.#reconcileLinks(session, me, local);
@@ -361,6 +363,7 @@ export class NodeService {
         this.#wakeup.raise();
         this.#locks.wake();
       },
+      onOwnBehind: () => this.#heartbeats.hurry(),
       onSlotLost: () => {
         this.#partedCheckDue = true;
         this.#wakeup.raise();
@@ -418,6 +421,7 @@ export class NodeService {
       random: this.#random,
       peersLimit: () => this.#leastWatermark([me.id]),
       watermark: this.#ownWatermark,
+      heard: this.#ownHeard,
       onApplySession: () => this.#outdate(),
       history: this.#history.options,
       onLockAsk: (content) => this.#locks.hear(content),
@@ -430,6 +434,7 @@ export class NodeService {
     this.#own = undefined;
     await running?.stop();
     this.#ownWatermark.set(LONG_AGO);
+    this.#ownHeard.set(LONG_AGO);
   }
 
   // Being parted -------------------------------------------------------------------------------------------------------
@@ -505,11 +510,13 @@ export class NodeService {
   }
 
   #viewFor(provider: Node, me: Node, origins: OriginMap): GroupView {
-    const others = [this.#ownWatermark, ...this.#watermarksWithout([me.id, provider.id])];
+    const others = this.#watermarksWithout([me.id, provider.id]);
     return {
       number: this.#told.number,
       nodes: this.#nodes,
       origins,
+      own: this.#ownWatermark.shared,
+      ownHeard: this.#ownHeard.shared,
       others: others.map(({ shared }) => shared),
     };
   }

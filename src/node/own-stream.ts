@@ -81,6 +81,7 @@ export class OwnStream {
   readonly #onLockAsk: (content: Buffer) => void;
   readonly #stop = new AbortController();
   readonly #state: LinkState;
+  readonly #heard: SharedTime;
   #status: OwnStreamStatus = 'down';
   /** From the first life on. */
   #watch: ClockWatch | undefined;
@@ -96,6 +97,8 @@ export class OwnStream {
     peersLimit: () => PgTime;
     /** Where the stream publishes the commit time up to which every deletion of this node's users is remembered. */
     watermark: SharedTime;
+    /** Where it publishes the clock of the last heartbeat that it has come to, whatever that proves. */
+    heard: SharedTime;
     /** As LinkContext's, for peersLimit. */
     onApplySession: () => void;
     history: HistoryOptions;
@@ -109,6 +112,7 @@ export class OwnStream {
     this.#random = options.random;
     this.#peersLimit = options.peersLimit;
     this.#state = new LinkState(options.watermark);
+    this.#heard = options.heard;
     this.#onApplySession = options.onApplySession;
     this.#history = options.history;
     this.#onLockAsk = options.onLockAsk;
@@ -218,6 +222,7 @@ export class OwnStream {
       ledger,
       feedback,
       state,
+      heard: this.#heard,
       watch,
       onLockAsk,
       signal,
@@ -260,6 +265,7 @@ class OwnReader {
   readonly #ledger: AckLedger;
   readonly #feedback: Wakeup;
   readonly #state: LinkState;
+  readonly #heard: SharedTime;
   readonly #watch: ClockWatch;
   readonly #onLockAsk: (content: Buffer) => void;
   readonly #signal: AbortSignal;
@@ -277,6 +283,7 @@ class OwnReader {
     ledger: AckLedger;
     feedback: Wakeup;
     state: LinkState;
+    heard: SharedTime;
     watch: ClockWatch;
     onLockAsk: (content: Buffer) => void;
     signal: AbortSignal;
@@ -286,6 +293,7 @@ class OwnReader {
     this.#ledger = options.ledger;
     this.#feedback = options.feedback;
     this.#state = options.state;
+    this.#heard = options.heard;
     this.#watch = options.watch;
     this.#onLockAsk = options.onLockAsk;
     this.#signal = options.signal;
@@ -357,7 +365,10 @@ class OwnReader {
       this.#feedback.raise();
       // Only here, where everything before them is committed.
       for (const heartbeat of heartbeats) this.#state.reach(heartbeat);
-      if (heartbeats.length > 0) await this.#lookBelow(writer);
+      const last = heartbeats.at(-1);
+      if (!last) continue;
+      await this.#lookBelow(writer);
+      this.#heard.set(last.clock);
     }
   }
 
