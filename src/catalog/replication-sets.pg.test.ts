@@ -271,22 +271,64 @@ describe('in a node with two peers', () => {
     expect(await setsOf('public.item')).toBe('{a,all}');
   });
 
-  test('a table that somebody writes to is left for later, and the others are not', async () => {
-    await using writer = await openSession(server, 'app');
-    await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
-    await session.script(`
+  /** As it comes from a peer: the agent has to see to it. */
+  const stopDeletions = () =>
+    session.script(`
       SET session_replication_role = replica;
       INSERT INTO bdr.bdr_replication_set_config VALUES ('default', true, true, false);
       SET session_replication_role = origin`);
-    expect(await settlePublications(session)).toBe(1);
+
+  test('a table that somebody writes to is left for later, and the others are not', async () => {
+    await using writer = await openSession(server, 'app');
+    await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
+    await stopDeletions();
+    expect(await settlePublications(session)).toEqual(['public.item']);
     expect(await readUnsettledTables(session)).toEqual(['public.item']);
     expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iudt', 'iu']);
     await session.script('CREATE TABLE public.more (id integer PRIMARY KEY)');
     expect(await sent('public.more', 8), 'nobody waits for it').toBe('iu');
     await writer.script('ROLLBACK');
-    expect(await settlePublications(session)).toBe(0);
+    expect(await settlePublications(session)).toEqual([]);
     expect(await sent('public.item', 8)).toBe('iu');
     await session.script('DROP TABLE public.more');
+  });
+
+  test('tables are settled bit by bit, and those that are held do not keep others from it', async () => {
+    await using writer = await openSession(server, 'app');
+    await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
+    await stopDeletions();
+    const unsettled = await readUnsettledTables(session);
+    expect(unsettled[0]).toBe('public.item');
+    const counts: number[] = [];
+    let left: readonly string[] = [];
+    for (const _ of unsettled) {
+      left = await settlePublications(session, 0, left);
+      counts.push(left.length);
+    }
+    expect(left).toEqual(['public.item']);
+    // What is held was looked at once, and stays.
+    expect(counts).toEqual(unsettled.map((_, index) => unsettled.length - index));
+  });
+
+  test('a user’s command handles the tables that it has locked, and takes no locks on others', async () => {
+    await stopDeletions();
+    const strong = `
+      SELECT count(*)::integer FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+      WHERE l.pid = pg_backend_pid() AND c.relname IN ('item', 'other', 'line') AND l.mode LIKE '%Exclusive%'`;
+    await session.script('BEGIN; CREATE TABLE public.more (id integer PRIMARY KEY)');
+    expect(await session.query(strong)).toEqual([{ count: '0' }]);
+    expect([await sent('public.more', 8), await sent('public.item', 8)]).toEqual(['iu', 'iudt']);
+    await session.script(`
+      ROLLBACK;
+      BEGIN;
+      ALTER TABLE public.item SET (fillfactor = 90)`);
+    expect(await sent('public.item', 8), 'locked, but not against writers').toBe('iudt');
+    await session.script(`
+      ROLLBACK;
+      BEGIN;
+      ALTER TABLE public.item ALTER v SET DEFAULT ''`);
+    expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iu', 'iudt']);
+    await session.script('ROLLBACK');
   });
 
   test('what keeps a node from being filled from here', async () => {
