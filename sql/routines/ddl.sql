@@ -679,6 +679,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM bdr.internal_refuse_read_only(tag);
+    PERFORM bdr.internal_check_unbuilt(tag);
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
         PERFORM bdr.internal_refuse_exclusion(c.objid)
         FROM pg_event_trigger_ddl_commands() AS c
@@ -734,6 +735,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM bdr.internal_refuse_read_only(tag);
+    PERFORM bdr.internal_check_unbuilt_drop(tag);
     PERFORM bdr.internal_queue(role, tag, command, NULL, false, NULL);
     RETURN true;
 END

@@ -4,6 +4,7 @@ import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { readUnsettledTables, settlePublications } from './publications.ts';
+import { registerNode } from './nodes.ts';
 import { readCopyObstacles } from './replication-sets.ts';
 
 let server: EmbeddedServer;
@@ -188,6 +189,40 @@ describe('in a node with two peers', () => {
       { node_name: 'there', conn_replication_sets: '{a}', origin_node_name: 'here' },
       { node_name: 'yonder', conn_replication_sets: '{a}', origin_node_name: 'there' },
     ]);
+  });
+
+  test('a row with an origin ends with the life of either node', async () => {
+    const register = () =>
+      registerNode(
+        session,
+        {
+          id: { sysid: '7', timeline: 1, dboid: 1 },
+          name: 'gone',
+          dsn: 'x',
+          localDsn: null,
+          initFromDsn: null,
+          applyDelayMs: null,
+          replicationSets: ['default'],
+        },
+        () => undefined,
+      );
+    const addRows = () =>
+      session.script(`
+        INSERT INTO bdr.bdr_connections (conn_sysid, conn_timeline, conn_dboid, conn_origin_sysid, conn_origin_timeline, conn_origin_dboid, conn_dsn)
+        VALUES ('7', 1, 1, '8', 1, 1, 'x'), ('8', 1, 1, '7', 1, 1, 'x'), ('9', 1, 1, '8', 1, 1, 'x')
+        ON CONFLICT DO NOTHING`);
+    const rows = async () =>
+      (
+        await session.query<{ row: string }>(`
+          SELECT conn_origin_sysid || ' to ' || conn_sysid AS row FROM bdr.bdr_connections WHERE conn_origin_sysid <> '0' ORDER BY 1`)
+      ).map(({ row }) => row);
+    await addRows();
+    await register();
+    expect(await rows()).toEqual(['8 to 9']);
+    await addRows();
+    await register();
+    expect(await rows(), 'of the life that it has').toEqual(['7 to 8', '8 to 7', '8 to 9']);
+    await session.script(`UPDATE bdr.bdr_nodes SET node_status = 'k' WHERE node_sysid = '7'`);
   });
 
   test('nodes and connections that are not there', async () => {
