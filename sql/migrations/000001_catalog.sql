@@ -137,6 +137,8 @@ CREATE TABLE bdr.index_build (
     -- As the command names it, quoted; and the index's bare name.
     table_name  text        NOT NULL,
     index_name  text        NOT NULL,
+    -- The table of that name when it was noted; NULL for none.
+    relation    oid,
     -- Why it has failed last.
     error       text,
     CONSTRAINT index_build_pkey PRIMARY KEY (build)

@@ -207,6 +207,26 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_count_text_command() FROM PUBLIC;
 
+-- In replica mode a command is not captured, but counted: others in one text or one function with it are told from it by their place.
+CREATE OR REPLACE FUNCTION bdr.internal_is_replica()
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT current_setting('session_replication_role') = 'replica' $$;
+REVOKE ALL ON FUNCTION bdr.internal_is_replica() FROM PUBLIC;
+
+-- Whether the agent runs the command: what it does for peers.
+CREATE OR REPLACE FUNCTION bdr.internal_is_applied()
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN bdr.internal_is_replica() AND bdr.internal_is_agent_session(pg_backend_pid());
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_is_applied() FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION bdr.internal_begin_command(role text, tag text)
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
@@ -227,7 +247,7 @@ BEGIN
         '(?:PL/pgSQL assignment "begun := bdr\.internal_begin_command\(current_user, tg_tag\)"\n)?'
             || 'PL/pgSQL function bdr\.internal_command_started\(\)'
     );
-    IF NOT bdr.internal_captures_commands() THEN
+    IF NOT bdr.internal_captures_commands() OR bdr.internal_is_applied() THEN
         RETURN false;
     END IF;
     depth := bdr.internal_extension_depth();
@@ -240,7 +260,7 @@ BEGIN
     END IF;
     command := bdr.internal_text_of_command(caller);
     -- What is not known will be refused, but for what is told by names.
-    IF depth = 0 AND (command IS NOT NULL OR bdr.internal_is_told_by_names(tag)) AND NOT bdr.internal_is_local_command(tag)
+    IF depth = 0 AND NOT bdr.internal_is_replica() AND (command IS NOT NULL OR bdr.internal_is_told_by_names(tag)) AND NOT bdr.internal_is_local_command(tag)
        AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
        AND NOT bdr.internal_is_certainly_local(command, caller IS NOT NULL)
     THEN
@@ -642,7 +662,7 @@ BEGIN
         '(?:PL/pgSQL assignment "queued := bdr\.internal_queue_command\(current_user, tg_tag\)"\n)?'
             || 'PL/pgSQL function bdr\.internal_capture_command\(\)'
     );
-    IF NOT bdr.internal_captures_commands() THEN
+    IF NOT bdr.internal_captures_commands() OR bdr.internal_is_applied() THEN
         RETURN false;
     END IF;
     depth := bdr.internal_extension_depth();
@@ -651,7 +671,7 @@ BEGIN
         PERFORM bdr.internal_set_extension_depth(depth);
     END IF;
     -- What has nothing to report has done nothing, but for one; what was dropped is queued where that is known.
-    IF depth > 0 OR bdr.internal_is_local_command(tag) OR bdr.internal_is_told_by_names(tag)
+    IF depth > 0 OR bdr.internal_is_replica() OR bdr.internal_is_local_command(tag) OR bdr.internal_is_told_by_names(tag)
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
     THEN
         RETURN false;
@@ -679,6 +699,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM bdr.internal_refuse_read_only(tag);
+    PERFORM bdr.internal_check_unbuilt(tag);
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
         PERFORM bdr.internal_refuse_exclusion(c.objid)
         FROM pg_event_trigger_ddl_commands() AS c
@@ -734,6 +755,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM bdr.internal_refuse_read_only(tag);
+    PERFORM bdr.internal_check_unbuilt_drop(tag);
     PERFORM bdr.internal_queue(role, tag, command, NULL, false, NULL);
     RETURN true;
 END
@@ -785,7 +807,7 @@ BEGIN
 END
 $$;
 
--- Not in replica mode: what a peer's command does is not captured again. Names decide the order of triggers of one event.
+-- In replica mode commands are only counted, and not even that where apply runs them. Names decide the order of triggers of one event.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'bdr_capture_command') THEN
@@ -795,6 +817,8 @@ BEGIN
         CREATE EVENT TRIGGER bdr_capture_command ON ddl_command_end EXECUTE FUNCTION bdr.internal_capture_command();
         CREATE EVENT TRIGGER bdr_capture_drop ON sql_drop EXECUTE FUNCTION bdr.internal_capture_drop();
         CREATE EVENT TRIGGER bdr_capture_rewrite ON table_rewrite EXECUTE FUNCTION bdr.internal_rewrite_begins();
+        ALTER EVENT TRIGGER bdr_capture_start ENABLE ALWAYS;
+        ALTER EVENT TRIGGER bdr_capture_command ENABLE ALWAYS;
     END IF;
 END
 $$;

@@ -2,6 +2,20 @@
 -- PARTITION, which peers run in its place, leaves none: without it one node would take rows that stop the links of others. Only the server knows
 -- what is implied, so peers make the constraint always.
 
+-- What a command's name of a relation means here, in the path that it was run with; NULL for none.
+CREATE OR REPLACE FUNCTION bdr.internal_relation_named(name text, search_path text, perpetrator text)
+RETURNS oid
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM set_config('search_path', replace(search_path, '"$user"', quote_ident(perpetrator)), true);
+    RETURN pg_catalog.to_regclass(name);
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_relation_named(text, text, text) FROM PUBLIC;
+
 -- The command that makes it, with its owner; NULL where the server makes none. `partition` is as the command names it.
 CREATE OR REPLACE FUNCTION bdr.internal_bounds_check(
     partition text, search_path text, perpetrator text, OUT owner text, OUT command text
@@ -13,9 +27,7 @@ AS $$
 DECLARE
     detached oid;
 BEGIN
-    PERFORM set_config('search_path', replace(search_path, '"$user"', quote_ident(perpetrator)), true);
-    detached := pg_catalog.to_regclass(partition);
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    detached := bdr.internal_relation_named(partition, search_path, perpetrator);
     SELECT pg_get_userbyid(c.relowner),
            format('ALTER TABLE %I.%I ADD CHECK (%s)', n.nspname, c.relname, pg_get_partition_constraintdef(c.oid))
     INTO owner, command

@@ -86,14 +86,14 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_subscribers() FROM PUBLIC;
 
--- The user's tables, and the publications that they belong into.
-CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(OUT publication text, OUT relation regclass)
+-- The user's tables, or one of them, and the publications that they belong into.
+CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(only_one oid DEFAULT NULL, OUT publication text, OUT relation regclass)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH tables AS MATERIALIZED (
-        SELECT t.relation, t.sets FROM bdr.internal_table_sets() AS t
+        SELECT t.relation, t.sets FROM bdr.internal_table_sets(only_one) AS t
     ),
     sent AS MATERIALIZED (
         SELECT m.sets, s.prefix, a.*
@@ -115,16 +115,18 @@ AS $$
     CROSS JOIN LATERAL (VALUES ('insert', s.inserts), ('update', s.updates), ('delete', s.deletes)) AS x (action, is_sent)
     WHERE x.is_sent
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_wanted_publications() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_wanted_publications(oid) FROM PUBLIC;
 
 -- What is published otherwise than it should be. What is no table of the user's any more is left alone.
-CREATE OR REPLACE FUNCTION bdr.internal_publication_changes(OUT relation regclass, OUT publication text, OUT is_wanted boolean)
+CREATE OR REPLACE FUNCTION bdr.internal_publication_changes(
+    only_one oid DEFAULT NULL, OUT relation regclass, OUT publication text, OUT is_wanted boolean
+)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH wanted AS (
-        SELECT w.publication, w.relation FROM bdr.internal_wanted_publications() AS w
+        SELECT w.publication, w.relation FROM bdr.internal_wanted_publications(only_one) AS w
     ),
     present AS (
         SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation
@@ -138,16 +140,16 @@ AS $$
                     CROSS JOIN (VALUES ('insert'), ('update'), ('delete')) AS x (action)
                 )
             )
-          AND r.prrelid::regclass IN (SELECT t FROM bdr.internal_replicated_tables() AS t)
+          AND r.prrelid = ANY (ARRAY(SELECT t::oid FROM bdr.internal_replicated_tables(only_one) AS t))
     )
     SELECT relation, publication, w.relation IS NOT NULL
     FROM wanted AS w
     FULL JOIN present AS p USING (publication, relation)
     WHERE w.relation IS NULL OR p.relation IS NULL
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_publication_changes() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_publication_changes(oid) FROM PUBLIC;
 
--- `wanted`: of one table; else of all. Where it does not wait, tables that others write to are left for the agent.
+-- `wanted`: of one table; else of all. Where it does not wait, what this transaction has not locked already is left for the agent.
 CREATE OR REPLACE FUNCTION bdr.internal_sync_publication(wanted regclass DEFAULT NULL, waits boolean DEFAULT true)
 RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
@@ -157,6 +159,7 @@ DECLARE
     publication name;
     change record;
     changed integer := 0;
+    held oid[];
 BEGIN
     IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
         RETURN 0;
@@ -182,11 +185,11 @@ BEGIN
     END LOOP;
     PERFORM bdr.internal_publish_to(s.prefix) FROM bdr.internal_subscribers() AS s;
     DELETE FROM bdr.table_replication_sets AS s WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = s.relation);
-    FOR change IN
-        SELECT c.* FROM bdr.internal_publication_changes() AS c
-        WHERE wanted IS NULL OR c.relation = wanted
-        ORDER BY c.relation::oid
-    LOOP
+    IF NOT waits THEN
+        held := ARRAY(SELECT l FROM bdr.internal_own_strong_locks() AS l);
+    END IF;
+    FOR change IN SELECT c.* FROM bdr.internal_publication_changes(wanted) AS c ORDER BY c.relation::oid LOOP
+        CONTINUE WHEN NOT waits AND change.relation::oid <> ALL (held);
         -- It may have been dropped while others were waited for.
         CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = change.relation);
         IF bdr.internal_is_published(change.relation, 'bdr_own') THEN
@@ -202,7 +205,7 @@ BEGIN
             END;
             -- While that was waited for, sets may have changed again.
             CONTINUE WHEN NOT EXISTS (
-                SELECT FROM bdr.internal_publication_changes() AS c
+                SELECT FROM bdr.internal_publication_changes(change.relation) AS c
                 WHERE (c.relation, c.publication, c.is_wanted) = (change.relation, change.publication, change.is_wanted)
             );
         END IF;
@@ -242,8 +245,23 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- The command's own tables are locked by it.
-    PERFORM bdr.internal_sync_publication(NULL, false);
+    IF tg_tag = 'ALTER TABLE' THEN
+        -- Partitions that come and go are locked by it, but not named.
+        PERFORM bdr.internal_sync_publication(a.relation, false)
+        FROM (
+            SELECT DISTINCT CASE WHEN c.relkind <> 'p' THEN c.oid::regclass END
+            FROM pg_event_trigger_ddl_commands() AS d
+            JOIN pg_class AS c ON c.oid = d.objid
+            WHERE d.classid = 'pg_class'::regclass
+        ) AS a (relation);
+    ELSE
+        PERFORM bdr.internal_sync_publication(m.relation)
+        FROM (
+            SELECT DISTINCT d.objid::regclass
+            FROM pg_event_trigger_ddl_commands() AS d
+            WHERE d.classid = 'pg_class'::regclass AND d.object_type = 'table'
+        ) AS m (relation);
+    END IF;
 END
 $$;
 

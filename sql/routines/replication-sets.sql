@@ -1,8 +1,8 @@
 -- Replication sets: a table is in sets, a node takes part in sets, and a change is sent to a node if one of the sets that both are in
 -- sends changes of its kind (docs/concepts/replication-sets.md). What follows from that is published: publication.sql.
 
--- The permanent ordinary tables of the user, partitions included; not the members of extensions.
-CREATE OR REPLACE FUNCTION bdr.internal_replicated_tables()
+-- The permanent ordinary tables of the user, partitions included; not the members of extensions. `only_one`: that one, if it is one of them.
+CREATE OR REPLACE FUNCTION bdr.internal_replicated_tables(only_one oid DEFAULT NULL)
 RETURNS SETOF regclass
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -10,7 +10,11 @@ AS $$
     SELECT c.oid::regclass
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r'
+    -- So that one is found by an index.
+    WHERE c.oid = ANY (
+            CASE WHEN only_one IS NULL THEN ARRAY(SELECT t.oid FROM pg_class AS t WHERE t.relkind = 'r') ELSE ARRAY[only_one] END
+        )
+      AND c.relkind = 'r'
       AND c.relpersistence = 'p'
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
       -- A table that belongs to an extension is filled by the extension's script on every node.
@@ -19,7 +23,7 @@ AS $$
           WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
       )
 $$;
-COMMENT ON FUNCTION bdr.internal_replicated_tables() IS
+COMMENT ON FUNCTION bdr.internal_replicated_tables(oid) IS
     'Permanent ordinary tables of the user, partitions included; not the members of extensions';
 
 -- What sets there are ------------------------------------------------------------------------------------------------------
@@ -78,7 +82,8 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_sets_of(oid) FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION bdr.internal_table_sets(OUT relation regclass, OUT sets text[])
+-- Of all replicated tables, or of one.
+CREATE OR REPLACE FUNCTION bdr.internal_table_sets(only_one oid DEFAULT NULL, OUT relation regclass, OUT sets text[])
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -88,9 +93,9 @@ AS $$
         WHEN EXISTS (SELECT FROM bdr.table_replication_sets) THEN bdr.internal_sets_of(t)
         ELSE ARRAY['default', 'all']
     END
-    FROM bdr.internal_replicated_tables() AS t
+    FROM bdr.internal_replicated_tables(only_one) AS t
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_table_sets() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_table_sets(oid) FROM PUBLIC;
 
 -- What of a table's changes goes to a node. As in BDR a node without sets gets everything.
 CREATE OR REPLACE FUNCTION bdr.internal_sent_actions(
@@ -172,8 +177,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t
-    FROM bdr.internal_replicated_tables() AS t
-    WHERE t = relation OR t IN (SELECT p.relid FROM pg_partition_tree(relation) AS p)
+    FROM (SELECT relation UNION SELECT p.relid FROM pg_partition_tree(relation) AS p) AS below (oid)
+    CROSS JOIN LATERAL bdr.internal_replicated_tables(below.oid) AS t
 $$;
 COMMENT ON FUNCTION bdr.internal_leaves(regclass) IS 'Internal: the replicated tables that the rows of a table are in';
 
@@ -293,7 +298,7 @@ BEGIN
         PERFORM bdr.internal_check_set_name(s.name, true) FROM unnest(sets) AS s (name);
         IF place.nspname IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
            OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = changed.relation AND c.relkind = 'p')
-              AND NOT EXISTS (SELECT FROM bdr.internal_replicated_tables() AS t WHERE t = changed.relation::regclass)
+              AND NOT EXISTS (SELECT FROM bdr.internal_replicated_tables(changed.relation))
         THEN
             RAISE EXCEPTION '% is not a table that is replicated', changed.relation::regclass USING ERRCODE = 'wrong_object_type';
         END IF;

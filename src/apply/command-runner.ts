@@ -84,10 +84,14 @@ function failed({ tag, perpetrator }: QueuedCommand, text: string, error: unknow
   return new BdrError('apply_failed', {
     message: `a replicated ${tag} command failed: ${messageOf(error)}`,
     detail: `${detail === undefined ? '' : `${detail} `}Run as role "${perpetrator}": ${shown}`,
-    hint:
-      hint ??
-      'Make it possible on this node, with bdr.skip_ddl_replication = on; the link goes on by itself.',
+    hint: hint ?? wayOut(error),
     sqlstate: sqlstateOf(error),
     cause: error,
   });
+}
+
+function wayOut(error: unknown): string {
+  return hasSqlstate(error, SQLSTATE.uniqueViolation)
+    ? 'Rows of this node were written before the index was there. Delete those with that value, but the one that was written last; the link goes on by itself.'
+    : 'Make it possible on this node, with bdr.skip_ddl_replication = on; the link goes on by itself.';
 }

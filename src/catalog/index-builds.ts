@@ -10,10 +10,13 @@ export interface IndexBuild extends Omit<ConcurrentIndex, 'isPlain'> {
   readonly searchPath: string;
   /** A JSON object. */
   readonly settings: string;
+  /** The table's OID; null where there was none of the name. */
+  readonly relation: string | null;
 }
 
 /** How far it is. */
 export interface IndexBuildState {
+  readonly id: string;
   readonly table: string;
   readonly index: string;
   readonly since: Moment;
@@ -44,7 +47,8 @@ export async function hasIndexBuilds(session: Session): Promise<boolean> {
 /** In the order in which they arrived. */
 export async function readIndexBuilds(session: Session): Promise<IndexBuild[]> {
   return session.query<IndexBuild>(/* sql */ `
-    SELECT build AS id, perpetrator, command AS text, search_path AS "searchPath", settings, table_name AS table, index_name AS index
+    SELECT build AS id, perpetrator, command AS text, search_path AS "searchPath", settings, table_name AS table, index_name AS index,
+           relation
     FROM bdr.index_build
     ORDER BY queued_at
   `);
@@ -62,6 +66,19 @@ export async function takeSettings(session: Session, settings: string): Promise<
   );
 }
 
+/** Whether it is still to be built: it may have been given up. */
+export async function isNoted(session: Session, { id }: IndexBuild): Promise<boolean> {
+  const found = await session.query('SELECT FROM bdr.index_build WHERE build = $1', [id]);
+  return found.length > 0;
+}
+
+/** Whether its table was there when it was noted, and is there no more. */
+export async function isTableGone(session: Session, { relation }: IndexBuild): Promise<boolean> {
+  if (relation === null) return false;
+  const found = await session.query('SELECT FROM pg_class WHERE oid = $1', [relation]);
+  return found.length === 0;
+}
+
 export async function endIndexBuild(session: Session, { id }: IndexBuild): Promise<void> {
   await session.run('DELETE FROM bdr.index_build WHERE build = $1', [id]);
 }
@@ -76,7 +93,7 @@ export async function noteFailedBuild(
 
 export async function readIndexBuildStates(session: Session): Promise<IndexBuildState[]> {
   return session.query<IndexBuildState>(/* sql */ `
-    SELECT table_name AS table, index_name AS index, ${momentSql('queued_at')} AS since, error
+    SELECT build AS id, table_name AS table, index_name AS index, ${momentSql('queued_at')} AS since, error
     FROM bdr.index_build
     ORDER BY queued_at
   `);
@@ -91,5 +108,8 @@ export async function copyIndexBuilds(snapshot: Session, target: Session): Promi
   await target.run(
     'INSERT INTO bdr.index_build SELECT b.* FROM json_populate_recordset(NULL::bdr.index_build, $1::json) AS b',
     [noted?.list ?? '[]'],
+  );
+  await target.run(
+    'UPDATE bdr.index_build SET relation = bdr.internal_relation_named(table_name, search_path, perpetrator)',
   );
 }

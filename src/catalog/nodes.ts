@@ -255,6 +255,18 @@ export async function registerNode(
       /* sql */ `DELETE FROM bdr.bdr_nodes WHERE node_name = $4 AND node_status = 'k' AND NOT (${THE_NODE})`,
       [...idParams(node.id), node.name],
     );
+    // What an earlier life got from single providers, or they from it.
+    await source.run(
+      /* sql */ `
+        DELETE FROM bdr.bdr_connections
+        WHERE ($1, $2::oid, $3::oid) IN (
+                (conn_sysid, conn_timeline, conn_dboid), (conn_origin_sysid, conn_origin_timeline, conn_origin_dboid)
+            )
+          AND conn_origin_sysid <> '0'
+          AND NOT EXISTS (SELECT FROM bdr.bdr_nodes WHERE ${THE_NODE} AND node_status <> 'k')
+      `,
+      idParams(node.id),
+    );
     const [registered] = await source.query<{ sequence: string; joined_at: string }>(
       /* sql */ `
         INSERT INTO bdr.bdr_nodes (

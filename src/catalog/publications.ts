@@ -23,21 +23,37 @@ export async function stopPublishingTo(session: Session, subscriber: NodeId): Pr
   await session.query('SELECT bdr.internal_stop_publishing($1)', [subscriberPrefix(subscriber)]);
 }
 
-/** Tables that are published otherwise than their replication sets ask for, or not at all; as text. */
+/** Tables that are published otherwise than their replication sets ask for, or not at all; as text, in the order of their OIDs. */
 export async function readUnsettledTables(session: Session): Promise<string[]> {
-  const rows = await session.query<{ name: string }>(
-    /* sql */ `SELECT DISTINCT relation::text AS name FROM bdr.internal_publication_changes() ORDER BY 1`,
-  );
+  const rows = await session.query<{ name: string }>(/* sql */ `
+    SELECT c.relation::text AS name
+    FROM bdr.internal_publication_changes() AS c
+    GROUP BY c.relation
+    ORDER BY c.relation::oid
+  `);
   return rows.map(({ name }) => name);
 }
 
+/** Tables that were not settled yet: the next look begins with the first. */
+export type UnsettledTables = readonly string[];
+
 /**
  * Publishes each table as its replication sets ask for, to all subscribers that this node knows of. Table by table, so that what is
- * held keeps nobody else waiting. Returns how many are left, because somebody writes there.
+ * held keeps nobody else waiting, and for `mostMs` at most. Returns those that are left: first what was not looked at, then what
+ * somebody writes to. Given to the next call, tables that are held keep no others from their turn.
  */
-export async function settlePublications(session: Session): Promise<number> {
-  let left = 0;
-  for (const relation of await readUnsettledTables(session)) {
+export async function settlePublications(
+  session: Session,
+  mostMs = Infinity,
+  before: UnsettledTables = [],
+): Promise<UnsettledTables> {
+  const end = performance.now() + mostMs;
+  const unsettled = await readUnsettledTables(session);
+  const held: string[] = [];
+  const tables = inTurn(unsettled, before);
+  for (const [index, relation] of tables.entries()) {
+    // One in any case, so that it comes to an end.
+    if (index > 0 && performance.now() > end) return [...tables.slice(index), ...held];
     try {
       await session.transaction(async () => {
         await session.script(`SET LOCAL lock_timeout = '${MOST_WAIT}'`);
@@ -47,10 +63,16 @@ export async function settlePublications(session: Session): Promise<number> {
       // Dropped meanwhile: there is none to publish.
       if (hasSqlstate(error, SQLSTATE.undefinedTable)) continue;
       if (!hasSqlstate(error, SQLSTATE.lockNotAvailable, SQLSTATE.deadlockDetected)) throw error;
-      left += 1;
+      held.push(relation);
     }
   }
-  return left;
+  return held;
+}
+
+function inTurn(unsettled: readonly string[], before: UnsettledTables): string[] {
+  const left = new Set(unsettled);
+  const first = before.filter((name) => left.has(name));
+  return [...new Set([...first, ...unsettled])];
 }
 
 /** Who gets what, in one text that is another one after a change; which tables there are is not in it. */

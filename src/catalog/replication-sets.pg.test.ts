@@ -4,6 +4,7 @@ import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { readUnsettledTables, settlePublications } from './publications.ts';
+import { registerNode } from './nodes.ts';
 import { readCopyObstacles } from './replication-sets.ts';
 
 let server: EmbeddedServer;
@@ -190,6 +191,40 @@ describe('in a node with two peers', () => {
     ]);
   });
 
+  test('a row with an origin ends with the life of either node', async () => {
+    const register = () =>
+      registerNode(
+        session,
+        {
+          id: { sysid: '7', timeline: 1, dboid: 1 },
+          name: 'gone',
+          dsn: 'x',
+          localDsn: null,
+          initFromDsn: null,
+          applyDelayMs: null,
+          replicationSets: ['default'],
+        },
+        () => undefined,
+      );
+    const addRows = () =>
+      session.script(`
+        INSERT INTO bdr.bdr_connections (conn_sysid, conn_timeline, conn_dboid, conn_origin_sysid, conn_origin_timeline, conn_origin_dboid, conn_dsn)
+        VALUES ('7', 1, 1, '8', 1, 1, 'x'), ('8', 1, 1, '7', 1, 1, 'x'), ('9', 1, 1, '8', 1, 1, 'x')
+        ON CONFLICT DO NOTHING`);
+    const rows = async () =>
+      (
+        await session.query<{ row: string }>(`
+          SELECT conn_origin_sysid || ' to ' || conn_sysid AS row FROM bdr.bdr_connections WHERE conn_origin_sysid <> '0' ORDER BY 1`)
+      ).map(({ row }) => row);
+    await addRows();
+    await register();
+    expect(await rows()).toEqual(['8 to 9']);
+    await addRows();
+    await register();
+    expect(await rows(), 'of the life that it has').toEqual(['7 to 8', '8 to 7', '8 to 9']);
+    await session.script(`UPDATE bdr.bdr_nodes SET node_status = 'k' WHERE node_sysid = '7'`);
+  });
+
   test('nodes and connections that are not there', async () => {
     const none = { code: 'P0002' };
     await expect(get('gone', `'{a}'`)).rejects.toMatchObject({
@@ -271,22 +306,64 @@ describe('in a node with two peers', () => {
     expect(await setsOf('public.item')).toBe('{a,all}');
   });
 
-  test('a table that somebody writes to is left for later, and the others are not', async () => {
-    await using writer = await openSession(server, 'app');
-    await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
-    await session.script(`
+  /** As it comes from a peer: the agent has to see to it. */
+  const stopDeletions = () =>
+    session.script(`
       SET session_replication_role = replica;
       INSERT INTO bdr.bdr_replication_set_config VALUES ('default', true, true, false);
       SET session_replication_role = origin`);
-    expect(await settlePublications(session)).toBe(1);
+
+  test('a table that somebody writes to is left for later, and the others are not', async () => {
+    await using writer = await openSession(server, 'app');
+    await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
+    await stopDeletions();
+    expect(await settlePublications(session)).toEqual(['public.item']);
     expect(await readUnsettledTables(session)).toEqual(['public.item']);
     expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iudt', 'iu']);
     await session.script('CREATE TABLE public.more (id integer PRIMARY KEY)');
     expect(await sent('public.more', 8), 'nobody waits for it').toBe('iu');
     await writer.script('ROLLBACK');
-    expect(await settlePublications(session)).toBe(0);
+    expect(await settlePublications(session)).toEqual([]);
     expect(await sent('public.item', 8)).toBe('iu');
     await session.script('DROP TABLE public.more');
+  });
+
+  test('tables are settled bit by bit, and those that are held do not keep others from it', async () => {
+    await using writer = await openSession(server, 'app');
+    await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
+    await stopDeletions();
+    const unsettled = await readUnsettledTables(session);
+    expect(unsettled[0]).toBe('public.item');
+    const counts: number[] = [];
+    let left: readonly string[] = [];
+    for (const _ of unsettled) {
+      left = await settlePublications(session, 0, left);
+      counts.push(left.length);
+    }
+    expect(left).toEqual(['public.item']);
+    // What is held was looked at once, and stays.
+    expect(counts).toEqual(unsettled.map((_, index) => unsettled.length - index));
+  });
+
+  test('a user’s command handles the tables that it has locked, and takes no locks on others', async () => {
+    await stopDeletions();
+    const strong = `
+      SELECT count(*)::integer FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+      WHERE l.pid = pg_backend_pid() AND c.relname IN ('item', 'other', 'line') AND l.mode LIKE '%Exclusive%'`;
+    await session.script('BEGIN; CREATE TABLE public.more (id integer PRIMARY KEY)');
+    expect(await session.query(strong)).toEqual([{ count: '0' }]);
+    expect([await sent('public.more', 8), await sent('public.item', 8)]).toEqual(['iu', 'iudt']);
+    await session.script(`
+      ROLLBACK;
+      BEGIN;
+      ALTER TABLE public.item SET (fillfactor = 90)`);
+    expect(await sent('public.item', 8), 'locked, but not against writers').toBe('iudt');
+    await session.script(`
+      ROLLBACK;
+      BEGIN;
+      ALTER TABLE public.item ALTER v SET DEFAULT ''`);
+    expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iu', 'iudt']);
+    await session.script('ROLLBACK');
   });
 
   test('what keeps a node from being filled from here', async () => {

@@ -80,6 +80,23 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     ]);
   });
 
+  test('commands that are run in replica mode are not captured, and no others are taken for them', async () => {
+    expect(
+      await replicated(`
+        CREATE TABLE r1 ();
+        SET session_replication_role = replica;
+        CREATE TABLE r2 (); CREATE EXTENSION pgcrypto; DROP EXTENSION pgcrypto;
+        SET session_replication_role = origin;
+        CREATE TABLE r3 ()`),
+    ).toEqual(['CREATE TABLE r1 ()', 'CREATE TABLE r3 ()']);
+    expect(
+      await replicated(`SELECT run('
+        SET LOCAL session_replication_role = replica; CREATE TABLE r4 ();
+        SET LOCAL session_replication_role = origin; CREATE TABLE r5 ()')`),
+    ).toEqual(['CREATE TABLE r5 ()']);
+    await session.script('DROP TABLE r1, r2, r3, r4, r5');
+  });
+
   test('also when it runs again, was given up in the middle, or runs others', async () => {
     expect(
       await replicated(`

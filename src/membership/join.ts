@@ -263,7 +263,7 @@ export class Join {
     await publishTo(session, me.id);
     await this.#until(
       `tables of node ${peer.name} to be published to this node`,
-      async () => (await settlePublications(session)) === 0,
+      async () => (await settlePublications(session)).length === 0,
     );
     // One of an earlier life, or of a try that crashed before it was written down.
     if (await readSlot(session, name)) await dropSlot(session, name);

@@ -122,10 +122,14 @@ describe('the node itself', () => {
   });
 
   test('an index that cannot be built is an error, one that is being built is good to know', () => {
-    const build = { table: '"t"', index: 'i', since: 'noon', error: null };
+    const build = { id: 'b1', table: '"t"', index: 'i', since: 'noon', error: null };
     expect(check({ indexBuilds: [build, { ...build, error: 'no room' }] })).toMatchObject([
       { level: 'note', check: 'index_build' },
-      { level: 'error', message: expect.stringContaining('no room') as string },
+      {
+        level: 'error',
+        message: expect.stringContaining('no room') as string,
+        fix: expect.stringContaining(`WHERE build = 'b1'`) as string,
+      },
     ]);
   });
 

@@ -146,13 +146,13 @@ function checkGlobalLocks({ globalLocks }: ActiveStatus, say: Say): void {
 
 /** Later commands of peers wait for them. */
 function checkIndexBuilds({ indexBuilds }: ActiveStatus, say: Say): void {
-  for (const { table, index, since, error } of indexBuilds) {
+  for (const { id, table, index, since, error } of indexBuilds) {
     if (error === null) {
       say('note', 'index_build', `index ${index} on ${table} is being built since ${since}`);
       continue;
     }
     const message = `index ${index} on ${table} cannot be built, since ${since}, and commands of peers wait for it: ${error}`;
-    const fix = `-- mend what the message says, and it is built; or build it by hand, or give it up:\nDELETE FROM bdr.index_build WHERE index_name = ${quoteLiteral(index)};`;
+    const fix = `-- mend what the message says, and it is built; or build it by hand, or give it up:\nDELETE FROM bdr.index_build WHERE build = ${quoteLiteral(id)};`;
     say('error', 'index_build', message, fix);
   }
 }

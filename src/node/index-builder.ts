@@ -3,6 +3,8 @@ import type { Logger } from '../base/logger.ts';
 import { quoteIdent } from '../base/names.ts';
 import {
   endIndexBuild,
+  isNoted,
+  isTableGone,
   noteFailedBuild,
   readIndexBuilds,
   takeSettings,
@@ -53,16 +55,22 @@ export class IndexBuilder {
     try {
       await using session = await this.#connect(signal);
       for (const build of builds) {
+        const { table, index } = build;
+        if (!(await isNoted(session, build))) continue;
         try {
           await this.#build(session, build, signal);
           await endIndexBuild(session, build);
-          this.#log.info({ table: build.table, index: build.index }, 'index is built');
+          this.#log.info({ table, index }, 'index is built');
         } catch (error) {
           signal.throwIfAborted();
           session.lost.throwIfAborted();
+          if (await isTableGone(session, build)) {
+            await endIndexBuild(session, build);
+            this.#log.warn({ table, index }, 'index is not built: its table is gone');
+            continue;
+          }
           this.#notBefore = performance.now() + RETRY_MS;
           await noteFailedBuild(session, build, messageOf(error));
-          const { table, index } = build;
           this.#log.error({ table, index, ...describeError(error) }, 'index cannot be built');
         }
       }
@@ -73,30 +81,23 @@ export class IndexBuilder {
     }
   }
 
-  async #build(
-    session: Session,
-    { text, table, index, perpetrator, searchPath, settings }: IndexBuild,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #build(session: Session, build: IndexBuild, signal: AbortSignal): Promise<void> {
+    const { text, index, perpetrator, searchPath, settings } = build;
     // Names mean in it what they meant to the role, so that it asks nothing but this.
     await using role = await this.#connect(signal);
     await takeSettings(role, settings);
     await role.query(`SELECT set_config('search_path', $1, false)`, [searchPath]);
     await role.script(`SET ROLE ${quoteIdent(perpetrator)}`);
-    const [found] = await role.query<{ oid: string | null }>(
-      'SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid',
-      [table],
-    );
-    if (!found?.oid) {
-      throw new BdrError('apply_failed', {
-        message: `relation ${table} does not exist`,
-        hint: 'If it has another name by now, delete the row in bdr.index_build, and build the index by hand with bdr.skip_ddl_replication = on.',
-      });
-    }
-    const left = await findIndex(session, found.oid, index);
+    const relation = await namedTable(role, build);
+    const left = await findIndex(session, relation, index);
     if (left?.isValid) return;
     if (left) await session.script(`DROP INDEX CONCURRENTLY ${left.name}`);
     await role.query(text);
+    if (await findIndex(session, relation, index)) return;
+    // While it waited for the table that was dropped, and another one made of the name.
+    const strange = await findIndex(session, await namedTable(role, build, false), index);
+    if (strange) await session.script(`DROP INDEX CONCURRENTLY ${strange.name}`);
+    throw new BdrError('apply_failed', { message: `relation ${build.table} was made anew` });
   }
 
   async #connect(signal: AbortSignal): Promise<Session> {
@@ -115,4 +116,25 @@ export class IndexBuilder {
     await markAgentSession(session);
     return session;
   }
+}
+
+/** The OID of the table that the command names, which is to be the one that it named when it was noted, if that `mustBeSame`. */
+async function namedTable(
+  role: Session,
+  { table, relation }: IndexBuild,
+  mustBeSame = true,
+): Promise<string> {
+  const [found] = await role.query<{ oid: string | null }>(
+    'SELECT pg_catalog.to_regclass($1)::pg_catalog.oid AS oid',
+    [table],
+  );
+  const oid = found?.oid ?? null;
+  if (oid !== null && (!mustBeSame || relation === null || oid === relation)) return oid;
+  throw new BdrError('apply_failed', {
+    message:
+      oid === null
+        ? `relation ${table} does not exist`
+        : `relation ${table} is another one than when the index was built on another node`,
+    hint: 'If it has another name by now, delete the row in bdr.index_build, and build the index by hand with bdr.skip_ddl_replication = on.',
+  });
 }

@@ -1,9 +1,16 @@
 import type { Logger } from '../base/logger.ts';
-import { readSetsInForce, settlePublications } from '../catalog/publications.ts';
+import {
+  readSetsInForce,
+  settlePublications,
+  type UnsettledTables,
+} from '../catalog/publications.ts';
 import type { Session } from '../postgres/session.ts';
 
 /** What is published may be otherwise without that the sets have changed: tables that a command could not wait for. */
 const INTERVAL_MS = 10_000;
+
+/** One look takes no longer, with many tables too: the node's service does all else with the same session. */
+const MOST_LOOK_MS = 500;
 
 /**
  * Sees to it that this node publishes what replication sets that were set elsewhere ask for. Calls that were made here have done so
@@ -13,26 +20,26 @@ export class PublicationKeeper {
   readonly #log: Logger;
   #settledAt = -Infinity;
   #settled: string | undefined;
-  #left = 0;
+  #left: UnsettledTables = [];
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
-  /** Call it about once a second. What is held by others is tried again with the next call. */
+  /** Call it about once a second. What is held by others, or was not reached, is tried with the next call. */
   async look(session: Session): Promise<void> {
     const now = performance.now();
     const facts = await readSetsInForce(session);
     if (facts === this.#settled && now - this.#settledAt < INTERVAL_MS) return;
-    const left = await settlePublications(session);
-    if (left > 0 && this.#left === 0) {
+    const left = await settlePublications(session, MOST_LOOK_MS, this.#left);
+    if (left.length > 0 && this.#left.length === 0) {
       this.#log.warn(
-        { tables: left },
-        'tables are held by open transactions: replication sets take effect there later',
+        { tables: left.length },
+        'replication sets take effect later in tables that are held by open transactions, or many',
       );
     }
     this.#left = left;
-    this.#settled = left === 0 ? facts : undefined;
+    this.#settled = left.length === 0 ? facts : undefined;
     this.#settledAt = now;
   }
 }

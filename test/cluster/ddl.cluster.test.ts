@@ -195,6 +195,130 @@ describe('an index that is built concurrently', () => {
     await applied();
     expect(await states(two)).toEqual(await states(one));
   });
+
+  /** Its table is there, and what it computes fails on the second node. */
+  async function unbuilt(table: string): Promise<void> {
+    await one.sql(`
+      CREATE OR REPLACE FUNCTION halved(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN n / 2; END';
+      CREATE TABLE ${table} (id integer PRIMARY KEY, n integer); INSERT INTO ${table} VALUES (1, 1)`);
+    await applied();
+    await two.sql(`
+      SET bdr.skip_ddl_replication = on;
+      CREATE OR REPLACE FUNCTION halved(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RAISE ''no halves''; END'`);
+    await one.sql(`CREATE INDEX CONCURRENTLY ${table}_n ON ${table} (halved(n))`);
+    await until('the failure to be shown', async () => {
+      const [row] = await builds();
+      return /no halves/.test(String(row?.[1]));
+    });
+  }
+  const indexesOf = (node: TestNode, table: string) =>
+    node.sql(`SELECT indexname::text FROM pg_indexes WHERE tablename = '${table}' ORDER BY 1`);
+
+  test("keeps the node's own users from changing what it is built of, until it is", async () => {
+    await unbuilt('kept');
+    for (const command of [
+      'ALTER TABLE kept RENAME n TO m',
+      'ALTER TABLE kept RENAME TO other_kept',
+      'ALTER TABLE kept DROP COLUMN n',
+      'ALTER TABLE kept OWNER TO alice',
+      'ALTER INDEX kept_n RENAME TO other_kept_n',
+      `COMMENT ON INDEX kept_n IS 'lost when it is built again'`,
+      'DROP INDEX kept_n',
+    ]) {
+      expect(await failure(two.sql(command)), command).toMatch(
+        /^55006 cannot run .* while index kept_n of table .*kept is still to be built on this node$/,
+      );
+    }
+    await one.sql(`COMMENT ON INDEX kept_n IS 'waits'`);
+    await two.sql(`
+      SET bdr.skip_ddl_replication = on;
+      CREATE OR REPLACE FUNCTION halved(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN n / 2; END'`);
+    await applied();
+    await two.sql('ALTER TABLE kept RENAME n TO m; ALTER INDEX kept_n RENAME TO kept_m');
+    await applied();
+    for (const node of [one, two]) {
+      expect(await indexesOf(node, 'kept')).toEqual([['kept_m'], ['kept_pkey']]);
+    }
+  });
+
+  test('is given up when its table is dropped here, also where another one has the name', async () => {
+    await unbuilt('gone');
+    await two.sql('DROP TABLE gone');
+    const isGivenUp = async () => (await builds()).length === 0;
+    await until('the build to be given up', isGivenUp);
+    await applied();
+
+    await unbuilt('anew');
+    await two.sql(
+      'BEGIN; DROP TABLE anew; CREATE TABLE anew (id integer PRIMARY KEY, n integer); COMMIT',
+    );
+    await until('the build to be given up', isGivenUp);
+    await applied();
+    for (const node of [one, two]) {
+      expect(await indexesOf(node, 'anew')).toEqual([['anew_pkey']]);
+    }
+  });
+
+  test('is not built on a table that was made while the build waited for one of the same name', async () => {
+    await one.sql('CREATE TABLE waited (id integer PRIMARY KEY, n integer)');
+    await applied();
+    await using holder = await two.connect();
+    await holder.sql(`
+      SET bdr.skip_ddl_replication = on; SET bdr.skip_ddl_locking = on;
+      BEGIN; DROP TABLE waited; CREATE TABLE waited (id integer PRIMARY KEY, n integer)`);
+    await one.sql('CREATE INDEX CONCURRENTLY waited_n ON waited (n)');
+    await until('the build to wait for the table', async () => {
+      const [row] = await two.sql(
+        `SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY waited_n%' AND wait_event_type = 'Lock'`,
+      );
+      return row?.[0] === true;
+    });
+    await holder.sql('COMMIT');
+    await until('it to be given up', async () => (await builds()).length === 0);
+    expect(await indexesOf(two, 'waited')).toEqual([['waited_pkey']]);
+    await two.sql('SET bdr.skip_ddl_replication = on; CREATE INDEX waited_n ON waited (n)');
+  });
+});
+
+describe('a unique index that was built concurrently', () => {
+  test('waits for rows that have its values twice, says what to do, and is there once they are gone', async () => {
+    await one.sql('CREATE TABLE twice (id integer PRIMARY KEY, n integer)');
+    await applied();
+    await using holder = await one.connect();
+    await holder.sql('BEGIN; INSERT INTO twice VALUES (100, 100)');
+    // It holds the global lock until its first transaction ends, and waits for the other then.
+    const built = one.sql('CREATE UNIQUE INDEX CONCURRENTLY twice_n ON twice (n)');
+    await until('the build to have begun', async () => {
+      const [row] = await one.sql(
+        `SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('twice_n'))`,
+      );
+      return row?.[0] === true;
+    });
+    await one.sql('SELECT bdr.bdr_apply_pause()');
+    await two.sql('INSERT INTO twice VALUES (1, 5)');
+    await two.sql('INSERT INTO twice VALUES (2, 5)');
+    await holder.sql('COMMIT');
+    await built;
+    const stopped = async () => {
+      const [row] = await two.sql(
+        `SELECT status_error::text FROM bdr.bdr_links WHERE status = 'failed'`,
+      );
+      return String(row?.[0]);
+    };
+    await until('the other node to tell of it', async () =>
+      (await stopped()).includes('could not create unique index'),
+    );
+    expect(await stopped()).toContain('Key (n)=(5) is duplicated.');
+    expect(await stopped()).toContain('but the one that was written last; the link goes on');
+    await one.sql('SELECT bdr.bdr_apply_resume()');
+    await two.sql('DELETE FROM twice WHERE id = 1');
+    await until('the index to be there', async () => {
+      const [row] = await two.sql(`SELECT to_regclass('twice_n') IS NOT NULL`);
+      return row?.[0] === true;
+    });
+    await applied();
+    expect(await cluster.equal('twice')).toEqual(['(100,100)', '(2,5)']);
+  });
 });
 
 describe('under the global lock', () => {
