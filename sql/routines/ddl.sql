@@ -74,7 +74,7 @@ LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    below text[] := regexp_match(stack, '^[^\n]*\n' || frames || ' [^\n]*(?:\n(.*))?$');
+    below text[] := regexp_match(stack, E'^[^\\n]*\\n' || frames || E' [^\\n]*(?:\\n(.*))?$');
 BEGIN
     IF below IS NULL THEN
         RAISE EXCEPTION 'this function is called by event triggers only' USING ERRCODE = 'insufficient_privilege';
@@ -174,9 +174,9 @@ AS $$
     SELECT coalesce(
         command ~* concat(
             '^', CASE WHEN is_context THEN 'SQL statement "' END,
-            '\s*(CREATE\s+((LOCAL|GLOBAL)\s+)?TEMP(ORARY)?\s|(ALTER|DROP)\s+EXTENSION\s+(IF\s+EXISTS\s+)?"?bdr"?(\s+(CASCADE|RESTRICT|UPDATE)|\s*;|\s*$))'
+            E'\\s*(CREATE\\s+((LOCAL|GLOBAL)\\s+)?TEMP(ORARY)?\\s|(ALTER|DROP)\\s+EXTENSION\\s+(IF\\s+EXISTS\\s+)?"?bdr"?(\\s+(CASCADE|RESTRICT|UPDATE)|\\s*;|\\s*$))'
         )
-        AND (is_context AND command !~ ';' OR command !~ ';.*\S'),
+        AND (is_context AND command !~ ';' OR command !~ E';.*\\S'),
         false
     )
 $$;
@@ -199,6 +199,12 @@ BEGIN
         is_first := currval('bdr.command_text') <> sent_at;
     EXCEPTION
         WHEN object_not_in_prerequisite_state THEN
+            -- Nothing was counted in this session, or it is forgotten.
+            IF current_query() ~* E'\\mdiscard(\\s|/\\*|--)' AND current_query() ~* E'\\msequences\\M' THEN
+                RAISE EXCEPTION 'DISCARD SEQUENCES cannot be sent in one text with commands that are replicated'
+                    USING ERRCODE = 'feature_not_supported',
+                          HINT = 'Send it by itself.';
+            END IF;
             is_first := true;
     END;
     PERFORM setval('bdr.command_text', sent_at);
@@ -244,8 +250,8 @@ BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
     caller := bdr.internal_called_from(
         stack,
-        '(?:PL/pgSQL assignment "begun := bdr\.internal_begin_command\(current_user, tg_tag\)"\n)?'
-            || 'PL/pgSQL function bdr\.internal_command_started\(\)'
+        E'(?:PL/pgSQL assignment "begun := bdr\\.internal_begin_command\\(current_user, tg_tag\\)"\\n)?'
+            || E'PL/pgSQL function bdr\\.internal_command_started\\(\\)'
     );
     IF NOT bdr.internal_captures_commands() OR bdr.internal_is_applied() THEN
         RETURN false;
@@ -278,8 +284,9 @@ $$;
 CREATE OR REPLACE FUNCTION bdr.internal_command_started()
 RETURNS event_trigger
 LANGUAGE plpgsql
--- Also for its own name in a call stack: that leaves out the schema where this is in the path.
+-- Both also for its own name in a call stack, which leaves out the schema where that is in the path, and may have quotes.
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
 DECLARE
     begun boolean;
@@ -364,22 +371,39 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_exclusion(oid) FROM PUBLIC;
 
--- Whether an expression, as the catalogs hold it, may have another value each time: it calls such a function, or takes a number of
--- a sequence. `stable_too`: or within another transaction.
+-- Whether an expression, as the catalogs hold it, may have another value each time: it calls such a function, or one with a default
+-- argument that does, or takes a number of a sequence. `stable_too`: or within another transaction.
 CREATE OR REPLACE FUNCTION bdr.internal_is_changing(expression pg_node_tree, stable_too boolean)
 RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT expression::text ~ '\{NEXTVALUEEXPR '
-        OR (stable_too AND expression::text ~ '\{(SQLVALUEFUNCTION|COERCEVIAIO) ')
+    SELECT expression::text ~ E'\\{NEXTVALUEEXPR '
+        OR (stable_too AND expression::text ~ E'\\{(SQLVALUEFUNCTION|COERCEVIAIO) ')
         OR EXISTS (
             SELECT FROM regexp_matches(expression::text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS called (ids)
             JOIN pg_proc AS p ON p.oid = called.ids[1]::oid
-            WHERE p.provolatile = 'v' OR (stable_too AND p.provolatile = 's')
+            -- Default arguments are put in where the expression is planned: here they may have been used or not.
+            LEFT JOIN regexp_matches(p.proargdefaults::text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS argument (ids) ON true
+            LEFT JOIN pg_proc AS inner_p ON inner_p.oid = argument.ids[1]::oid
+            WHERE 'v' IN (p.provolatile, inner_p.provolatile) OR (stable_too AND 's' IN (p.provolatile, inner_p.provolatile))
         )
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_changing(pg_node_tree, boolean) FROM PUBLIC;
+
+-- What a column gets where nothing is said: its default, or its domain's. NULL for none.
+CREATE OR REPLACE FUNCTION bdr.internal_default_of(relation oid, number smallint)
+RETURNS pg_node_tree
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(d.adbin, CASE WHEN t.typtype = 'd' THEN t.typdefaultbin END)
+    FROM pg_attribute AS a
+    JOIN pg_type AS t ON t.oid = a.atttypid
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = relation AND a.attnum = number
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_default_of(oid, smallint) FROM PUBLIC;
 
 -- A table is about to be written anew. `columns` are those that it had before the command.
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(role text, relation oid, reasons integer, columns smallint[])
@@ -394,7 +418,7 @@ DECLARE
     is_by_row boolean;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    PERFORM bdr.internal_called_from(stack, 'PL/pgSQL function bdr\.internal_rewrite_begins\(\)');
+    PERFORM bdr.internal_called_from(stack, E'PL/pgSQL function bdr\\.internal_rewrite_begins\\(\\)');
     IF NOT bdr.internal_captures_commands()
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
        OR bdr.internal_superuser_setting('bdr.permit_unsafe_ddl_commands', role)
@@ -409,11 +433,11 @@ BEGIN
                   HINT = 'CREATE TABLE another one, and INSERT the rows there.';
     END IF;
     -- Values of columns that are new. What is the same for all rows, now() for one, is sent along unless the table is written anew.
-    SELECT string_agg(quote_ident(a.attname), ', '), bool_or(bdr.internal_is_changing(d.adbin, false)) INTO changing, is_by_row
+    SELECT string_agg(quote_ident(a.attname), ', '), bool_or(bdr.internal_is_changing(d.expression, false)) INTO changing, is_by_row
     FROM pg_attribute AS a
-    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attrelid = relation AND a.attnum <> ALL (columns) AND a.attgenerated = ''
-      AND bdr.internal_is_changing(d.adbin, true);
+    CROSS JOIN bdr.internal_default_of(a.attrelid, a.attnum) AS d (expression)
+    WHERE a.attrelid = relation AND a.attnum > 0 AND a.attnum <> ALL (columns) AND NOT a.attisdropped AND a.attgenerated = ''
+      AND bdr.internal_is_changing(d.expression, true);
     IF changing IS NULL OR NOT is_logged THEN
         RETURN false;
     END IF;
@@ -438,6 +462,7 @@ CREATE OR REPLACE FUNCTION bdr.internal_rewrite_begins()
 RETURNS event_trigger
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
 DECLARE
     relation oid := pg_event_trigger_table_rewrite_oid();
@@ -466,7 +491,7 @@ $$;
 REVOKE ALL ON FUNCTION bdr.internal_command_settings() FROM PUBLIC;
 
 -- Columns that this transaction has added to a table, or to what inherits from it, whose value for the rows that there were was computed
--- at that moment: the same command would compute another one elsewhere.
+-- at that moment, or read then, as 'now' is: the same command would compute another one elsewhere.
 CREATE OR REPLACE FUNCTION bdr.internal_computed_columns(relation oid)
 RETURNS SETOF pg_attribute
 LANGUAGE sql STABLE
@@ -480,8 +505,12 @@ AS $$
     SELECT a.*
     FROM tables AS t
     JOIN pg_attribute AS a ON a.attrelid = t.oid
-    JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.atthasmissing AND NOT a.attisdropped AND age(a.xmin) <= 0 AND bdr.internal_is_changing(d.adbin, true)
+    JOIN pg_type AS ty ON ty.oid = a.atttypid
+    WHERE a.atthasmissing AND NOT a.attisdropped AND age(a.xmin) <= 0
+      AND (
+          bdr.internal_is_changing(bdr.internal_default_of(a.attrelid, a.attnum), true)
+          OR (ty.typcategory = 'D' AND ty.typnamespace = 'pg_catalog'::regnamespace)
+      )
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_computed_columns(oid) FROM PUBLIC;
 
@@ -609,16 +638,17 @@ SET client_min_messages = warning
 AS $$
 DECLARE
     has_rows boolean;
+    kept text := format('bdr_rows_of_%s', relation);
 BEGIN
     EXECUTE format('SELECT EXISTS (SELECT FROM %s)', relation::regclass) INTO has_rows;
     IF has_rows THEN
-        EXECUTE format('CREATE TEMPORARY TABLE bdr_rows ON COMMIT DROP AS SELECT * FROM %s', relation::regclass);
+        EXECUTE format('CREATE TEMPORARY TABLE %I ON COMMIT DROP AS SELECT * FROM %s', kept, relation::regclass);
         EXECUTE format('TRUNCATE %s', relation::regclass);
     END IF;
     PERFORM bdr.internal_sync_publication(relation::regclass);
     IF has_rows THEN
-        EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.bdr_rows', relation::regclass);
-        DROP TABLE pg_temp.bdr_rows;
+        EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.%I', relation::regclass, kept);
+        EXECUTE format('DROP TABLE pg_temp.%I', kept);
     END IF;
 END
 $$;
@@ -659,8 +689,8 @@ BEGIN
     -- The second line is there where the server evaluates that in another way, because one of its evaluations is under way.
     caller := bdr.internal_called_from(
         stack,
-        '(?:PL/pgSQL assignment "queued := bdr\.internal_queue_command\(current_user, tg_tag\)"\n)?'
-            || 'PL/pgSQL function bdr\.internal_capture_command\(\)'
+        E'(?:PL/pgSQL assignment "queued := bdr\\.internal_queue_command\\(current_user, tg_tag\\)"\\n)?'
+            || E'PL/pgSQL function bdr\\.internal_capture_command\\(\\)'
     );
     IF NOT bdr.internal_captures_commands() OR bdr.internal_is_applied() THEN
         RETURN false;
@@ -687,6 +717,8 @@ BEGIN
     SELECT count(*) AS objects,
            count(*) FILTER (
                WHERE c.schema_name IN ('pg_temp', 'bdr', 'bdr_guard')
+                  -- They are each node's own: PostgreSQL replicates none of them.
+                  OR lower(c.object_type) = 'large object'
                   OR bdr.internal_is_local_object(c.classid, c.objid)
                   -- Each node is upgraded by itself.
                   OR (c.object_type IN ('extension', 'schema') AND c.object_identity IN ('bdr', 'bdr_guard'))
@@ -729,6 +761,7 @@ CREATE OR REPLACE FUNCTION bdr.internal_capture_command()
 RETURNS event_trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
 DECLARE
     queued boolean;
@@ -748,7 +781,7 @@ DECLARE
     stack text;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    PERFORM bdr.internal_called_from(stack, 'PL/pgSQL function bdr\.internal_capture_drop\(\)');
+    PERFORM bdr.internal_called_from(stack, E'PL/pgSQL function bdr\\.internal_capture_drop\\(\\)');
     IF NOT bdr.internal_captures_commands() OR bdr.internal_extension_depth() > 0
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
     THEN
@@ -766,6 +799,7 @@ CREATE OR REPLACE FUNCTION bdr.internal_capture_drop()
 RETURNS event_trigger
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
 DECLARE
     kind text := substr(tg_tag, 6);
@@ -779,7 +813,7 @@ BEGIN
     END IF;
     SELECT string_agg(
                CASE o.object_type
-                   WHEN 'aggregate' THEN replace(o.object_identity, '()', '(*)')
+                   WHEN 'aggregate' THEN regexp_replace(o.object_identity, E'\\(\\)$', '(*)')
                    -- As some majors call it.
                    WHEN 'transform' THEN regexp_replace(o.object_identity, ' on language (?=[^ ]+$)', ' language ')
                    ELSE o.object_identity

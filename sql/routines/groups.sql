@@ -406,7 +406,7 @@ BEGIN
     PERFORM pg_replication_origin_drop(o.roname)
     FROM pg_replication_origin AS o
     WHERE (bdr.bdr_parse_replident_name(o.roname)).local_dboid = me.dboid
-       OR o.roname ~ format('^bdr_copy_%s_\d+$', me.dboid)
+       OR o.roname ~ format(E'^bdr_copy_%s_\\d+$', me.dboid)
        OR o.roname = format('bdr_%s_own', me.dboid);
 
     PERFORM bdr.internal_remove_lock_gates();
@@ -423,7 +423,7 @@ BEGIN
     DROP PUBLICATION IF EXISTS bdr_ddl;
     PERFORM bdr.internal_stop_publishing(p.prefix)
     FROM (
-        SELECT DISTINCT substring(pubname FROM '^(bdr_\d+_\d+_\d+)_(?:insert|update|delete)$') AS prefix FROM pg_publication
+        SELECT DISTINCT substring(pubname FROM E'^(bdr_\\d+_\\d+_\\d+)_(?:insert|update|delete)$') AS prefix FROM pg_publication
     ) AS p;
     DROP EVENT TRIGGER IF EXISTS bdr_guard;
     -- By name, or CASCADE would tell every user of it.

@@ -89,7 +89,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT p[2], p[3]::oid, p[4]::oid, p[1]::oid, p[5]::name
-    FROM (SELECT regexp_match(slot_name::text, '^bdr_(\d+)_(\d+)_(\d+)_(\d+)__(.*)$')) AS parsed (p)
+    FROM (SELECT regexp_match(slot_name::text, E'^bdr_(\\d+)_(\\d+)_(\\d+)_(\\d+)__(.*)$')) AS parsed (p)
 $$;
 COMMENT ON FUNCTION bdr.bdr_parse_slot_name(name) IS 'The parts of a slot''s name; NULLs when it is not one of BDR''s';
 
@@ -112,7 +112,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT p[1], p[2]::oid, p[3]::oid, p[4]::oid, p[5]::name
-    FROM (SELECT regexp_match(replident, '^bdr_(\d+)_(\d+)_(\d+)_(\d+)_(.*)$')) AS parsed (p)
+    FROM (SELECT regexp_match(replident, E'^bdr_(\\d+)_(\\d+)_(\\d+)_(\\d+)_(.*)$')) AS parsed (p)
 $$;
 COMMENT ON FUNCTION bdr.bdr_parse_replident_name(text) IS 'The parts of an origin''s name; NULLs when it is not one of BDR''s';
 

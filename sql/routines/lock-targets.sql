@@ -9,8 +9,8 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
-        WHEN schema IS NULL THEN name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE 'pg\_temp\_%')
-        ELSE schema = 'pg_temp' OR schema LIKE 'pg\_temp\_%'
+        WHEN schema IS NULL THEN name = ANY (temporary) AND NOT EXISTS (SELECT FROM unnest(path) AS s WHERE s LIKE E'pg\\_temp\\_%')
+        ELSE schema = 'pg_temp' OR schema LIKE E'pg\\_temp\\_%'
     END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_temporary_name(text, text, text[], text[]) FROM PUBLIC;

@@ -33,8 +33,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT sha256(pad.outside || sha256(pad.inside || $2))
     FROM (
-        SELECT string_agg(set_byte('\x00', 0, get_byte(block.bytes, at) # 54), '' ORDER BY at) AS inside,
-               string_agg(set_byte('\x00', 0, get_byte(block.bytes, at) # 92), '' ORDER BY at) AS outside
+        SELECT string_agg(set_byte(E'\\x00', 0, get_byte(block.bytes, at) # 54), '' ORDER BY at) AS inside,
+               string_agg(set_byte(E'\\x00', 0, get_byte(block.bytes, at) # 92), '' ORDER BY at) AS outside
         FROM (
             SELECT short.secret || decode(repeat('00', 64 - length(short.secret)), 'hex') AS bytes
             FROM (SELECT CASE WHEN length($1) > 64 THEN sha256($1) ELSE $1 END AS secret) AS short

@@ -346,6 +346,12 @@ BEGIN
             USING ERRCODE = 'feature_not_supported', HINT = format('ALTER SEQUENCE %s INCREMENT BY 1 ... first.', sequence);
     END IF;
     FOR target IN SELECT c.* FROM bdr.internal_sequence_columns(sequence) AS c LOOP
+        IF target.draws = 'otherwise' THEN
+            RAISE EXCEPTION 'default of column "%" of table % draws from sequence % by an expression of its own',
+                    target.name, target.relation, sequence
+                USING ERRCODE = 'feature_not_supported',
+                      HINT = 'Drop that default, convert the sequence, and set a default on every node that uses bdr.global_seq_nextval() or nextval().';
+        END IF;
         IF NEW.kind = 'snowflake' AND target.type <> 'bigint'::regtype THEN
             RAISE EXCEPTION 'snowflake ids of sequence % do not fit into column "%" of table %, which is of type %',
                     sequence, target.name, target.relation, target.type
@@ -353,12 +359,6 @@ BEGIN
                       DETAIL = 'They need bigint.',
                       HINT = format('Kind "step" does fit. Or make the column bigint on every node, which rewrites the table: '
                           || 'ALTER TABLE %s ALTER COLUMN %I TYPE bigint;', target.relation, target.name);
-        END IF;
-        IF target.draws = 'otherwise' THEN
-            RAISE EXCEPTION 'default of column "%" of table % draws from sequence % by an expression of its own',
-                    target.name, target.relation, sequence
-                USING ERRCODE = 'feature_not_supported',
-                      HINT = 'Drop that default, convert the sequence, and set a default on every node that uses bdr.global_seq_nextval() or nextval().';
         END IF;
     END LOOP;
     IF NEW.kind = 'step' THEN

@@ -25,7 +25,7 @@ BEGIN
     IF coalesce(upto_lsn, '0/0') = '0/0' THEN
         RAISE EXCEPTION 'Target LSN must be nonzero' USING ERRCODE = 'numeric_value_out_of_range';
     END IF;
-    IF coalesce(from_sysid, '') !~ '^\d{1,20}$' THEN
+    IF coalesce(from_sysid, '') !~ E'^\\d{1,20}$' THEN
         RAISE EXCEPTION 'Parsing of remote sysid as uint64 failed' USING ERRCODE = 'internal_error';
     END IF;
     SELECT * INTO me FROM bdr.bdr_get_local_nodeid();

@@ -110,7 +110,7 @@ BEGIN
         );
     END IF;
     -- Where the statement ends is told by what has run it.
-    IF stack !~ '^SQL statement ".*"(\n(PL/|SQL )|$)' OR ("position" IS NULL AND strpos(stack, ';') > 0) THEN
+    IF stack !~ E'^SQL statement ".*"(\\n(PL/|SQL )|$)' OR ("position" IS NULL AND strpos(stack, ';') > 0) THEN
         RAISE EXCEPTION 'DDL command attempted inside function or multi-statement string'
             USING ERRCODE = 'feature_not_supported',
                   DETAIL = split_part(stack, E'\n', 1),

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openNewDatabase } from '../../test/support/agents.ts';
+import { openNewDatabase, openSession } from '../../test/support/agents.ts';
 import { CONCURRENT_DEFINITIONS, DEFINITIONS, ROLES } from '../../test/support/definitions.ts';
 import { startServer } from '../../test/support/servers.ts';
 import { embeddedMajors } from '../embedded/binaries.ts';
@@ -31,9 +31,9 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
   });
 
   /** What other nodes would run for what `script` does. */
-  async function replicated(script: string): Promise<string[]> {
+  async function replicated(script: string, by = session): Promise<string[]> {
     await session.script('DELETE FROM bdr.bdr_queued_commands');
-    await session.script(script);
+    await by.script(script);
     const rows = await session.query<{
       tag: string;
       text: string;
@@ -155,6 +155,79 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
         session.script(`SELECT run('CREATE TABLE h1 (); ${reset}; CREATE TABLE h2 ()')`),
       ).rejects.toMatchObject({ code: '0A000' });
     }
+  });
+
+  test('whatever the settings of the session', async () => {
+    for (const setting of ['standard_conforming_strings = off', 'quote_all_identifiers = on']) {
+      // What a session has compiled it keeps.
+      await using other = await openSession(server, 'app');
+      await other.script(`SET ${setting}; SET search_path = public`);
+      expect(await replicated(`CREATE TABLE s (id integer); DROP TABLE s`, other)).toEqual([
+        'CREATE TABLE s (id integer)',
+        expect.stringMatching(/^DROP TABLE IF EXISTS "?public"?\."?s"?$/),
+      ]);
+      await other.script(`SELECT run('CREATE TABLE s (); DROP TABLE s')`);
+    }
+  });
+
+  test('DISCARD SEQUENCES takes no other command for one of its text', async () => {
+    await expect(
+      session.script('CREATE TABLE d1 (); DISCARD SEQUENCES; CREATE TABLE d2 ()'),
+    ).rejects.toMatchObject({ code: '0A000' });
+    await session.script('DISCARD SEQUENCES');
+    expect(await replicated('CREATE TABLE d1 (); DROP TABLE d1')).toHaveLength(2);
+  });
+
+  test('SELECT INTO is counted wherever it stands', async () => {
+    expect(
+      await replicated(`SELECT 1 AS a INTO u1 UNION SELECT 2; CREATE TABLE u2 (id integer)`),
+    ).toEqual([expect.stringContaining('u1'), 'CREATE TABLE u2 (id integer)']);
+    await session.script('DROP TABLE u1, u2');
+  });
+
+  test('large objects are each node’s own', async () => {
+    expect(
+      await replicated(`
+        SELECT lo_create(4711); COMMENT ON LARGE OBJECT 4711 IS 'here';
+        GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC; ALTER LARGE OBJECT 4711 OWNER TO CURRENT_USER; SELECT lo_unlink(4711)`),
+    ).toEqual([]);
+  });
+
+  test('an aggregate is dropped by the name that it has', async () => {
+    await session.script(`CREATE AGGREGATE "odd()" (integer) (SFUNC = int4pl, STYPE = integer);
+      CREATE AGGREGATE plain (*) (SFUNC = int8inc, STYPE = bigint, INITCOND = '0')`);
+    expect(await replicated('DROP AGGREGATE "odd()" (integer); DROP AGGREGATE plain (*)')).toEqual([
+      'DROP AGGREGATE IF EXISTS public."odd()"(integer)',
+      'DROP AGGREGATE IF EXISTS public.plain(*)',
+    ]);
+  });
+
+  test('values that each node would compute anew are refused, or sent along', async () => {
+    await session.script(`
+      CREATE TABLE v (id integer PRIMARY KEY); INSERT INTO v VALUES (1);
+      CREATE DOMAIN random_id AS uuid DEFAULT gen_random_uuid();
+      CREATE DOMAIN moment AS timestamptz DEFAULT now();
+      CREATE FUNCTION seeded(seed uuid DEFAULT gen_random_uuid()) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT seed::text'`);
+    for (const column of ['random_id', 'moment', 'text DEFAULT seeded()']) {
+      await expect(session.script(`ALTER TABLE v ADD COLUMN c ${column}`)).rejects.toMatchObject({
+        code: '0A000',
+        message: expect.stringContaining('ADD COLUMN ... DEFAULT') as string,
+      });
+    }
+    await session.script('DELETE FROM bdr.bdr_queued_commands');
+    await session.script(`ALTER TABLE v ADD COLUMN c timestamptz DEFAULT 'now'`);
+    const [row] = await session.query<{ sent: string; here: string }>(`
+      SELECT (missing -> 0 ->> 'value')::timestamptz::text AS sent, (SELECT c::text FROM v) AS here
+      FROM bdr.bdr_queued_commands`);
+    expect(row?.sent).toBe(row?.here);
+    await session.script('DROP TABLE v');
+  });
+
+  test('rows of CREATE TABLE AS are written again beside whatever temporary tables there are', async () => {
+    expect(
+      await replicated(`CREATE TEMP TABLE bdr_rows (n integer); CREATE TABLE as1 AS SELECT 1 AS n`),
+    ).toEqual([expect.stringContaining('as1')]);
+    await session.script('DROP TABLE bdr_rows, as1');
   });
 
   test('of functions in SQL the statement is known where their name is unmistakable', async () => {

@@ -1,14 +1,19 @@
-import type { Node } from 'libpg-query';
+import type { Node, SelectStmt } from 'libpg-query';
 
 /**
  * Whether a statement is counted among the commands of its text. Manual: "Event Trigger Firing Matrix"; what else is not counted:
  * bdr.internal_begin_command().
  */
 export function isCounted(node: Node): boolean {
-  if ('SelectStmt' in node) return node.SelectStmt.intoClause !== undefined;
+  if ('SelectStmt' in node) return makesTable(node.SelectStmt);
   const objectType = sharedObjectType(node);
   if (objectType !== undefined && SHARED_OBJECTS.has(objectType)) return false;
   return !UNCOUNTED_STATEMENTS.has(kindOf(node));
+}
+
+/** SELECT INTO: of a UNION and the like the first SELECT says so. */
+function makesTable(select: SelectStmt): boolean {
+  return select.intoClause !== undefined || (select.larg !== undefined && makesTable(select.larg));
 }
 
 /** Of statements that are for several kinds of objects. */

@@ -59,13 +59,18 @@ export async function sayGatesOpen(session: Session): Promise<boolean> {
   return row?.said === 't';
 }
 
-/** Takes that back, however often it was said. */
+/** Takes that back, however often it was said. Asks first: the server warns of a lock that is not held. */
 export async function sayGatesClosed(session: Session): Promise<void> {
   for (;;) {
-    const [row] = await session.query<{ held: string }>(
-      /* sql */ `SELECT pg_advisory_unlock_shared(${FAMILY}, ${OPEN_GATES}) AS held`,
-    );
-    if (row?.held !== 't') return;
+    const [held] = await session.query(/* sql */ `
+      SELECT pg_advisory_unlock_shared(${FAMILY}, ${OPEN_GATES})
+      FROM pg_locks
+      WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND mode = 'ShareLock'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid, objid, objsubid) = (${FAMILY}, ${OPEN_GATES}, 2)
+      LIMIT 1
+    `);
+    if (!held) return;
   }
 }
 

@@ -36,6 +36,8 @@ const COMMON_SETTINGS: Readonly<Record<string, string>> = {
   timezone: 'UTC',
   xmloption: 'content',
   array_nulls: 'on',
+  standard_conforming_strings: 'on',
+  quote_all_identifiers: 'off',
   statement_timeout: '0',
   lock_timeout: '0',
   idle_in_transaction_session_timeout: '0',
