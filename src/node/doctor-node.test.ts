@@ -99,6 +99,7 @@ function check(status: Partial<ActiveStatus>, rest: Partial<NodeToCheck> = {}) {
   return checkNode({
     status: { ...STATUS, ...status },
     peers: [PEER],
+    isMarked: true,
     unpublished: [],
     unconverted: [],
     writable: [],
@@ -270,6 +271,11 @@ describe('the node itself', () => {
     expect(check({ applyPaused: true, links })).toMatchObject([
       { level: 'warning', check: 'apply_paused', fix: 'SELECT bdr.bdr_apply_resume();' },
     ]);
+  });
+
+  test('a database that agents do not find is told of', () => {
+    const fix = expect.stringMatching(/^ALTER DATABASE .* SET bdr.active = 'on';$/) as string;
+    expect(check({}, { isMarked: false })).toMatchObject([{ level: 'error', check: 'mark', fix }]);
   });
 
   test('tables that are not published must be', () => {

@@ -9,6 +9,8 @@ import type { ActiveStatus } from './status.ts';
 /** A node and what its surroundings answered. */
 export interface NodeToCheck {
   readonly status: ActiveStatus;
+  /** Whether agents find its database. */
+  readonly isMarked: boolean;
   readonly peers: readonly PeerCheck[];
   /** Tables that are not published as their replication sets ask for. */
   readonly unpublished: readonly string[];
@@ -40,6 +42,15 @@ export function checkNode(node: NodeToCheck): Finding[] {
       return say('error', 'member', `node ${status.name} was parted from the group`, fix);
     }
     checkAgent(status, say);
+    if (!node.isMarked) {
+      const message = `no agent serves database ${status.database}: its setting bdr.active is gone, as after ALTER DATABASE ... RESET ALL`;
+      say(
+        'error',
+        'mark',
+        message,
+        `ALTER DATABASE ${quoteIdent(status.database)} SET bdr.active = 'on';`,
+      );
+    }
     checkJoin(status, say);
     if (status.applyPaused) {
       const message = 'apply is paused on this node; peers keep what is not applied';

@@ -13,6 +13,7 @@ import { messageOf } from '../base/errors.ts';
 import type { Conninfo, ConninfoEnvironment } from '../postgres/conninfo.ts';
 import { readDoctorServerFacts } from '../postgres/doctor-facts.ts';
 import { readDoctorTables, type DoctorTables } from '../postgres/doctor-tables.ts';
+import { isMarkedAsNode } from '../postgres/databases.ts';
 import { ReplicationSession } from '../postgres/replication-session.ts';
 import { readServerBasics } from '../postgres/server-basics.ts';
 import { readServerFacts } from '../postgres/server-facts.ts';
@@ -101,6 +102,7 @@ async function readNode(
   return {
     status,
     peers: await Promise.all(members.map((node) => checkPeer(node, local.id, clock, environment))),
+    isMarked: await isMarkedAsNode(session),
     unpublished: await readUnsettledTables(session),
     unconverted: await readUnconvertedSequences(session),
     writable: status.nodes.some(({ isLocal, isReadOnly }) => isLocal && isReadOnly)

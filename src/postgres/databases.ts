@@ -16,6 +16,14 @@ export async function readNodeDatabases(session: Session): Promise<Database[]> {
   return rows.map((row) => ({ oid: Number(row.oid), name: row.name }));
 }
 
+/** Whether agents find the session's database among these. ALTER DATABASE … RESET ALL takes the mark away. */
+export async function isMarkedAsNode(session: Session): Promise<boolean> {
+  const [current] = await session.query<{ oid: string }>(
+    'SELECT oid FROM pg_database WHERE datname = current_database()',
+  );
+  return (await readNodeDatabases(session)).some(({ oid }) => oid === Number(current?.oid));
+}
+
 /** The database in which the agents of a server meet: "postgres" where it exists, else the oldest that is no template. */
 export async function readMeetingDatabase(
   session: Session,
