@@ -65,6 +65,11 @@ export const MUTANTS = [
     rule: 'nor is it taken along to another key',
   },
   {
+    name: 'what cannot be read any more leaves nothing',
+    rule: 'a change whose long value its node has no more counts as a deletion of its version',
+    uniques: true,
+  },
+  {
     name: 'change of key read before its commit is seen',
     rule: 'what a change of key leaves out is read when the provider shows its commit',
   },
