@@ -379,6 +379,7 @@ export class ModelChangeWriter {
     const [kind, key, time, writer] = readValues(change.newTuple).map(String);
     const commitTime = Number(time) as PgTime;
     if (kind === 'kill') {
+      this.#statements.askAnswered(transaction, String(key), this.provider.writer);
       const old = [String(key), null, null];
       const killing: ChangeContext = { ...context, commitTime, isUndecided: true };
       if (this.#world.has('kill takes smaller rows only')) {

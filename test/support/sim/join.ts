@@ -113,6 +113,7 @@ export class ModelJoin {
       if (peer === this.#source) yield* this.#until(this.#source, this.#ownStreamPasses());
       else yield* this.#until(this.#source, this.#applies(this.#source, peer));
     }
+    yield* this.#writersEnd();
     const snapshot = yield* this.#takeSnapshot();
     yield* this.#copy(snapshot);
     if (!this.#world.has('tombstones copied before the source has read its own log')) {
@@ -142,6 +143,13 @@ export class ModelJoin {
     if (this.#world.has('clock read when the slot is made')) clock = server.clock();
     this.#starts.set(peer, { slot: server.ensureSlot(index), clock });
     yield undefined;
+  }
+
+  /** waitForWriters(): what lies before the slot on the source's log, and is not seen yet, must be in the snapshot. */
+  *#writersEnd(): Steps {
+    if (this.#world.has('snapshot without what is not seen yet')) return;
+    const writing = [...this.#source.server.open].filter(({ xid }) => xid !== undefined);
+    yield* this.#until(this.#source, () => writing.every(({ phase }) => phase === 'ended'));
   }
 
   /** takeSourceSnapshot(): with apply held, so that what the snapshot shows and what has been applied are the same. */

@@ -198,6 +198,12 @@ export const MUTANTS = [
     unique: true,
   },
   {
+    name: 'asks to a parted node are left open',
+    rule: 'who has asked a node that is parted before it has answered deletes the row everywhere in its stead',
+    unique: true,
+    part: true,
+  },
+  {
     name: 'rivals of the first index only',
     rule: 'rivals are looked for in every unique index',
     uniques: true,
@@ -215,6 +221,11 @@ export const MUTANTS = [
   {
     name: 'snapshot taken while apply goes on',
     rule: 'apply on the source is held while it takes the snapshot',
+    join: true,
+  },
+  {
+    name: 'snapshot without what is not seen yet',
+    rule: 'the snapshot waits for all who were writing when the slot on the source was there: their commits may lie before it',
     join: true,
   },
   {

@@ -257,7 +257,8 @@ class Run {
       ({ server }) =>
         server.lostValues().length === 0 &&
         server.lostWrites().length === 0 &&
-        server.outbox().length === 0,
+        server.outbox().length === 0 &&
+        server.openAsks().every(({ writer }) => writer !== this.#part?.node.server.writer),
     );
   }
 

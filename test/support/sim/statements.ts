@@ -347,6 +347,12 @@ export class Statements {
 
   // Tombstones ---------------------------------------------------------------------------------------------------------
 
+  /** askAnswered() */
+  askAnswered(transaction: Transaction, key: string, writer: Writer): void {
+    const open = this.server.openAsks().filter((one) => one.key === key && one.writer === writer);
+    transaction.answered.push(...open);
+  }
+
   /** addTombstonesSql(), addTableTombstoneSql(): without a key, of the table. */
   remember(transaction: Transaction, key: string | undefined, time: PgTime, writer: Writer): void {
     if (this.#world.has('deletions leave no tombstone')) return;
