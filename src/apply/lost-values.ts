@@ -216,12 +216,11 @@ export class LostValues {
   }
 
   /**
-   * The time of the row's version, if it is the provider's. Undefined for a row of another node. One without a record was copied by a
-   * join, and is older than anything on its way.
+   * The time of the row's version, if it is the provider's. Undefined for a row of another node, or of nobody knows whom. A copied row has
+   * its true version as long as it is noted: readNotedKeys(), purgeRowVersions().
    */
   #timeOf({ row }: FoundRow): PgTime | undefined {
-    if (row.kind === 'own') return undefined;
-    if (row.kind !== 'versioned') return LONG_AGO;
+    if (row.kind !== 'versioned') return undefined;
     if (!sameNode(row.version.writer.id, this.#provider)) return undefined;
     return row.version.time;
   }

@@ -274,6 +274,11 @@ export const MUTANTS = [
     join: true,
   },
   {
+    name: 'versions of noted rows are not copied',
+    rule: 'with the true versions of those rows, however old they are',
+    join: true,
+  },
+  {
     name: 'noted lost values are not copied',
     rule: 'what the source has noted of long values is copied, too',
     join: true,

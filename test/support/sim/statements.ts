@@ -396,6 +396,7 @@ export class Statements {
 
   /** purgeRowVersions() */
   forgetVersions(transaction: Transaction, upTo: PgTime): void {
+    if (this.server.lostValues().length > 0) return;
     transaction.forgottenVersions = this.server.versions().filter(({ time }) => time <= upTo);
     if (transaction.forgottenVersions.length > 0) this.server.xidOf(transaction);
   }
