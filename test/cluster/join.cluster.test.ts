@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, Host, until, type TestClient, type TestNode } from '../support/cluster.ts';
 import { fullMesh } from '../support/membership.ts';
 import { PacedWriter } from '../support/paced-writer.ts';
-import { commitsWait, NOT_WAITING, waitingCommit } from '../support/waiting-commits.ts';
+import { commitsWait, waitingCommit } from '../support/waiting-commits.ts';
 
 /** Holds the join of a node at the moment in which it is about to begin a step. */
 class Hold {
@@ -312,10 +312,12 @@ test('a joining node gets what was committed while its slot was made, and is see
   const two = await cluster.addNode('node2', cluster.hosts[1] as Host, 'app');
   await one.sql('CREATE TABLE item (id integer PRIMARY KEY)');
   await one.create();
+  // Only who asks for it waits for the standby: else the join itself would.
+  await one.sql(`ALTER DATABASE app SET synchronous_commit = 'local'`);
   await using first = await one.connect();
   await using second = await one.connect();
   const begin = async (user: TestClient, id: number) => {
-    await user.sql(`${NOT_WAITING}; BEGIN; INSERT INTO item VALUES (${id})`);
+    await user.sql(`BEGIN; INSERT INTO item VALUES (${id})`);
     const [row] = await user.sql('SELECT pg_current_xact_id()::xid::text');
     return String(row?.[0]);
   };
@@ -340,7 +342,10 @@ test('a joining node gets what was committed while its slot was made, and is see
   await first.sql('COMMIT');
   await slotWaitsFor(secondXid);
   await commitsWait(one, true);
-  await using hidden = await waitingCommit(one, 'INSERT INTO item VALUES (3)');
+  await using hidden = await waitingCommit(
+    one,
+    `SET synchronous_commit = 'on'; INSERT INTO item VALUES (3)`,
+  );
   await second.sql('COMMIT');
   await until('the slot to be made', async () => (await step()) !== 'creating slots');
   await until(

@@ -140,6 +140,7 @@ export class ModelNode {
     this.join?.abandon();
     for (const process of this.#processes) this.#world.scheduler.kill(process);
     for (const session of this.#sessions) this.server.abandon(session);
+    this.rewriter.abandon();
     this.own.abandon();
     for (const link of this.links) link.abandon();
   }

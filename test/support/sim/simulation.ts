@@ -182,7 +182,9 @@ class Run {
     // What is settled late may leave something to settle.
     do {
       for (const node of this.nodes) node.isQuiet = false;
-      this.#until('lost values and writes are settled, outboxes empty', () => this.#isSettled());
+      this.#until('lost values, writes and steps of clocks are settled, outboxes empty', () =>
+        this.#isSettled(),
+      );
       for (const node of this.nodes) node.isQuiet = true;
       this.#until('streams are drained', () => this.#isDrained());
     } while (!this.#isSettled());
@@ -254,7 +256,8 @@ class Run {
 
   #isSettled(): boolean {
     return this.#staying.every(
-      ({ server }) =>
+      ({ server, rewriter }) =>
+        rewriter.isDone &&
         server.lostValues().length === 0 &&
         server.lostWrites().length === 0 &&
         server.outbox().length === 0 &&
