@@ -225,12 +225,15 @@ function rewriteSql(
 
 /**
  * Of a row of a peer all long values are to be sent, and those that stay the same are not: a peer that has an older row of this node there
- * would keep what that had. As text and back a value is another one.
+ * would keep what that had. Written as text by a function, and read back, a value is another one.
  */
 function rewrittenWhole(table: Table): string[] {
   return settable(longColumns(table)).map(({ name, local }) => {
     const column = quoteIdent(name);
-    return `${column} = CASE WHEN ${ORIGIN} = 0 THEN t.${column} ELSE t.${column}::text::${local?.type} END`;
+    return (
+      `${column} = CASE WHEN ${ORIGIN} = 0 OR t.${column} IS NULL THEN t.${column}` +
+      ` ELSE pg_catalog.concat(t.${column})::${local?.type} END`
+    );
   });
 }
 
