@@ -9,8 +9,11 @@ export interface ChangeContext {
   readonly commitLsn: Lsn;
   /** What the provider had seen of the other nodes' writes by its last heartbeat before this transaction. */
   readonly seen: Seen;
-  /** It is a kill of DESIGN 4.2, rule 10, of the version of the row that it kills: nothing that it meets is a conflict. */
-  readonly isKill?: true;
+  /**
+   * A deletion that nobody has decided: a kill of DESIGN 4.2, rule 10, of the version of the row that it kills, or of a row that the
+   * provider has no more when it is read there. Nothing that it meets is a conflict.
+   */
+  readonly isUndecided?: true;
   /** It is a kill of a row that users had deleted while the provider's clock was behind: no policy is asked about it. */
   readonly isLate?: boolean;
 }

@@ -42,6 +42,7 @@ let now: number;
 const at = (micros: number) => (now + micros) as PgTime;
 /** Up to a minute ago, what was written was before the clock was right. */
 const step = (): DueStep => ({
+  dueAt: LONG_AGO,
   heartbeatXid: String(STEP),
   oldestXid: '3',
   upTo: at(-HOUR / 60),

@@ -18,7 +18,7 @@ import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { originProgress, setUpOrigin } from '../postgres/origins.ts';
+import { ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { LostValues } from './lost-values.ts';
 import { OwnBatch } from './own-batch.ts';
@@ -56,7 +56,8 @@ beforeAll(async () => {
     CREATE TEMPORARY TABLE item (LIKE public.item);
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid) VALUES ('7', 1, 1)`);
   const peers = await peerOrigins(user);
-  origins = originsOfPeers(peers);
+  const copy = await ensureOrigin(user, 'copy');
+  origins = { ...originsOfPeers(peers), copies: new Set([copy]) };
   await setUpOrigin(session, 'provider');
   await setUpOrigin(user, 'other');
   const tables = new TableMap(session);
@@ -253,6 +254,20 @@ describe('a row that is noted', () => {
       { b: 'x', big: 'kept' },
       { b: 'y', big: 'kept' },
     ]);
+  });
+
+  // It was given the time -infinity, which no statement could read again.
+  test('is left alone where nobody knows who wrote it', async () => {
+    await user.script('SELECT pg_replication_origin_session_reset()');
+    await user.script(`SELECT pg_replication_origin_session_setup('copy')`);
+    await as('other', at(100), row('x'));
+    await user.script('SELECT pg_replication_origin_session_reset()');
+    await user.script(`SELECT pg_replication_origin_session_setup('other')`);
+    await note('x');
+    provider.set('x', 'read');
+    await lost.settle(at(1000));
+    expect(await noted()).toEqual([]);
+    expect(await rows()).toEqual([{ b: 'x', big: 'kept', time: '100', origin: 'copy' }]);
   });
 
   test('is forgotten where its writer has no such table or column any more', async () => {

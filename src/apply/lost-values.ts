@@ -20,9 +20,9 @@ import { columnParams, keyColumns, keyParams, LocalRows, type FoundRow } from '.
 import type { PreparedStatements } from './prepared.ts';
 import type { ReadFromProvider } from './provider-values.ts';
 import type { RowValues } from './row-values.ts';
-import { keysOfOthersSql, lockedUpdateSql, readAmongSql } from './statements.ts';
+import { keysOfOthersSql, lockedUpdateSql, longColumns, readAmongSql } from './statements.ts';
 import { seekKeyedTable, storedKey, valuesOfStored } from './stored-keys.ts';
-import { rowWith, type Table, type TableColumn } from './table.ts';
+import { rowWith, type Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
@@ -31,13 +31,6 @@ import type { OriginMap } from './writers.ts';
 /** So many rows are asked for at once. */
 const MOST_ASKED = 200;
 const GONE: readonly string[] = [SQLSTATE.undefinedTable, SQLSTATE.undefinedColumn];
-
-/** Columns that an UPDATE of a peer may have left out, because it did not change their long values. */
-function longColumns(table: Table): TableColumn[] {
-  return table.columns.filter(
-    (column) => column.local?.isVarlena && !table.key.columns.includes(column),
-  );
-}
 
 /** Whether a row of the table can have a long value that another row of its key had. */
 function mayLoseValues(table: Table): boolean {
@@ -216,12 +209,11 @@ export class LostValues {
   }
 
   /**
-   * The time of the row's version, if it is the provider's. Undefined for a row of another node. One without a record was copied by a
-   * join, and is older than anything on its way.
+   * The time of the row's version, if it is the provider's. Undefined for a row of another node, or of nobody knows whom. A copied row has
+   * its true version as long as it is noted: readNotedKeys(), purgeRowVersions().
    */
   #timeOf({ row }: FoundRow): PgTime | undefined {
-    if (row.kind === 'own') return undefined;
-    if (row.kind !== 'versioned') return LONG_AGO;
+    if (row.kind !== 'versioned') return undefined;
     if (!sameNode(row.version.writer.id, this.#provider)) return undefined;
     return row.version.time;
   }

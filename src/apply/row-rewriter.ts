@@ -1,5 +1,5 @@
 import { pause } from '../base/wait.ts';
-import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { readSentTables, type DueStep } from '../catalog/clock-steps.ts';
 import { readDefinitions } from '../catalog/restricted.ts';
 import { describeTable } from '../postgres/describe-table.ts';
@@ -29,8 +29,10 @@ interface Which {
 }
 
 /**
- * Writes again, unchanged, the rows that this node's users wrote from one transaction on, at times up to a given one, and that are
- * still theirs: as ordinary transactions of this node, which its peers receive, so that the rows have versions of now.
+ * Writes again, unchanged, the rows that this node's users wrote from one transaction on, at times up to a given one: as ordinary
+ * transactions of this node, which its peers receive, so that the rows have versions of now. And the rows that peers' changes have written
+ * here since: one of them may be newer than the row whose place it has taken, and older than the one that users had overwritten by that,
+ * to which it has lost at the peers. With a version of now it wins there, too.
  *
  * All tables are read for that. Which rows they are could be had from the log as well; but a clock steps back seldom, and the own
  * stream would have to decode every insert and update for it.
@@ -52,14 +54,15 @@ export class RowRewriter {
 
   /** Returns how many rows it was. */
   async rewriteAll(): Promise<number> {
-    const { oldestXid, upTo } = this.#step;
-    const late = {
-      rewriteSql: rewriteLateRowsSql,
-      anySql: hasLateRowsSql,
-      params: [formatPgTime(upTo), oldestXid],
-    };
+    const { oldestXid, upTo, dueAt } = this.#step;
     let count = 0;
-    for (const oid of await readSentTables(this.#session)) count += await this.#rewrite(oid, late);
+    for (const { oid, isOwn } of await readSentTables(this.#session)) {
+      count += await this.#rewrite(oid, {
+        rewriteSql: rewriteLateRowsSql,
+        anySql: hasLateRowsSql,
+        params: [formatPgTime(upTo), oldestXid, formatPgTime(isOwn ? LONG_AGO : dueAt)],
+      });
+    }
     return count;
   }
 

@@ -181,11 +181,11 @@ export function hasUnrecordedSql(table: Table): string {
 }
 
 /**
- * Writes some rows again as they are: those of this node's users up to a time, from a transaction on. Rows that others hold are left.
- * Parameters: the time, the transaction's id. Undefined where no UPDATE can do it.
+ * Writes some rows again as they are, from a transaction on: those of this node's users up to a time, and those of peers up to another.
+ * Rows that others hold are left. Parameters: the first time, the transaction's id, the other time. Undefined where no UPDATE can do it.
  */
 export function rewriteLateRowsSql(table: Table, most: number): string | undefined {
-  return rewriteSql(table, LATE, most);
+  return rewriteSql(table, LATE, most, rewrittenWhole(table));
 }
 
 /** Whether there is such a row; the same parameters. */
@@ -205,23 +205,48 @@ export function hasOldRowsSql(table: Table): string {
 
 const OLD = `(pg_xact_commit_timestamp(t.xmin) <= $1::timestamptz) IS NOT FALSE AND ${OWN} IS NOT TRUE`;
 
-function rewriteSql(table: Table, condition: string, most: number): string | undefined {
+function rewriteSql(
+  table: Table,
+  condition: string,
+  most: number,
+  alsoSet: readonly string[] = [],
+): string | undefined {
   const [column] = updatable(table, writable(table));
   if (!column) return undefined;
-  const [name, set] = [quoteQualified(table.local.name), quoteIdent(column.name)];
+  const [name, first] = [quoteQualified(table.local.name), quoteIdent(column.name)];
+  const sets = alsoSet.some((set) => set.startsWith(`${first} = `))
+    ? alsoSet
+    : [`${first} = t.${first}`, ...alsoSet];
   return (
-    `UPDATE ONLY ${name} AS t SET ${set} = t.${set} WHERE t.ctid = ANY (ARRAY(` +
+    `UPDATE ONLY ${name} AS t SET ${sets.join(', ')} WHERE t.ctid = ANY (ARRAY(` +
     `SELECT t.ctid FROM ONLY ${name} AS t WHERE ${condition} LIMIT ${most} FOR UPDATE SKIP LOCKED))`
   );
+}
+
+/**
+ * Of a row of a peer all long values are to be sent, and those that stay the same are not: a peer that has an older row of this node there
+ * would keep what that had. Written as text by a function, and read back, a value is another one.
+ */
+function rewrittenWhole(table: Table): string[] {
+  return settable(longColumns(table)).map(({ name, local }) => {
+    const column = quoteIdent(name);
+    return (
+      `${column} = CASE WHEN ${ORIGIN} = 0 OR t.${column} IS NULL THEN t.${column}` +
+      ` ELSE pg_catalog.concat(t.${column})::${local?.type} END`
+    );
+  });
 }
 
 function hasRowsSql(table: Table, condition: string): string {
   return `SELECT EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${condition}) AS any`;
 }
 
-/** An id has 32 bits in a row: one that is no older than another lies no further behind. */
+/**
+ * What users wrote late, and what was applied meanwhile, which may have taken the place of such a row. An id has 32 bits in a row: one that is
+ * no older than another lies no further behind.
+ */
 const LATE =
-  `${ORIGIN} = 0 AND pg_xact_commit_timestamp(t.xmin) <= $1::timestamptz` +
+  `pg_xact_commit_timestamp(t.xmin) <= CASE WHEN ${ORIGIN} = 0 THEN $1::timestamptz ELSE $3::timestamptz END` +
   ` AND age(t.xmin) <= age(($2::xid8)::xid)`;
 
 /**
@@ -339,6 +364,13 @@ export function conflictRowsSql(table: Table, { found, columns, key }: ConflictC
   const keyJson =
     key.length > 0 ? `(SELECT row_to_json(k.*)::text FROM (SELECT ${names}) AS k)` : 'NULL';
   return `SELECT ${local} AS local, ${remote} AS remote, ${keyJson} AS key FROM (SELECT ${list.join(', ')}) AS r`;
+}
+
+/** Columns that an UPDATE of a peer may leave out, because it did not change their long values. */
+export function longColumns(table: Table): TableColumn[] {
+  return table.columns.filter(
+    (column) => column.local?.isVarlena && !table.key.columns.includes(column),
+  );
 }
 
 /**

@@ -276,7 +276,7 @@ export class ChangeWriter {
     brought?: RowValues,
   ): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
-    if (!row) return 'skip';
+    if (!row) return this.#deleteUnread(table, values, undefined, context);
     if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
@@ -423,7 +423,7 @@ export class ChangeWriter {
     const carryOut = (decision: Decision) =>
       this.#carryOut(decision, table, old, values, found, context);
     if (context.isLate) return this.#conflicts.during(met, decided, () => carryOut(decided));
-    if (context.isKill) {
+    if (context.isUndecided) {
       // Nobody has decided that: no conflict of its own, and nothing that a policy is asked about.
       const { conflict: _conflict, ...rest } = decided;
       return this.#conflicts.during(met, rest, () => carryOut(decided));
@@ -504,7 +504,7 @@ export class ChangeWriter {
     if (!key) return this.#truncation.carryOut(table.relation, { ...context, commitTime: time });
     if (kind === 'kill') {
       await askAnswered(this.#session, table.local.oid, storedKey(table, key), this.#provider.id);
-      return this.#delete(table, key, { ...context, commitTime: time, isKill: true, isLate });
+      return this.#delete(table, key, { ...context, commitTime: time, isUndecided: true, isLate });
     }
     const writer = writerWithId(this.#origins(), heard.writer);
     return this.#losers.follow(table, key, { time, writer }, context);
@@ -633,7 +633,7 @@ export class ChangeWriter {
     const keeps = this.#isProviders(found) && !isRead;
     if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
-    if (!row) return 'skip';
+    if (!row) return this.#deleteUnread(table, values, found, context);
     const lost = await this.#makeRoom(table, row, found, context, row !== values);
     if (lost) return lost;
     const columns = sql.writable(table, sentIn(row));
@@ -653,6 +653,22 @@ export class ChangeWriter {
     }
     if (moves) this.#deferred.add(table, row);
     return 'update';
+  }
+
+  /**
+   * The provider has the row no more, so that its long values cannot be read. What has removed it is on its way, but may have its very
+   * version (a kill), or none that comes here (what a third node's row has lost to). Until then this counts as a deletion of the change's
+   * version: nothing older may take its place, in a group perhaps, under a later stamp (found by the simulation).
+   */
+  async #deleteUnread(
+    table: Table,
+    values: RowValues,
+    found: FoundRow | undefined,
+    context: ChangeContext,
+  ): Promise<ConflictAction> {
+    if (!Tombstones.byKey(table)) return 'skip';
+    await this.#delete(table, values, { ...context, isUndecided: true });
+    return found ? 'delete' : 'skip';
   }
 
   #isProviders({ row }: FoundRow): boolean {

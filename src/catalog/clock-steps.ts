@@ -28,6 +28,8 @@ export interface DueStep {
   readonly oldestXid: string;
   /** Nobody has seen anything later before the step, nor while the clock was behind. */
   readonly upTo: PgTime;
+  /** When it was found to be due: whatever has taken the place of rows of that time bears an earlier one. */
+  readonly dueAt: PgTime;
 }
 
 /** What users saw between two heartbeats may be this much later than the greatest time that a heartbeat has told. */
@@ -42,8 +44,14 @@ const PATIENCE = "interval '5 min'";
  * the own stream, which has passed it then.
  */
 export async function readDueSteps(session: Session): Promise<DueStep[]> {
-  const rows = await session.query<{ heartbeat: string; oldest: string; upto: string }>(/* sql */ `
-    SELECT heartbeat_xid AS heartbeat, oldest_xid AS oldest, ${pgTimeSql(`clock_was + ${UNTOLD}`)} AS upto
+  const rows = await session.query<{
+    heartbeat: string;
+    oldest: string;
+    upto: string;
+    due: string;
+  }>(/* sql */ `
+    SELECT heartbeat_xid AS heartbeat, oldest_xid AS oldest, ${pgTimeSql(`clock_was + ${UNTOLD}`)} AS upto,
+           ${pgTimeSql('clock_timestamp()')} AS due
     FROM bdr.bdr_clock_steps AS s
     WHERE clock_timestamp() > clock_was + ${UNTOLD}
       AND (
@@ -60,6 +68,7 @@ export async function readDueSteps(session: Session): Promise<DueStep[]> {
     heartbeatXid: row.heartbeat,
     oldestXid: row.oldest,
     upTo: Number(row.upto) as PgTime,
+    dueAt: Number(row.due) as PgTime,
   }));
 }
 
@@ -89,11 +98,17 @@ export async function endClockStep(
   );
 }
 
-/** OIDs of the tables whose rows peers receive. */
-export async function readSentTables(session: Session): Promise<string[]> {
-  const rows = await session.query<{ oid: string }>(/* sql */ `
-    SELECT t::oid AS oid FROM bdr.internal_replicated_tables() AS t
-    UNION ALL VALUES ('bdr.bdr_nodes'::regclass::oid), ('bdr.bdr_connections'::regclass::oid)
+/** A table whose rows peers receive. */
+export interface SentTable {
+  readonly oid: string;
+  /** One of the group's own: each node writes what is about itself. */
+  readonly isOwn: boolean;
+}
+
+export async function readSentTables(session: Session): Promise<SentTable[]> {
+  const rows = await session.query<{ oid: string; own: string }>(/* sql */ `
+    SELECT t::oid AS oid, false AS own FROM bdr.internal_replicated_tables() AS t
+    UNION ALL VALUES ('bdr.bdr_nodes'::regclass::oid, true), ('bdr.bdr_connections'::regclass::oid, true)
   `);
-  return rows.map(({ oid }) => oid);
+  return rows.map(({ oid, own }) => ({ oid, isOwn: own === 't' }));
 }

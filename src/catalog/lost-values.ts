@@ -1,3 +1,4 @@
+import type { QualifiedName } from '../base/names.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import type { RememberedKey } from './tombstones.ts';
@@ -76,6 +77,27 @@ export async function forgetLostValuesOfParted(session: Session): Promise<void> 
     WHERE (n.node_sysid, n.node_timeline, n.node_dboid) = (x.node_sysid, x.node_timeline, x.node_dboid)
       AND n.node_status = 'k'
   `);
+}
+
+/** The values of a key as text, in the order of its columns' names. */
+export type NotedKey = readonly (string | null)[];
+
+/** The keys of a table that are noted. */
+export async function readNotedKeys(
+  session: Session,
+  { schema, name }: QualifiedName,
+): Promise<NotedKey[]> {
+  const rows = await session.query<{ key: string }>(
+    /* sql */ `
+      SELECT DISTINCT array_to_json(x.row_key)::text AS key
+      FROM bdr.lost_value AS x
+      JOIN pg_class AS c ON c.oid = x.relation
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      WHERE (n.nspname, c.relname) = ($1, $2)
+    `,
+    [schema, name],
+  );
+  return rows.map(({ key }) => JSON.parse(key) as NotedKey);
 }
 
 /** Takes over what a source has noted, as its snapshot shows it: its rows were copied as they were then. */

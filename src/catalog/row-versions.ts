@@ -102,9 +102,22 @@ export async function clearRowVersions(session: Session): Promise<void> {
   await session.run(/* sql */ `DELETE FROM bdr.row_version`);
 }
 
-/** Forgets versions that every link has passed: nothing older than them can arrive any more. */
+/**
+ * Forgets versions that every link has passed: nothing older than them can arrive any more. Not while rows of their table are to be read
+ * again, and to keep their versions then.
+ */
 export async function purgeRowVersions(session: Session, upTo: PgTime): Promise<number> {
-  return session.run(/* sql */ `DELETE FROM bdr.row_version WHERE committed_at <= $1`, [
-    formatPgTime(upTo),
-  ]);
+  return session.run(
+    /* sql */ `
+      DELETE FROM bdr.row_version AS v
+      WHERE v.committed_at <= $1
+        AND NOT EXISTS (
+            SELECT FROM bdr.lost_value AS x
+            JOIN pg_class AS c ON c.oid = x.relation
+            JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE n.nspname = v.schema_name AND c.relname = v.table_name
+        )
+    `,
+    [formatPgTime(upTo)],
+  );
 }

@@ -24,6 +24,7 @@ import { originName, ownOriginName, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
 import { originProgress } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
+import { readSnapshot } from '../postgres/snapshot-shows.ts';
 import { createSlot, dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
 import {
   copyDatabase,
@@ -46,7 +47,7 @@ import { ensureOwnSlot } from './own-slot.ts';
  *      register   the source writes the node's row and connection, state i: from here on the group knows it
  *   i  slots      on this node for every peer, then on every peer for this node, each when that peer knows the node; a peer's
  *                 clock is read before its slot is made, so whatever committed up to then lies before the slot
- *      wait       until the source has applied each peer past its slot's start
+ *      wait       until the source has applied each peer past its slot's start, and shows what lies before the slot on its own log
  *      snapshot   apply on the source is held for the moment in which the snapshot is exported and its positions are read
  *      copy       schema, rows, true versions of rows that changes on their way may still meet, indexes, constraints
  *      tombstones once the source has read its own log past the snapshot; it forgets none while a node is in this state
@@ -177,6 +178,8 @@ export class Join {
       } else await this.#waitForSource(source, sourceNode.id, peer);
     }
 
+    if (this.#step === "x") await this.#waitForWriters(source);
+
     await this.#begin('copying');
     const before = this.#state.before ?? (await objectsBefore(this.#session));
     await this.#save({ ...this.#state, copying: true, before });
@@ -283,6 +286,22 @@ export class Join {
     await this.#until(
       `the source to apply node ${peer.name} up to ${formatLsn(mark)}`,
       async () => (await originProgress(source, origin, false)) >= mark,
+    );
+  }
+
+  /**
+   * Until all transactions that were at work on the source when the slot there had been made have ended. The creation of the slot waits
+   * for those that had begun before it. A later one may have its commit on the log before the slot's start, which then does not send it, and be
+   * seen long after that, when its commit waits for a standby: the snapshot must show it (found by the simulation). However long they
+   * take: so does the creation of the slot.
+   */
+  async #waitForWriters(source: Session): Promise<void> {
+    await this.#begin('waiting for transactions of the source');
+    const { xmax } = await readSnapshot(source);
+    await this.#until(
+      'transactions of the source to end that may lie before the slot',
+      async () => (await readSnapshot(source)).xmin >= xmax,
+      Infinity,
     );
   }
 
@@ -404,16 +423,20 @@ export class Join {
     });
   }
 
-  async #until(what: string, reached: () => Promise<boolean>): Promise<void> {
+  async #until(
+    what: string,
+    reached: () => Promise<boolean>,
+    mostMs = MOST_WAIT_MS,
+  ): Promise<void> {
     const startedAt = performance.now();
     for (let polls = 0; !(await reached()); polls++) {
       this.#signal.throwIfAborted();
       if (polls === 50) await this.#progress({ text: `waiting for ${what}` });
       // Whoever was parted may wait for what never comes.
       if (polls % 20 === 19) await this.#askSourceWhetherParted();
-      if (performance.now() - startedAt > MOST_WAIT_MS) {
+      if (performance.now() - startedAt > mostMs) {
         throw new BdrError('wait_too_long', {
-          message: `waited ${MOST_WAIT_MS / 1000} s for ${what}`,
+          message: `waited ${mostMs / 1000} s for ${what}`,
           hint: '"bdr status" on the nodes shows which link does not go on, and why.',
         });
       }

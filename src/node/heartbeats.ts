@@ -2,10 +2,13 @@ import type { Logger } from '../base/logger.ts';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { pause, Wakeup } from '../base/wait.ts';
+import { noteClockStep } from '../catalog/clock-steps.ts';
 import { emitHeartbeat } from '../catalog/heartbeat.ts';
+import type { LastHeartbeat } from '../catalog/own-stream.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { logPositions } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
+import { wasSetBack, type ClockLook } from '../receive/clock-pace.ts';
 import { describeError } from './describe-error.ts';
 
 const BUSY_INTERVAL_MS = 100;
@@ -25,6 +28,7 @@ export class Heartbeats {
   readonly #log: Logger;
   readonly #applied: () => Record<string, PgTime>;
   readonly #wanted = new Wakeup();
+  #told: (LastHeartbeat & ClockLook) | undefined;
   #stop: AbortController | undefined;
   #done: Promise<void> = Promise.resolve();
 
@@ -84,12 +88,23 @@ export class Heartbeats {
       const { insert } = await logPositions(session);
       const busy = after === undefined || insert - after > IDLE_BYTES;
       if (isWanted || busy || performance.now() - beatAt >= IDLE_INTERVAL_MS) {
-        await emitHeartbeat(session, this.#applied());
+        const startedMs = performance.now();
+        const told = await emitHeartbeat(session, this.#applied());
         beatAt = performance.now();
+        await this.#watch(session, { ...told, startedMs, endedMs: beatAt });
         after = (await logPositions(session)).insert;
       }
       await pause(LEAST_INTERVAL_MS, signal);
       isWanted = await this.#wanted.wait(BUSY_INTERVAL_MS - LEAST_INTERVAL_MS, signal);
     }
+  }
+
+  /** Notices that the clock has stepped back by less than has passed since the last one; the own stream notices more than that. */
+  async #watch(session: Session, told: LastHeartbeat & ClockLook): Promise<void> {
+    const before = this.#told;
+    this.#told = told;
+    if (!before || !wasSetBack(before, told)) return;
+    await noteClockStep(session, { before, to: told.clock });
+    this.#log.warn({}, 'the clock of the server has stepped back');
   }
 }

@@ -6,7 +6,7 @@ import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { copyIndexBuilds } from '../catalog/index-builds.ts';
-import { copyLostValues } from '../catalog/lost-values.ts';
+import { copyLostValues, readNotedKeys } from '../catalog/lost-values.ts';
 import { copyTableSets } from '../catalog/replication-sets.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
@@ -305,7 +305,8 @@ async function copyTables(
           owner === undefined
             ? await copyRows(from, into, piece, passing)
             : await copyStagedRows(from, into, piece, owner, passing);
-        await copyRowVersions(read, into, piece, options.watermark, writerOfOrigin);
+        const noted = await readNotedKeys(from, piece.table.name);
+        await copyRowVersions(read, into, piece, options.watermark, noted, writerOfOrigin);
         const left = (piecesLeft.get(piece.table) ?? 0) - 1;
         piecesLeft.set(piece.table, left);
         progress.rowsDone(rows, left === 0);
@@ -374,7 +375,7 @@ async function copyGroup(
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);
       await copyRows(from, into, { table, where }, { onBytes: () => undefined, signal });
-      await copyRowVersions(read, into, { table }, watermark, writerOfOrigin);
+      await copyRowVersions(read, into, { table }, watermark, [], writerOfOrigin);
     }
   });
 }

@@ -1,10 +1,19 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
+import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { install } from '../catalog/install.ts';
+import { readNotedKeys } from '../catalog/lost-values.ts';
+import { purgeRowVersions, readRowVersions } from '../catalog/row-versions.ts';
+import { readSqlFiles } from '../catalog/sql-files.ts';
+import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { copyPieces } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
-import { copyRows } from './table-copy.ts';
+import { copyRows, copyRowVersions } from './table-copy.ts';
+
+const NOON = 845_000_000_000_000 as PgTime;
+const later = (micros: number) => (NOON + micros) as PgTime;
 
 let server: EmbeddedServer;
 beforeAll(async () => {
@@ -80,4 +89,41 @@ test('the pieces of a table are the table as the snapshot shows it', async () =>
   expect(pieces).toHaveLength(9);
   expect(await target.query(all)).toEqual(await source.query(all));
   expect(String(rows)).toBe((await target.query<{ count: string }>(all))[0]?.count);
+});
+
+// Else such a row, read again from its writer, would get a version that no row has.
+test('the versions of rows that are to be read again are copied however old they are, and kept until they were', async () => {
+  await using source = await connect();
+  await source.script('CREATE DATABASE noted');
+  await using session = await connect('noted');
+  await install(session, readSqlFiles(sqlDir()));
+  await session.script(`
+    CREATE TABLE public.pair (b text, a numeric, PRIMARY KEY (b, a));
+    SELECT pg_replication_origin_create('other');
+    SELECT pg_replication_origin_session_setup('other');
+    BEGIN;
+    INSERT INTO public.pair VALUES ('x', 1), ('y', 1);
+    SELECT pg_replication_origin_xact_setup('0/0', '${formatPgTime(NOON)}');
+    COMMIT;
+    SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset();
+    INSERT INTO bdr.lost_value (relation, row_key, key_hash, node_sysid, node_timeline, node_dboid)
+    VALUES ('public.pair'::regclass, ARRAY['1.0', 'x'], 0, '7', 1, 2)`);
+  const pair = { ...table, name: { schema: 'public', name: 'pair' }, key: ['b', 'a'] };
+  const other = { sysid: '7', timeline: 1, dboid: 2 };
+  await copyRowVersions(
+    (_table, sql) => session.query(sql),
+    session,
+    { table: pair },
+    later(1),
+    await readNotedKeys(session, pair.name),
+    () => other,
+  );
+  const versions = () => readRowVersions(session, pair.name, LONG_AGO);
+  const key = JSON.stringify({ a: '1', b: 'x' });
+  const [version] = await versions();
+  expect(version).toEqual({ key: expect.any(String) as string, time: NOON, node: other });
+  expect(JSON.parse(version?.key ?? '')).toEqual(JSON.parse(key));
+  expect(await purgeRowVersions(session, later(1))).toBe(0);
+  await session.script('DELETE FROM bdr.lost_value');
+  expect(await purgeRowVersions(session, later(1))).toBe(1);
 });

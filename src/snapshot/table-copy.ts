@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import type { NotedKey } from '../catalog/lost-values.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
 import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
@@ -129,13 +130,15 @@ export function columnList({ columns }: CopyTable): string {
 
 /**
  * Copies the true versions of the rows that were written after `watermark`: a change that is still on its way may be older than
- * they are. Everything up to the watermark is older than whatever may come.
+ * they are. Everything up to the watermark is older than whatever may come. And those of the rows under `noted` keys, which are to be read
+ * again from whoever wrote them, and to keep their versions then.
  */
 export async function copyRowVersions(
   read: ReadTable,
   target: Session,
   { table, where }: CopyPiece,
   watermark: PgTime,
+  noted: readonly NotedKey[],
   writerOfOrigin: (origin: number) => NodeId | undefined,
 ): Promise<void> {
   if (table.key.length === 0) return;
@@ -148,7 +151,8 @@ export async function copyRowVersions(
       ` ${pgTimeSql('(pg_xact_commit_timestamp_origin(t.xmin)).timestamp')}::text AS time,` +
       ` (pg_xact_commit_timestamp_origin(t.xmin)).roident::text AS origin` +
       ` FROM ONLY ${quoteQualified(table.name)} AS t` +
-      ` WHERE pg_xact_commit_timestamp(t.xmin) > ${quoteLiteral(formatPgTime(watermark))}::timestamptz` +
+      ` WHERE (pg_xact_commit_timestamp(t.xmin) > ${quoteLiteral(formatPgTime(watermark))}::timestamptz` +
+      `${orNoted(table, noted)})` +
       (where === undefined ? '' : ` AND ${where}`),
   );
   const versions = rows.flatMap((row): RowVersion[] => {
@@ -156,4 +160,18 @@ export async function copyRowVersions(
     return node ? [{ key: row.key, time: Number(row.time) as PgTime, node }] : [];
   });
   await insertRowVersions(target, table.name, versions);
+}
+
+/** Literals take the types of the key's columns, so that values are compared as these are. */
+function orNoted({ key }: CopyTable, noted: readonly NotedKey[]): string {
+  const usable = noted.filter((values) => values.length === key.length && !values.includes(null));
+  if (usable.length === 0) return '';
+  const columns = [...key].sort().map((name) => `t.${quoteIdent(name)}`);
+  const list = usable.map(
+    (values) => `(${values.map((one) => quoteLiteral(one ?? '')).join(', ')})`,
+  );
+  return (
+    ` OR pg_xact_commit_timestamp(t.xmin) IS NOT NULL` +
+    ` AND (${columns.join(', ')}) IN (${list.join(', ')})`
+  );
 }

@@ -179,4 +179,15 @@ describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`,
     expect(await steps(), 'not noted again').toEqual([]);
     expect(await one.sql('SELECT count(*)::int FROM bdr.late_deletion')).toEqual([[0]]);
   });
+
+  // An idle node tells its clock once a second, and each time more than before.
+  test('a clock that is set back by less than the time between two heartbeats is noticed, too', async () => {
+    await cluster.settled();
+    clocks.get(one)?.shift((clocks.get(one)?.seconds ?? 0) - 0.6);
+    await until('the step to be noticed', async () => {
+      const steps = await one.sql(`
+        SELECT FROM bdr.bdr_clock_steps WHERE clock_is BETWEEN clock_was - interval '0.6 s' AND clock_was + interval '0.9 s'`);
+      return steps.length === 1;
+    });
+  });
 });

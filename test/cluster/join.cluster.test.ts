@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, Host, until, type TestNode } from '../support/cluster.ts';
+import { Cluster, Host, until, type TestClient, type TestNode } from '../support/cluster.ts';
 import { fullMesh } from '../support/membership.ts';
 import { PacedWriter } from '../support/paced-writer.ts';
+import { commitsWait, waitingCommit } from '../support/waiting-commits.ts';
 
 /** Holds the join of a node at the moment in which it is about to begin a step. */
 class Hold {
@@ -52,6 +53,7 @@ const STEPS = [
   'registering',
   'creating slots',
   'waiting for the source',
+  'waiting for transactions of the source',
   'copying',
   'taking a snapshot',
   'copying the schema',
@@ -300,4 +302,59 @@ describe('a joining node gets', () => {
     for (const table of ['parent', 'child', 'measure', 'no_column', `"Odd ""Schema"."Ta.ble 'x'"`])
       await cluster.equal(table);
   });
+});
+
+// The stream of the slot does not have it, since its commit lies before the slot's start; a snapshot that is taken too early does not show it.
+test('a joining node gets what was committed while its slot was made, and is seen later', async () => {
+  await using cluster = new Cluster();
+  for (let i = 0; i < 2; i++) cluster.hosts.push(await Host.start());
+  const one = await cluster.addNode('node1', cluster.hosts[0] as Host, 'app');
+  const two = await cluster.addNode('node2', cluster.hosts[1] as Host, 'app');
+  await one.sql('CREATE TABLE item (id integer PRIMARY KEY)');
+  await one.create();
+  // Only who asks for it waits for the standby: else the join itself would.
+  await one.sql(`ALTER DATABASE app SET synchronous_commit = 'local'`);
+  await using first = await one.connect();
+  await using second = await one.connect();
+  const begin = async (user: TestClient, id: number) => {
+    await user.sql(`BEGIN; INSERT INTO item VALUES (${id})`);
+    const [row] = await user.sql('SELECT pg_current_xact_id()::xid::text');
+    return String(row?.[0]);
+  };
+  /** The server waits twice, each time for all who are writing. */
+  const slotWaitsFor = (xid: string) =>
+    until(`the slot to wait for transaction ${xid}`, async () => {
+      const waiting = await one.sql(
+        `SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE NOT granted AND locktype = 'transactionid' AND transactionid = '${xid}' AND application_name LIKE 'node2:%'`,
+      );
+      return waiting.length > 0;
+    });
+  const step = async () => {
+    const [row] = await two.sql('SELECT join_step FROM bdr.bdr_local_node');
+    return String(row?.[0]);
+  };
+
+  const firstXid = await begin(first, 1);
+  await two.beginJoin(one);
+  await slotWaitsFor(firstXid);
+  const secondXid = await begin(second, 2);
+  await first.sql('COMMIT');
+  await slotWaitsFor(secondXid);
+  await commitsWait(one, true);
+  await using hidden = await waitingCommit(
+    one,
+    `SET synchronous_commit = 'on'; INSERT INTO item VALUES (3)`,
+  );
+  await second.sql('COMMIT');
+  await until('the slot to be made', async () => (await step()) !== 'creating slots');
+  await until(
+    'the join to wait for what is not seen yet, or to go on without it',
+    async () => (await step()) !== 'waiting for the source',
+  );
+  if ((await step()) !== 'waiting for transactions of the source') await two.ready();
+  await commitsWait(one, false);
+  await hidden.done;
+  await two.ready();
+  expect(await two.sql('SELECT id FROM item ORDER BY id')).toEqual([[1], [2], [3]]);
 });

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { RunResult } from '../support/sim/simulation.ts';
 import type { Batch, SessionOptions } from './session.ts';
@@ -38,12 +39,12 @@ export async function runSeeds(
 class SeedThread implements AsyncDisposable {
   readonly #worker = new Worker(new URL('seed-worker.js', import.meta.url));
 
-  run(batch: Batch): Promise<readonly RunResult[]> {
-    return new Promise((resolve, reject) => {
-      this.#worker.once('message', resolve);
-      this.#worker.once('error', reject);
-      this.#worker.postMessage(batch);
-    });
+  async run(batch: Batch): Promise<readonly RunResult[]> {
+    // Fails with what the thread fails with.
+    const answer = once(this.#worker, 'message') as Promise<[readonly RunResult[]]>;
+    this.#worker.postMessage(batch);
+    const [results] = await answer;
+    return results;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -27,6 +27,10 @@ const MIX: readonly (readonly SwitchName[])[] = [
   ['uniques'],
   ['join', 'part'],
   ['join', 'unique'],
+  ['clocks'],
+  ['part', 'unique'],
+  [],
+  ['join', 'uniques'],
 ];
 
 export function switchesOf(seed: number, { switches, isMixed }: SessionOptions): Switches {

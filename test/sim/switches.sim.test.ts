@@ -10,6 +10,7 @@ const ALL: readonly Switches[] = [
   { join: true },
   { part: true },
   { join: true, part: true },
+  { part: true, unique: true },
   { clocks: true },
 ];
 

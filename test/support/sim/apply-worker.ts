@@ -12,7 +12,7 @@ import {
 import type { RowChange } from '../../../src/pgoutput/transaction.ts';
 import type { ChangeContext } from '../../../src/apply/change-context.ts';
 import { keyIn, over, plain, type ModelChangeWriter } from './change-writer.ts';
-import { LOCK_CONFLICT, type Steps } from './process.ts';
+import { LOCK_CONFLICT, type Steps, type Wait } from './process.ts';
 import type { ModelSetWriter } from './set-writer.ts';
 import { UNIQUE_VIOLATION, type Statements } from './statements.ts';
 import type { ModelSession, Transaction } from './transaction.ts';
@@ -20,6 +20,9 @@ import { TABLE, type World } from './world.ts';
 
 /** From so many changes on the model writes sets; the real worker from 20 on. */
 const LEAST_FOR_SETS = 3;
+/** After so many attempts it pauses before the next, for so long at the most. */
+const PATIENCE = 8;
+const MOST_PAUSE = 100;
 /** Raised where a statement that was sent ahead fails: bdr.internal_look_again(). */
 const LOOK_AGAIN = new Error('look again');
 
@@ -86,7 +89,7 @@ export class ModelApplyWorker {
   }
 
   *#orStartOver(step: () => Steps, way: Way): Steps {
-    for (;;) {
+    for (let failures = 1; ; failures++) {
       try {
         return yield* step();
       } catch (error) {
@@ -96,8 +99,14 @@ export class ModelApplyWorker {
         const isTaken = error === UNIQUE_VIOLATION && way === 'careful';
         if (error !== LOCK_CONFLICT && !isTaken) throw error;
       }
-      yield undefined;
+      yield failures < PATIENCE ? undefined : this.#pause();
     }
+  }
+
+  /** backoffMs(): several that take the table as a whole would else never find a moment in which none of the others has begun. */
+  #pause(): Wait {
+    const until = this.#world.time + this.#world.random.below(MOST_PAUSE);
+    return { ready: () => this.#world.time >= until };
   }
 
   *#transaction(way: Way, parts: readonly TransactionPart[]): Steps {

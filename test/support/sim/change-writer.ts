@@ -130,7 +130,10 @@ export class ModelChangeWriter {
     brought?: RowValues,
   ): Steps<boolean> {
     const row = yield* this.#completed(values);
-    if (!row) return false;
+    if (!row) {
+      yield* this.#deleteUnread(transaction, values, context);
+      return false;
+    }
     const statements = this.#statements;
     const inserted = !this.#isCareful && (yield* statements.insert(transaction, plain(row)));
     yield undefined;
@@ -251,7 +254,7 @@ export class ModelChangeWriter {
     const decision = this.#lostWrites.judged(decided, found, brought);
     const { action, conflict } = decision;
     // Without that rule it is not so, and nodes differ: that is to be seen.
-    if (conflict && !context.isKill && !this.#world.has('apply ahead of the clock')) {
+    if (conflict && !context.isUndecided && !this.#world.has('apply ahead of the clock')) {
       this.#check(transaction, found, tombstone, context);
     }
     this.#lostWrites.noteRow(transaction, decision, met);
@@ -344,8 +347,15 @@ export class ModelChangeWriter {
       this.#isProviders(transaction, found, context) ||
       this.#world.has('unchanged TOAST kept in any row');
     const row = keeps ? values : yield* this.#completed(values);
-    if (!row || !(yield* this.#makeRoom(transaction, row, found, context))) return;
+    if (!row) return yield* this.#deleteUnread(transaction, values, context);
+    if (!(yield* this.#makeRoom(transaction, row, found, context))) return;
     yield* this.#statements.update(transaction, found.key, (old) => over(old, row));
+  }
+
+  /** deleteUnread(): the provider has the row no more, so that it cannot be written. */
+  *#deleteUnread(transaction: Transaction, values: RowValues, context: ChangeContext): Steps {
+    if (this.#world.has('what cannot be read any more leaves nothing')) return;
+    yield* this.#delete(transaction, values, { ...context, isUndecided: true }, false);
   }
 
   // The unique index ---------------------------------------------------------------------------------------------------
@@ -369,8 +379,9 @@ export class ModelChangeWriter {
     const [kind, key, time, writer] = readValues(change.newTuple).map(String);
     const commitTime = Number(time) as PgTime;
     if (kind === 'kill') {
+      this.#statements.askAnswered(transaction, String(key), this.provider.writer);
       const old = [String(key), null, null];
-      const killing: ChangeContext = { ...context, commitTime, isKill: true };
+      const killing: ChangeContext = { ...context, commitTime, isUndecided: true };
       if (this.#world.has('kill takes smaller rows only')) {
         const row = yield* this.#statements.find(transaction, String(key));
         yield undefined;

@@ -172,14 +172,20 @@ export class Checks {
     const winners = new Map<string, { row: Row | undefined; version: Version }>();
     const { servers } = this.#world();
     const keys = new Set(servers.flatMap((server) => [...server.keys()]));
+    const consider = (key: string, row: Row | undefined, version: Version) => {
+      const before = winners.get(key);
+      if (before && compareVersions(before.version, version) > 0) return;
+      winners.set(key, { row, version });
+    };
     for (const { wal, writer } of servers) {
-      for (const { origin, time, rows, truncates } of wal) {
+      for (const { origin, time, rows, truncates, outgoing } of wal) {
         if (origin !== 0) continue;
-        const version = { time, writer };
         for (const key of truncates ? keys : rows.keys()) {
-          const before = winners.get(key);
-          if (before && compareVersions(before.version, version) > 0) continue;
-          winners.set(key, { row: rows.get(key), version });
+          consider(key, rows.get(key), { time, writer });
+        }
+        // In the stead of a parted node.
+        for (const { key, version, isSent } of outgoing) {
+          if (isSent) consider(key, undefined, version);
         }
       }
     }

@@ -1,9 +1,10 @@
 import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
+import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { LastHeartbeat } from '../../../src/catalog/own-stream.ts';
 import { ITEM } from '../item-relation.ts';
 import type { ModelNode } from './node.ts';
 import { LOCK_CONFLICT, type Steps } from './process.ts';
-import type { Row, WalRecord } from './transaction.ts';
+import type { ModelSession, Row, WalRecord } from './transaction.ts';
 import type { World } from './world.ts';
 
 /** What users saw between two heartbeats may be so much later than the greatest time that a heartbeat has told. */
@@ -69,10 +70,17 @@ export class ModelRewriter {
   readonly #node: ModelNode;
   /** Heartbeats before steps that are dealt with. */
   readonly #ended = new Set<number>();
+  #session: ModelSession | undefined;
 
   constructor(world: World, node: ModelNode) {
     this.#world = world;
     this.#node = node;
+  }
+
+  /** The agent is gone. */
+  abandon(): void {
+    if (this.#session) this.#node.server.abandon(this.#session);
+    this.#session = undefined;
   }
 
   /** No step waits to be dealt with. */
@@ -88,6 +96,7 @@ export class ModelRewriter {
   *run(): Steps {
     const { server } = this.#node;
     const session = server.connect('clock');
+    this.#session = session;
     for (;;) {
       // readDueSteps()
       const isDue = ({ clock }: LastHeartbeat) =>
@@ -95,6 +104,7 @@ export class ModelRewriter {
       yield { ready: () => this.#due !== undefined && isDue(this.#due) };
       const step = this.#due;
       if (!step) continue;
+      const due = server.clock();
       try {
         if (!this.#world.has('rows below the clock’s greatest time stay')) {
           const transaction = server.begin(session);
@@ -103,10 +113,10 @@ export class ModelRewriter {
               transaction,
               key,
               (old) => old,
-              (one) => isLate(one, step),
+              (one) => isLate(one, step, due),
             );
             if (!row) continue;
-            const newTuple = tupleOf([key, row.v, UNCHANGED]);
+            const newTuple = tupleOf([key, row.v, row.origin === 0 ? UNCHANGED : row.big]);
             const update = { kind: 'update', relation: ITEM, newTuple } as const;
             transaction.changes.push({ ...update, oldTuple: null, oldTupleIsKey: false });
           }
@@ -123,13 +133,13 @@ export class ModelRewriter {
 }
 
 /** LATE in src/apply/statements.ts */
-function isLate({ origin, time, xid }: Row, { clock, xmin }: LastHeartbeat): boolean {
-  return origin === 0 && time <= clock + UNTOLD && xid >= xmin;
+function isLate({ origin, time, xid }: Row, { clock, xmin }: LastHeartbeat, due: PgTime): boolean {
+  return time <= (origin === 0 ? clock + UNTOLD : due) && xid >= xmin;
 }
 
 /**
- * Whether a step has left something of a key that is not mended: a deletion is not made again, and a row that a peer has overwritten
- * by the time its turn comes is not written again. See docs/concepts/simulation.md.
+ * Whether a step has left something of a key that is not mended: a deletion is not made again here, neither that of a user nor that of a peer
+ * which takes what users wrote late. See docs/concepts/simulation.md.
  */
 export function isLeftBehind(wal: readonly WalRecord[], key: string): boolean {
   return wal.some((record, at) => {
@@ -137,7 +147,11 @@ export function isLeftBehind(wal: readonly WalRecord[], key: string): boolean {
     if (record.truncates) return true;
     if (!record.rows.has(key)) return false;
     if (record.rows.get(key) === undefined) return true;
-    const next = wal.slice(at + 1).find(({ rows, truncates }) => truncates || rows.has(key));
-    return next !== undefined && next.origin !== 0;
+    // Up to what this node's users have written next.
+    const behind = wal.slice(at + 1);
+    const end = behind.findIndex(({ rows, origin }) => origin === 0 && rows.has(key));
+    return behind
+      .slice(0, end < 0 ? undefined : end)
+      .some(({ rows, truncates }) => truncates || (rows.has(key) && !rows.get(key)));
   });
 }

@@ -1,12 +1,20 @@
 import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 import { DEATHS } from './world.ts';
-import type { LostValue, LostWrite, Outgoing, Row, Tombstone, WalRecord } from './transaction.ts';
+import type {
+  LostValue,
+  LostWrite,
+  OpenAsk,
+  Outgoing,
+  Row,
+  Tombstone,
+  WalRecord,
+} from './transaction.ts';
 
 /** A commit in one line, for who looks into a failing run. */
 export function describeRecord(record: WalRecord): string {
   const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
-  const { outgoing, sent } = record;
+  const { outgoing, sent, asked, answered } = record;
   const { lostWrites, settledWrites, versions, forgottenVersions } = record;
   const parts = [
     `at ${time}`,
@@ -19,6 +27,8 @@ export function describeRecord(record: WalRecord): string {
     ...settled.map((one) => `settles ${describeNote(one)}`),
     ...outgoing.map((one) => `will ${describeDeath(one)}`),
     ...sent.map((one) => `has sent: ${describeDeath(one)}`),
+    ...asked.map((one) => `has asked ${describeAsk(one)}`),
+    ...answered.map((one) => `asks no more ${describeAsk(one)}`),
     ...lostWrites.map((one) => `notes ${describeLostWrite(one)}`),
     ...settledWrites.map((one) => `settles ${describeLostWrite(one)}`),
     ...versions.map((one) => `true version ${describeTombstone(one)}`),
@@ -37,6 +47,10 @@ function describeNote({ key, writer }: LostValue): string {
 
 function describeDeath({ kind, key, version: { time, writer } }: Outgoing): string {
   return `${kind} ${key} by ${(writer.sequence ?? 0) - 1} at ${time}`;
+}
+
+function describeAsk({ key, writer }: OpenAsk): string {
+  return `about ${key} of ${(writer.sequence ?? 0) - 1}`;
 }
 
 function describeLostWrite({ key, row, provider, lsn }: LostWrite): string {

@@ -113,6 +113,7 @@ export class ModelJoin {
       if (peer === this.#source) yield* this.#until(this.#source, this.#ownStreamPasses());
       else yield* this.#until(this.#source, this.#applies(this.#source, peer));
     }
+    yield* this.#writersEnd();
     const snapshot = yield* this.#takeSnapshot();
     yield* this.#copy(snapshot);
     if (!this.#world.has('tombstones copied before the source has read its own log')) {
@@ -142,6 +143,13 @@ export class ModelJoin {
     if (this.#world.has('clock read when the slot is made')) clock = server.clock();
     this.#starts.set(peer, { slot: server.ensureSlot(index), clock });
     yield undefined;
+  }
+
+  /** waitForWriters(): what lies before the slot on the source's log, and is not seen yet, must be in the snapshot. */
+  *#writersEnd(): Steps {
+    if (this.#world.has('snapshot without what is not seen yet')) return;
+    const writing = [...this.#source.server.open].filter(({ xid }) => xid !== undefined);
+    yield* this.#until(this.#source, () => writing.every(({ phase }) => phase === 'ended'));
   }
 
   /** takeSourceSnapshot(): with apply held, so that what the snapshot shows and what has been applied are the same. */
@@ -187,7 +195,7 @@ export class ModelJoin {
     if (!this.#world.has('noted lost values are not copied')) {
       transaction.lost.push(...lost.filter(({ writer }) => writer !== originOf(server.index)));
     }
-    this.#copyVersions(transaction, rows);
+    this.#copyVersions(transaction, rows, lost);
     server.xidOf(transaction);
     yield undefined;
     session.setup = { position: 0 as Lsn, time: takenAt };
@@ -195,13 +203,20 @@ export class ModelJoin {
     this.#close(session);
   }
 
-  /** copyRowVersions(): of rows that a change on its way may be older than. */
-  #copyVersions(transaction: Transaction, rows: ReadonlyMap<string, Row>): void {
+  /** copyRowVersions(): of rows that a change on its way may be older than, and of those that are to be read again. */
+  #copyVersions(
+    transaction: Transaction,
+    rows: ReadonlyMap<string, Row>,
+    lost: readonly LostValue[],
+  ): void {
     transaction.forgottenVersions = [...this.#node.server.versions()];
     if (this.#world.has('rows are copied without their true versions')) return;
     const watermark = Math.min(...[...this.#starts.values()].map(({ clock }) => clock));
     for (const [key, row] of rows) {
-      if (row.time <= watermark) continue;
+      const isNoted =
+        !this.#world.has('versions of noted rows are not copied') &&
+        lost.some((one) => one.key === key);
+      if (row.time <= watermark && !isNoted) continue;
       const local = this.#source.statements.localRow(undefined, row, row.time);
       if (local.kind === 'versioned') transaction.versions.push({ key, ...local.version });
     }

@@ -70,8 +70,7 @@ export class ModelLostValues {
   /** #timeOf(): of the row's version, where it is the provider's. */
   #timeOf(transaction: Transaction | undefined, found: Row): PgTime | undefined {
     const row = this.#statements.localRow(transaction, found, LONG_AGO);
-    if (row.kind === 'own') return undefined;
-    if (row.kind !== 'versioned') return LONG_AGO;
+    if (row.kind !== 'versioned') return undefined;
     return sameNode(row.version.writer.id, this.#provider.writer.id) ? row.version.time : undefined;
   }
 

@@ -65,6 +65,11 @@ export const MUTANTS = [
     rule: 'nor is it taken along to another key',
   },
   {
+    name: 'what cannot be read any more leaves nothing',
+    rule: 'a change whose long value its node has no more counts as a deletion of its version',
+    uniques: true,
+  },
+  {
     name: 'change of key read before its commit is seen',
     rule: 'what a change of key leaves out is read when the provider shows its commit',
   },
@@ -193,6 +198,12 @@ export const MUTANTS = [
     unique: true,
   },
   {
+    name: 'asks to a parted node are left open',
+    rule: 'who has asked a node that is parted before it has answered deletes the row everywhere in its stead',
+    unique: true,
+    part: true,
+  },
+  {
     name: 'rivals of the first index only',
     rule: 'rivals are looked for in every unique index',
     uniques: true,
@@ -210,6 +221,11 @@ export const MUTANTS = [
   {
     name: 'snapshot taken while apply goes on',
     rule: 'apply on the source is held while it takes the snapshot',
+    join: true,
+  },
+  {
+    name: 'snapshot without what is not seen yet',
+    rule: 'the snapshot waits for all who were writing when the slot on the source was there: their commits may lie before it',
     join: true,
   },
   {
@@ -255,6 +271,11 @@ export const MUTANTS = [
   {
     name: 'tombstones forgotten while a node copies',
     rule: 'nobody forgets deletions while a node copies',
+    join: true,
+  },
+  {
+    name: 'versions of noted rows are not copied',
+    rule: 'with the true versions of those rows, however old they are',
     join: true,
   },
   {

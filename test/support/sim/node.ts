@@ -18,6 +18,9 @@ import { hasUniqueIndex } from './switches.ts';
 /** Of the mutant that groups with a safety margin. */
 const MARGIN = 5;
 
+/** A tick is a tenth of a second. */
+const MINUTE = 600;
+
 /** At the end a node does not beat while one of its peers is so much of its log behind. */
 const MOST_UNHEARD = 300;
 /** A join waits for such a distance several times. */
@@ -137,6 +140,7 @@ export class ModelNode {
     this.join?.abandon();
     for (const process of this.#processes) this.#world.scheduler.kill(process);
     for (const session of this.#sessions) this.server.abandon(session);
+    this.rewriter.abandon();
     this.own.abandon();
     for (const link of this.links) link.abandon();
   }
@@ -190,6 +194,7 @@ export class ModelNode {
       if (this.join) this.statements.forgetVersions(transaction, this.peersLimit());
       if (!this.#isHeld()) this.statements.forget(transaction, limit);
       this.#forgetLostValuesOfParted(transaction);
+      this.#forgetSettledAsks(transaction, limit);
       yield undefined;
       yield* this.server.commit(session);
     }
@@ -205,6 +210,18 @@ export class ModelNode {
       transaction.settled.push(...noted);
       if (noted.length > 0) server.xidOf(transaction);
     }
+  }
+
+  /** forgetSettledAsks(): what the node that was asked has sent in the minute after the ask is here. */
+  #forgetSettledAsks(transaction: Transaction, limit: PgTime): void {
+    const { server } = this;
+    const settled = server.openAsks().filter(({ writer, askedAt }) => {
+      const index = this.#world.servers.findIndex((one) => one.writer === writer);
+      const knownToAll = least([limit, ...this.links.map(({ knownThere }) => knownThere)]);
+      return server.statuses.get(index) !== 'k' && askedAt + MINUTE <= knownToAll;
+    });
+    transaction.answered.push(...settled);
+    if (settled.length > 0) server.xidOf(transaction);
   }
 
   /** Nothing is forgotten while a node copies. */

@@ -3,10 +3,10 @@ import { ITEM } from '../item-relation.ts';
 import { LOCK_CONFLICT, type Steps } from './process.ts';
 import type { ModelServer } from './server.ts';
 import type { Statements } from './statements.ts';
-import type { ModelSession, Outgoing } from './transaction.ts';
+import type { ModelSession, OpenAsk, Outgoing, Transaction } from './transaction.ts';
 import { DEATHS, type World } from './world.ts';
 
-/** src/node/outbox.ts: sends what apply has put into the outbox, in transactions of the node's own. */
+/** src/apply/outbox-sender.ts: sends what apply has put into the outbox, in transactions of the node's own. */
 export class ModelOutbox {
   readonly #world: World;
   readonly #statements: Statements;
@@ -22,7 +22,10 @@ export class ModelOutbox {
 
   *run(): Steps {
     for (;;) {
-      yield { ready: () => this.#server.outbox().length > 0 };
+      yield {
+        ready: () => this.#server.outbox().length > 0 || this.#asksToParted().length > 0,
+      };
+      for (const ask of this.#asksToParted()) yield* this.#untilDone(() => this.#answer(ask));
       const all = [...this.#server.outbox()];
       yield* this.#send(all);
       yield undefined;
@@ -41,19 +44,57 @@ export class ModelOutbox {
     this.#server.xidOf(transaction);
     yield undefined;
     for (const one of all) {
-      const { kind, key, version } = one;
-      const writer = this.#world.servers.findIndex((server) => server.writer === version.writer);
+      const { kind, key, version, isSent } = one;
+      if (isSent) continue;
       if (kind === 'kill' && this.#world.has('replicated delete instead of kill')) {
         const oldTuple = tupleOf([key, null, null]);
         transaction.changes.push({ kind: 'delete', relation: ITEM, oldTuple, oldTupleIsKey: true });
-      } else {
-        const newTuple = tupleOf([kind, key, String(version.time), String(writer)]);
-        transaction.changes.push({ kind: 'insert', relation: DEATHS, newTuple });
-      }
-      if (kind === 'ask') transaction.sent.push(one);
+      } else this.#tell(transaction, one);
+      if (kind !== 'ask') continue;
+      transaction.sent.push(one);
+      transaction.asked.push({ key, writer: version.writer, askedAt: this.#server.clock() });
     }
     yield undefined;
     yield* this.#server.commit(this.#session);
+  }
+
+  #tell(transaction: Transaction, { kind, key, version }: Outgoing): void {
+    const writer = this.#world.servers.findIndex((server) => server.writer === version.writer);
+    const newTuple = tupleOf([kind, key, String(version.time), String(writer)]);
+    transaction.changes.push({ kind: 'insert', relation: DEATHS, newTuple });
+  }
+
+  /** readAsksToParted() */
+  #asksToParted(): readonly OpenAsk[] {
+    if (this.#world.has('asks to a parted node are left open')) return [];
+    const { statuses } = this.#server;
+    return this.#server
+      .openAsks()
+      .filter(({ writer }) =>
+        this.#world.servers.some((one) => one.writer === writer && statuses.get(one.index) === 'k'),
+      );
+  }
+
+  /** answer(): in the stead of a parted node, by a deletion of now; not where there is another row by then. */
+  *#answer(ask: OpenAsk): Steps {
+    const server = this.#server;
+    const { key } = ask;
+    const transaction = server.begin(this.#session);
+    yield* this.#statements.lockGate(transaction, 'exclusive');
+    yield undefined;
+    transaction.answered.push(ask);
+    server.xidOf(transaction);
+    yield undefined;
+    if (!server.visible(transaction, key, server.seen)) {
+      yield undefined;
+      // commitKeysAgain(): one message to the server, so that no other time is told between.
+      const version = { time: server.clock(), writer: server.writer };
+      const death = { kind: 'kill', key, version, isSent: true } as const;
+      this.#statements.remember(transaction, key, version.time, version.writer);
+      transaction.outgoing.push(death);
+      this.#tell(transaction, death);
+    }
+    yield* server.commit(this.#session);
   }
 
   /** A row that was written under the key before the kill was sent is taken by it elsewhere: it is written again. */

@@ -1,8 +1,10 @@
+import { readValues } from '../../../src/apply/row-values.ts';
+import type { Change } from '../../../src/pgoutput/transaction.ts';
 import type { Membership } from './membership.ts';
 import type { ModelNode } from './node.ts';
 import type { Steps } from './process.ts';
 import type { User } from './users.ts';
-import { originOf, type World } from './world.ts';
+import { DEATHS, originOf, type World } from './world.ts';
 import { hasUniqueIndex } from './switches.ts';
 
 /**
@@ -66,14 +68,29 @@ export class ModelPart {
     return [this.node, ...this.#others].every(({ server }) => server.statuses.get(index) === 'k');
   }
 
-  /** Whether some of those that stay may lack what the node wrote under a key. */
+  /**
+   * Whether some of those that stay may lack what the node wrote under a key. With unique indexes it may, whatever it waited for, have told some
+   * of them that a row has lost and others not, and have written a row again behind that.
+   */
   mayLack(key: string): boolean {
-    if (this.#isDrained) return false;
+    if (this.#isDrained && !hasUniqueIndex(this.#world.switches)) return false;
     const { server } = this.node;
     const origin = originOf(server.index);
     const least = Math.min(...this.#others.map((other) => other.server.position(origin)));
     return server.wal
       .slice(least)
-      .some((record) => record.origin === 0 && (record.truncates || record.rows.has(key)));
+      .some(
+        (record) =>
+          record.origin === 0 &&
+          (record.truncates || record.rows.has(key) || record.changes.some(isKillOf(key))),
+      );
   }
+}
+
+function isKillOf(key: string): (change: Change) => boolean {
+  return (change) => {
+    if (change.kind !== 'insert' || change.relation !== DEATHS) return false;
+    const [kind, of] = readValues(change.newTuple);
+    return kind === 'kill' && of === key;
+  };
 }

@@ -10,6 +10,7 @@ import {
   type LostValue,
   type LostWrite,
   type ModelSession,
+  type OpenAsk,
   type Outgoing,
   type Row,
   type RowVersion,
@@ -34,6 +35,8 @@ type Listed = Pick<
   | 'settled'
   | 'outgoing'
   | 'sent'
+  | 'asked'
+  | 'answered'
   | 'lostWrites'
   | 'settledWrites'
   | 'versions'
@@ -62,6 +65,7 @@ export class ModelServer {
   #tombstones: Tombstone[] = [];
   #lost: LostValue[] = [];
   #outbox: Outgoing[] = [];
+  #openAsks: OpenAsk[] = [];
   #lostWrites: LostWrite[] = [];
   #versions: RowVersion[] = [];
   /**
@@ -228,7 +232,8 @@ export class ModelServer {
 
   #write(transaction: Transaction): void {
     const { session, rows, changes, tombstones, forgotten, lost, settled } = transaction;
-    const { outgoing, sent, lostWrites, settledWrites, truncates, hadApplied } = transaction;
+    const { outgoing, sent, asked, answered, lostWrites, settledWrites } = transaction;
+    const { truncates, hadApplied } = transaction;
     const { versions, forgottenVersions } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
@@ -252,6 +257,8 @@ export class ModelServer {
       settled,
       outgoing,
       sent,
+      asked,
+      answered,
       lostWrites,
       settledWrites,
       versions,
@@ -281,7 +288,7 @@ export class ModelServer {
   }
 
   #remember(listed: Listed): void {
-    const { tombstones, forgotten, lost, settled, outgoing, sent } = listed;
+    const { tombstones, forgotten, lost, settled, outgoing, sent, asked, answered } = listed;
     const { lostWrites, settledWrites, versions, forgottenVersions } = listed;
     if (tombstones.length > 0) this.#tombstones.push(...tombstones);
     if (forgotten.length > 0) {
@@ -291,6 +298,10 @@ export class ModelServer {
     if (settled.length > 0) this.#lost = this.#lost.filter((one) => !settled.includes(one));
     if (outgoing.length > 0) this.#outbox.push(...outgoing);
     if (sent.length > 0) this.#outbox = this.#outbox.filter((one) => !sent.includes(one));
+    if (asked.length > 0) this.#openAsks.push(...asked);
+    if (answered.length > 0) {
+      this.#openAsks = this.#openAsks.filter((one) => !answered.includes(one));
+    }
     if (lostWrites.length > 0) this.#lostWrites.push(...lostWrites);
     if (settledWrites.length > 0) {
       this.#lostWrites = this.#lostWrites.filter((one) => !settledWrites.includes(one));
@@ -376,6 +387,11 @@ export class ModelServer {
     return this.#outbox;
   }
 
+  /** bdr.open_ask as everybody sees it. */
+  openAsks(): readonly OpenAsk[] {
+    return this.#openAsks;
+  }
+
   /** bdr.lost_write as everybody sees it. */
   lostWrites(): readonly LostWrite[] {
     return this.#lostWrites;
@@ -455,6 +471,7 @@ export class ModelServer {
     this.#tombstones = [];
     this.#lost = [];
     this.#outbox = [];
+    this.#openAsks = [];
     this.#lostWrites = [];
     this.#versions = [];
     this.#positions.clear();

@@ -182,7 +182,9 @@ class Run {
     // What is settled late may leave something to settle.
     do {
       for (const node of this.nodes) node.isQuiet = false;
-      this.#until('lost values and writes are settled, outboxes empty', () => this.#isSettled());
+      this.#until('lost values, writes and steps of clocks are settled, outboxes empty', () =>
+        this.#isSettled(),
+      );
       for (const node of this.nodes) node.isQuiet = true;
       this.#until('streams are drained', () => this.#isDrained());
     } while (!this.#isSettled());
@@ -242,7 +244,8 @@ class Run {
 
   #until(what: string, isSo: () => boolean): void {
     const scheduler = this.#scheduler;
-    const most = scheduler.steps + MOST_STEPS;
+    // Clocks that have stepped apart are waited for.
+    const most = scheduler.steps + MOST_STEPS * (this.world.switches.clocks ? 4 : 1);
     while (!isSo()) {
       for (let i = 0; i < 16; i++) scheduler.step();
       if (scheduler.steps > most) {
@@ -254,10 +257,13 @@ class Run {
 
   #isSettled(): boolean {
     return this.#staying.every(
-      ({ server }) =>
+      ({ server, rewriter }) =>
+        (!this.world.switches.clocks || rewriter.isDone) &&
         server.lostValues().length === 0 &&
         server.lostWrites().length === 0 &&
-        server.outbox().length === 0,
+        server.outbox().length === 0 &&
+        (this.world.has('asks to a parted node are left open') ||
+          server.openAsks().every(({ writer }) => writer !== this.#part?.node.server.writer)),
     );
   }
 

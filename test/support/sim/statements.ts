@@ -347,6 +347,12 @@ export class Statements {
 
   // Tombstones ---------------------------------------------------------------------------------------------------------
 
+  /** askAnswered() */
+  askAnswered(transaction: Transaction, key: string, writer: Writer): void {
+    const open = this.server.openAsks().filter((one) => one.key === key && one.writer === writer);
+    transaction.answered.push(...open);
+  }
+
   /** addTombstonesSql(), addTableTombstoneSql(): without a key, of the table. */
   remember(transaction: Transaction, key: string | undefined, time: PgTime, writer: Writer): void {
     if (this.#world.has('deletions leave no tombstone')) return;
@@ -390,6 +396,7 @@ export class Statements {
 
   /** purgeRowVersions() */
   forgetVersions(transaction: Transaction, upTo: PgTime): void {
+    if (this.server.lostValues().length > 0) return;
     transaction.forgottenVersions = this.server.versions().filter(({ time }) => time <= upTo);
     if (transaction.forgottenVersions.length > 0) this.server.xidOf(transaction);
   }

@@ -42,6 +42,15 @@ export interface LostValue {
 /** A row of bdr.outbox: what is to be told of a row that has lost its place in a unique index. */
 export interface Outgoing extends Death {
   readonly key: string;
+  /** It was sent when it was put there: a deletion in the stead of a parted node. */
+  readonly isSent?: true;
+}
+
+/** A row of bdr.open_ask: who was asked about a row, and has not answered yet. */
+export interface OpenAsk {
+  readonly key: string;
+  readonly writer: Writer;
+  readonly askedAt: PgTime;
 }
 
 /** A row of bdr.lost_write; without a row, of a deletion. */
@@ -107,6 +116,9 @@ export class Transaction {
   readonly outgoing: Outgoing[] = [];
   /** What it has taken out of there. */
   readonly sent: Outgoing[] = [];
+  readonly asked: OpenAsk[] = [];
+  /** Asks that are open no more. */
+  readonly answered: OpenAsk[] = [];
   readonly lostWrites: LostWrite[] = [];
   /** Those that it has deleted. */
   readonly settledWrites: LostWrite[] = [];
@@ -147,6 +159,8 @@ export interface WalRecord {
   readonly settled: readonly LostValue[];
   readonly outgoing: readonly Outgoing[];
   readonly sent: readonly Outgoing[];
+  readonly asked: readonly OpenAsk[];
+  readonly answered: readonly OpenAsk[];
   readonly lostWrites: readonly LostWrite[];
   readonly settledWrites: readonly LostWrite[];
   readonly versions: readonly RowVersion[];

@@ -1,0 +1,31 @@
+import { describe, expect, test } from 'vitest';
+import type { PgTime } from '../base/pg-time.ts';
+import { wasSetBack, type ClockLook } from './clock-pace.ts';
+
+/** In milliseconds; the answer takes two. */
+const look = (clock: number, at: number): ClockLook => ({
+  clock: (845_000_000_000_000 + clock * 1000) as PgTime,
+  startedMs: at,
+  endedMs: at + 2,
+});
+
+describe('a clock was set back', () => {
+  test.each([
+    ['below what it had shown', 1000, 900, 100],
+    ['by less than has passed', 1000, 1400, 1000],
+    ['by a fifth of what has passed', 1000, 1780, 1000],
+  ])('%s', (_, first, second, passed) => {
+    expect(wasSetBack(look(first, 5000), look(second, 5000 + passed))).toBe(true);
+  });
+});
+
+describe('a clock was not set back that', () => {
+  test.each([
+    ['keeps pace', 1000, 2000, 1000],
+    ['was set forward', 1000, 90_000, 1000],
+    ['runs slower for a while', 1000, 1920, 1000],
+    ['was read at the end of one answer and at the beginning of the next', 1002, 1100, 100],
+  ])('%s', (_, first, second, passed) => {
+    expect(wasSetBack(look(first, 5000), look(second, 5000 + passed))).toBe(false);
+  });
+});

@@ -1,0 +1,22 @@
+import type { PgTime } from '../base/pg-time.ts';
+
+/** One look at a server's clock, with the time of this process around it: that one never goes back. */
+export interface ClockLook {
+  readonly clock: PgTime;
+  readonly startedMs: number;
+  readonly endedMs: number;
+}
+
+/** Clocks that are set right little by little run up to a tenth slower meanwhile (chrony: 8.3 %). */
+const SLOWEST = 0.9;
+/** So little says nothing. */
+const LEAST_MICROS = 1000;
+
+/**
+ * Whether a server's clock was set back between two looks: less time has passed on it than certainly has here. So a step is noticed
+ * that is shorter than the time between the two; one of less than a tenth of that is not.
+ */
+export function wasSetBack(before: ClockLook, after: ClockLook): boolean {
+  const passedMicros = (after.startedMs - before.endedMs) * 1000;
+  return after.clock - before.clock < passedMicros * SLOWEST - LEAST_MICROS;
+}
