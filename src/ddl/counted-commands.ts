@@ -74,7 +74,6 @@ const UNCOUNTED_STATEMENTS: ReadonlySet<string> = new Set([
   'AlterDatabaseSetStmt',
   'CreateTableSpaceStmt',
   'AlterTableSpaceOptionsStmt',
-  'AlterTableMoveAllStmt',
   'DropTableSpaceStmt',
   'AlterSystemStmt',
   'CreateEventTrigStmt',
