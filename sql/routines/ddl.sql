@@ -717,9 +717,9 @@ BEGIN
     SELECT count(*) AS objects,
            count(*) FILTER (
                WHERE c.schema_name IN ('pg_temp', 'bdr', 'bdr_guard')
-                  -- They are each node's own: PostgreSQL replicates none of them.
-                  OR lower(c.object_type) = 'large object'
                   OR bdr.internal_is_local_object(c.classid, c.objid)
+                  -- Large objects are not replicated; GRANT names no class.
+                  OR c.classid = 'pg_largeobject'::regclass OR upper(c.object_type) = 'LARGE OBJECT'
                   -- Each node is upgraded by itself.
                   OR (c.object_type IN ('extension', 'schema') AND c.object_identity IN ('bdr', 'bdr_guard'))
            ) AS local_objects,

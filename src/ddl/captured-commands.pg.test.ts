@@ -97,6 +97,16 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     await session.script('DROP TABLE r1, r2, r3, r4, r5');
   });
 
+  test('what fires no event trigger is not counted, what does is', async () => {
+    expect(
+      await replicated(`
+        ALTER TABLE ALL IN TABLESPACE pg_default SET TABLESPACE pg_default;
+        COMMENT ON DATABASE app IS NULL; COMMENT ON ROLE postgres IS NULL; GRANT TEMP ON DATABASE app TO postgres;
+        CREATE TABLE r6 ()`),
+    ).toEqual(['CREATE TABLE r6 ()']);
+    await session.script('DROP TABLE r6');
+  });
+
   test('also when it runs again, was given up in the middle, or runs others', async () => {
     expect(
       await replicated(`

@@ -79,7 +79,6 @@ const UNCOUNTED_STATEMENTS: ReadonlySet<string> = new Set([
   'AlterDatabaseSetStmt',
   'CreateTableSpaceStmt',
   'AlterTableSpaceOptionsStmt',
-  'AlterTableMoveAllStmt',
   'DropTableSpaceStmt',
   'AlterSystemStmt',
   'CreateEventTrigStmt',

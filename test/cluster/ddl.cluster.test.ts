@@ -312,13 +312,28 @@ describe('a unique index that was built concurrently', () => {
     expect(await stopped()).toContain('but the one that was written last; the link goes on');
     await one.sql('SELECT bdr.bdr_apply_resume()');
     await two.sql('DELETE FROM twice WHERE id = 1');
-    await until('the index to be there', async () => {
-      const [row] = await two.sql(`SELECT to_regclass('twice_n') IS NOT NULL`);
+    await until('the index to be there, and the link to go on', async () => {
+      const [row] = await two.sql(
+        `SELECT to_regclass('twice_n') IS NOT NULL AND NOT EXISTS (SELECT FROM bdr.bdr_links WHERE status = 'failed')`,
+      );
       return row?.[0] === true;
     });
     await applied();
     expect(await cluster.equal('twice')).toEqual(['(100,100)', '(2,5)']);
   });
+});
+
+test('IMPORT FOREIGN SCHEMA asks the foreign server on each node, which needs its user mapping there', async () => {
+  await one.sql(`
+    CREATE SCHEMA far; CREATE TABLE far.away (id integer PRIMARY KEY, v text); CREATE SCHEMA near;
+    CREATE EXTENSION postgres_fdw;
+    CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${one.host.server.port}', dbname 'app')`);
+  await applied();
+  for (const node of [one, two]) {
+    await node.sql(`CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user 'postgres')`);
+  }
+  await one.sql('IMPORT FOREIGN SCHEMA far LIMIT TO (away) FROM SERVER other INTO near');
+  expect(await sameSchema()).toContain('CREATE FOREIGN TABLE near.away');
 });
 
 describe('under the global lock', () => {
@@ -487,6 +502,26 @@ describe('under the global lock', () => {
 });
 
 describe('what stays on one node', () => {
+  test('is about large objects, or what the server has for all databases: commands beside it in one text arrive', async () => {
+    await one.sql(`
+      SELECT lo_create(4711); COMMENT ON LARGE OBJECT 4711 IS 'here'; GRANT SELECT ON LARGE OBJECT 4711 TO bob;
+      ALTER LARGE OBJECT 4711 OWNER TO alice; CREATE TABLE beside_1 (id integer); SELECT lo_unlink(4711);
+      COMMENT ON DATABASE app IS 'here'; COMMENT ON ROLE bob IS 'here'; GRANT TEMP ON DATABASE app TO bob;
+      ALTER DATABASE app SET work_mem = '5MB'; ALTER ROLE bob SET work_mem = '5MB'; CREATE ROLE dora; ALTER ROLE dora RENAME TO dorothy;
+      CREATE TABLE beside_2 (id integer); DROP ROLE dorothy; ALTER DATABASE app RESET work_mem;
+      CREATE FUNCTION on_event() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+      CREATE EVENT TRIGGER here ON sql_drop EXECUTE FUNCTION on_event(); ALTER EVENT TRIGGER here DISABLE;
+      COMMENT ON EVENT TRIGGER here IS 'here'; CREATE TABLE beside_3 (id integer); DROP EVENT TRIGGER here`);
+    await one.sql(`ALTER SYSTEM SET work_mem = '5MB'`);
+    await one.sql('ALTER SYSTEM RESET work_mem');
+    expect(await sameSchema()).toContain('beside_3');
+    expect(
+      await two.sql(
+        `SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'app'`,
+      ),
+    ).toEqual([[null]]);
+  });
+
   test('is temporary, unlogged, or kept there by a superuser', async () => {
     const before = await sameSchema();
     await one.sql(`

@@ -206,7 +206,13 @@ describe('a node', () => {
   });
 
   test('says which indexes are being built, and which cannot be', () => {
-    const build = { id: 'b1', table: '"t"', index: 'i', since: '2030-01-01T00:00:00.000Z', error: null };
+    const build = {
+      id: 'b1',
+      table: '"t"',
+      index: 'i',
+      since: '2030-01-01T00:00:00.000Z',
+      error: null,
+    };
     expect(draw({ ...ACTIVE, indexBuilds: [build] })).toContain('index i on "t" is being built');
     const text = draw({ ...ACTIVE, indexBuilds: [{ ...build, error: 'no room' }] });
     expect(text).toContain('index i on "t" cannot be built: no room');
