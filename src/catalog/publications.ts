@@ -59,7 +59,8 @@ export async function readSetsInForce(session: Session): Promise<string> {
     SELECT jsonb_build_array(
         (SELECT jsonb_agg(jsonb_build_array(s.prefix, s.sets) ORDER BY s.prefix) FROM bdr.internal_subscribers() AS s),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY c.set_name) FROM bdr.bdr_replication_set_config AS c),
-        (SELECT md5(string_agg(t.relation::text || t.sets::text, ' ' ORDER BY t.relation)) FROM bdr.table_replication_sets AS t)
+        (SELECT md5(string_agg(t.relation::text || t.sets::text, ' ' ORDER BY t.relation)) FROM bdr.table_replication_sets AS t),
+        (SELECT md5(string_agg(to_jsonb(f)::text, ' ' ORDER BY f.relation, f.set_name)) FROM bdr.table_row_filter AS f)
     )::text AS facts
   `);
   return row?.facts ?? '';
