@@ -43,14 +43,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     changed bdr.table_row_filter;
-    filter text;
+    wanted text;
     place record;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         changed := OLD;
     ELSE
         changed := NEW;
-        filter := NEW.filter;
+        wanted := NEW.filter;
     END IF;
     SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) AS owner INTO place
     FROM pg_class AS c
@@ -61,23 +61,22 @@ BEGIN
         RETURN NULL;
     END IF;
     -- As it is, or in the server's words.
-    IF filter IS NOT DISTINCT FROM bdr.internal_published_filter(changed.relation, bdr.internal_filter_carrier(changed.set_name)) THEN
+    IF wanted IS NOT DISTINCT FROM bdr.internal_published_filter(changed.relation, bdr.internal_filter_carrier(changed.set_name)) THEN
         RETURN NULL;
     END IF;
     IF TG_OP <> 'DELETE' THEN
         PERFORM bdr.internal_check_set_name(changed.set_name, false);
         PERFORM bdr.internal_check_replicated_table(changed.relation);
         PERFORM bdr.internal_check_filters_are_possible();
-        PERFORM bdr.internal_check_expression(filter);
+        PERFORM bdr.internal_check_expression(wanted);
     END IF;
-    filter := bdr.internal_carry_filter(changed.relation, changed.set_name, filter);
+    wanted := bdr.internal_carry_filter(changed.relation, changed.set_name, wanted);
     IF TG_OP <> 'DELETE' THEN
         PERFORM bdr.internal_check_filter_cannot_fail(f.tree)
         FROM bdr.internal_published_filters() AS f
         WHERE (f.relation, f.publication) = (changed.relation, bdr.internal_filter_carrier(changed.set_name));
-        UPDATE bdr.table_row_filter AS f SET filter = internal_row_filter_changed.filter
-        WHERE (f.relation, f.set_name) = (changed.relation, changed.set_name)
-          AND f.filter <> internal_row_filter_changed.filter;
+        UPDATE bdr.table_row_filter AS f SET filter = wanted
+        WHERE (f.relation, f.set_name) = (changed.relation, changed.set_name) AND f.filter <> wanted;
     END IF;
     -- The keys come after the rows, and the join publishes at its end.
     IF bdr.internal_is_being_filled() THEN
@@ -86,7 +85,7 @@ BEGIN
     PERFORM bdr.internal_check_filter_columns(changed.relation);
     PERFORM bdr.internal_sync_publication(l) FROM bdr.internal_leaves(changed.relation::regclass) AS l;
     PERFORM bdr.internal_queue_call('bdr.table_set_row_filter', place.owner, format(
-        '%L, %L, %L', format('%I.%I', place.nspname, place.relname), changed.set_name, filter
+        '%L, %L, %L', format('%I.%I', place.nspname, place.relname), changed.set_name, wanted
     ));
     RETURN NULL;
 END

@@ -22,7 +22,7 @@ export async function readCopyObstacles(
               t.sets, t.filters, ARRAY(SELECT json_array_elements_text($1::json))
           ) AS wanted
           CROSS JOIN LATERAL (
-              SELECT bool_and(NOT x.is_wanted OR x.is_got AND (x.filter_got IS NULL OR x.filter_got = x.filter)) AS are_complete
+              SELECT bool_and(NOT x.is_wanted OR x.is_got AND (x.filter_got IS NULL OR x.filter_got IS NOT DISTINCT FROM x.filter)) AS are_complete
               FROM bdr.bdr_local_node AS me
               JOIN bdr.bdr_connections AS c
                 ON (c.conn_sysid, c.conn_timeline, c.conn_dboid) = (me.node_sysid, me.node_timeline, me.node_dboid)
