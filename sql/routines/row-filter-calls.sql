@@ -72,9 +72,14 @@ BEGIN
     END IF;
     wanted := bdr.internal_carry_filter(changed.relation, changed.set_name, wanted);
     IF TG_OP <> 'DELETE' THEN
-        PERFORM bdr.internal_check_filter_cannot_fail(f.tree)
-        FROM bdr.internal_published_filters() AS f
-        WHERE (f.relation, f.publication) = (changed.relation, bdr.internal_filter_carrier(changed.set_name));
+        -- In the server's words as well: these are what the other nodes get.
+        PERFORM bdr.internal_check_expression(wanted);
+        -- What is leakproof differs between majors.
+        IF current_setting('session_replication_role') <> 'replica' THEN
+            PERFORM bdr.internal_check_filter_cannot_fail(f.tree)
+            FROM bdr.internal_published_filters() AS f
+            WHERE (f.relation, f.publication) = (changed.relation, bdr.internal_filter_carrier(changed.set_name));
+        END IF;
         UPDATE bdr.table_row_filter AS f SET filter = wanted
         WHERE (f.relation, f.set_name) = (changed.relation, changed.set_name) AND f.filter <> wanted;
     END IF;

@@ -18,6 +18,14 @@ CREATE OR REPLACE FUNCTION bdr.internal_published_filters(OUT publication name, 
 RETURNS SETOF record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+-- Constants are read and told alike, whoever calls.
+SET datestyle = 'ISO, MDY'
+SET intervalstyle = postgres
+SET timezone = 'UTC'
+SET extra_float_digits = 1
+SET bytea_output = hex
+SET lc_monetary = 'C'
+SET quote_all_identifiers = off
 AS $$
 BEGIN
     IF bdr.internal_server_major() < 15 THEN
@@ -227,9 +235,11 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- Where a filter arrives, it is too late to refuse it for the sake of others.
     node text := (
         SELECT n.node_name FROM bdr.bdr_nodes AS n
         WHERE n.node_status <> 'k' AND coalesce(n.node_server_major, 14) < 15
+          AND current_setting('session_replication_role') <> 'replica'
         ORDER BY n.node_seq_id LIMIT 1
     );
 BEGIN
@@ -249,6 +259,14 @@ CREATE OR REPLACE FUNCTION bdr.internal_carry_filter(relation oid, set_name text
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+-- Constants are read and told alike, whoever calls.
+SET datestyle = 'ISO, MDY'
+SET intervalstyle = postgres
+SET timezone = 'UTC'
+SET extra_float_digits = 1
+SET bytea_output = hex
+SET lc_monetary = 'C'
+SET quote_all_identifiers = off
 AS $$
 DECLARE
     carrier CONSTANT text := bdr.internal_filter_carrier(set_name);

@@ -28,6 +28,7 @@ const SCHEMA = `
   CREATE TABLE public.line (id integer, region text, sale integer, at date, n numeric, PRIMARY KEY (id, region),
       FOREIGN KEY (sale, region, at, n) REFERENCES public.sale);
   CREATE TABLE public.log (id integer, v text);
+  CREATE TABLE public.other_types (b bytea, t timestamptz, i interval, PRIMARY KEY (b, t, i));
   CREATE TABLE public.full_row (id integer PRIMARY KEY, v text);
   ALTER TABLE public.full_row REPLICA IDENTITY FULL;
   CREATE TABLE public.parts (id integer PRIMARY KEY) PARTITION BY RANGE (id);
@@ -175,6 +176,35 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     await expect(filter('public.sale', 'default', text)).rejects.toMatchObject({ code });
     expect(await filterOf('public.sale')).toBeNull();
     expect(await sent('public.sale', 8)).toEqual(['bdr']);
+  });
+
+  test('are the same in whatever session they are set and looked at', async () => {
+    await using other = await openSession(server, 'app');
+    await other.script(`
+      SET bdr.skip_ddl_locking = on; SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = iso_8601;
+      SET quote_all_identifiers = on`);
+    await other.query(
+      `SELECT bdr.table_set_row_filter('public.other_types', 'default', $$t < '2020-01-02' AND i > '1 mon'$$)`,
+    );
+    const told = `((t < '2020-01-02 00:00:00+00'::timestamp with time zone) AND (i > '1 mon'::interval))`;
+    expect(await filterOf('public.other_types')).toBe(told);
+    for (const looking of [session, other]) expect(await readUnsettledTables(looking)).toEqual([]);
+  });
+
+  test('whose words the others could not take are refused', async () => {
+    await expect(filter('public.other_types', 'default', `b = 'abc'`)).rejects.toMatchObject({
+      code: '42601',
+    });
+  });
+
+  test('that arrive are not refused for the sake of other nodes', async () => {
+    await session.script(`
+      UPDATE bdr.bdr_nodes SET node_server_major = 14 WHERE node_name = 'yonder';
+      SET session_replication_role = replica`);
+    await filter('public.sale', 'default', 'id = 1');
+    await session.script(`
+      SET session_replication_role = origin; UPDATE bdr.bdr_nodes SET node_server_major = ${major}`);
+    expect(await sent('public.sale', 8)).toEqual(actions('(id = 1)'));
   });
 
   test('need a key; the primary key, where the replica identity is the whole row', async () => {
