@@ -150,6 +150,10 @@ BEGIN
     IF bad IS NULL AND tree ~ '\{XMLEXPR' THEN
         bad := 'xml';
     END IF;
+    IF bad IS NULL AND strpos(tree, format(':consttype %s ', 'money'::regtype::oid)) > 0 THEN
+        -- How it is read depends on lc_monetary.
+        bad := 'money';
+    END IF;
     IF bad IS NOT NULL THEN
         RAISE EXCEPTION '% may not be used in a row filter, because it may fail', bad USING
             ERRCODE = 'feature_not_supported',

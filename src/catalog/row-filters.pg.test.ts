@@ -28,7 +28,7 @@ const SCHEMA = `
   CREATE TABLE public.line (id integer, region text, sale integer, at date, n numeric, PRIMARY KEY (id, region),
       FOREIGN KEY (sale, region, at, n) REFERENCES public.sale);
   CREATE TABLE public.log (id integer, v text);
-  CREATE TABLE public.other_types (b bytea, t timestamptz, i interval, PRIMARY KEY (b, t, i));
+  CREATE TABLE public.other_types (b bytea, t timestamptz, i interval, m money, PRIMARY KEY (b, t, i, m));
   CREATE TABLE public.full_row (id integer PRIMARY KEY, v text);
   ALTER TABLE public.full_row REPLICA IDENTITY FULL;
   CREATE TABLE public.parts (id integer PRIMARY KEY) PARTITION BY RANGE (id);
@@ -194,6 +194,9 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
   test('whose words the others could not take are refused', async () => {
     await expect(filter('public.other_types', 'default', `b = 'abc'`)).rejects.toMatchObject({
       code: '42601',
+    });
+    await expect(filter('public.other_types', 'default', `m > '1'`)).rejects.toMatchObject({
+      code: '0A000',
     });
   });
 

@@ -295,3 +295,26 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     expect(await three.sql('SELECT * FROM bdr.table_row_filter')).toEqual([]);
   });
 });
+
+test('a server of PostgreSQL 14 cannot join while there are row filters, nor can there be any once it has', async () => {
+  await using cluster = await Cluster.bare(2, (server) => ({
+    major: server === 1 ? 18 : 14,
+    replicatesDdl: true,
+  }));
+  const [one, two] = [cluster.node(1), cluster.node(2)];
+  await one.sql('CREATE TABLE item (id integer PRIMARY KEY)');
+  await one.create();
+  const filter = (text: string) =>
+    one.sql(`SELECT bdr.table_set_row_filter('item', 'default', ${text})`);
+  await filter(`'id > 1'`);
+  await two.beginJoin(one);
+  await expect(two.sql('SELECT bdr.bdr_node_join_wait_for_ready()')).rejects.toThrow(
+    'the group has row filters, which need PostgreSQL 15 or later on all nodes',
+  );
+  await filter('NULL');
+  await two.join(one);
+  await expect(filter(`'id > 1'`)).rejects.toMatchObject({
+    code: '0A000',
+    detail: 'The server of node node2 is older.',
+  });
+});
