@@ -41,6 +41,8 @@ CREATE TABLE bdr.bdr_nodes (
     node_error         text,
     -- Ours: when the node became known to the group. A node that was removed and joins again is another life of the same identity.
     node_joined_at     timestamptz,
+    -- Ours: the major version of its server, for what not every one can do.
+    node_server_major  smallint,
     CONSTRAINT bdr_nodes_pkey PRIMARY KEY (node_sysid, node_timeline, node_dboid),
     CONSTRAINT bdr_nodes_node_status_check CHECK (node_status IN ('b', 'i', 'c', 'o', 'r', 'k')),
     CONSTRAINT bdr_nodes_node_name_check CHECK (node_name <> '' AND octet_length(node_name) <= 63)
@@ -230,6 +232,16 @@ CREATE TABLE bdr.table_replication_sets (
 );
 COMMENT ON TABLE bdr.table_replication_sets IS
     'Tables that were given replication sets, and which; without a row a table is in the set default. Written by table_set_replication_sets()';
+
+CREATE TABLE bdr.table_row_filter (
+    relation oid  NOT NULL,
+    set_name text NOT NULL,
+    -- As the server gives it back: what is published is compared with it.
+    filter   text NOT NULL,
+    CONSTRAINT table_row_filter_pkey PRIMARY KEY (relation, set_name)
+);
+COMMENT ON TABLE bdr.table_row_filter IS
+    'Which rows of a table a replication set sends; without a row all of them. Written by table_set_row_filter()';
 
 CREATE TABLE bdr.bdr_local_node (
     -- One row at most.

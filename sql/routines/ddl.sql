@@ -405,6 +405,51 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_default_of(oid, smallint) FROM PUBLIC;
 
+-- What a command has made or changed, and refers to an unlogged table, other nodes could not make: they do not have that table.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_unlogged_reference(made oid[], classes oid[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    reference record;
+BEGIN
+    WITH objects AS (
+        SELECT * FROM unnest(classes, made) AS m (class, object)
+        UNION
+        SELECT 'pg_rewrite'::regclass, r.oid
+        FROM pg_rewrite AS r
+        WHERE r.ev_class = ANY (made)
+    ),
+    unlogged AS (
+        SELECT c.oid, c.reltype, t.typarray FROM pg_class AS c LEFT JOIN pg_type AS t ON t.oid = c.reltype WHERE c.relpersistence = 'u'
+    )
+    SELECT pg_describe_object(o.class, o.object, 0) AS object, u.oid::regclass AS "table" INTO reference
+    FROM objects AS o
+    JOIN pg_depend AS d ON (d.classid, d.objid) = (o.class, o.object)
+    JOIN unlogged AS u
+      ON (d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid)
+      OR (d.refclassid = 'pg_type'::regclass AND d.refobjid IN (u.reltype, u.typarray))
+    -- What is itself unlogged, or belongs to what is, stays here with it.
+    WHERE NOT bdr.internal_is_local_object(o.class, o.object)
+      -- Before 15 the sequence of its own column is a permanent one.
+      AND u.oid <> ALL (made)
+    UNION ALL
+    SELECT pg_describe_object('pg_class'::regclass, i.inhparent, 0), i.inhrelid::regclass
+    FROM pg_inherits AS i
+    JOIN unlogged AS u ON u.oid = i.inhrelid
+    JOIN pg_class AS parent ON parent.oid = i.inhparent
+    WHERE i.inhparent = ANY (made) AND parent.relpersistence = 'p' AND age(i.xmin) <= 0
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% would refer to unlogged table %, which is on this node only', reference.object, reference."table"
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Make the table a permanent one. Or a superuser makes both on each node, with SET bdr.skip_ddl_replication = on.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_unlogged_reference(oid[], oid[]) FROM PUBLIC;
+
 -- A table is about to be written anew. `columns` are those that it had before the command.
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(role text, relation oid, reasons integer, columns smallint[])
 RETURNS boolean
@@ -723,7 +768,9 @@ BEGIN
                   -- Each node is upgraded by itself.
                   OR (c.object_type IN ('extension', 'schema') AND c.object_identity IN ('bdr', 'bdr_guard'))
            ) AS local_objects,
-           min(c.objid) FILTER (WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table') AS relation
+           min(c.objid) FILTER (WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table') AS relation,
+           array_agg(c.objid) FILTER (WHERE c.objid IS NOT NULL) AS ids,
+           array_agg(c.classid) FILTER (WHERE c.objid IS NOT NULL) AS classes
     INTO made
     FROM pg_event_trigger_ddl_commands() AS c
     WHERE NOT c.in_extension;
@@ -732,6 +779,9 @@ BEGIN
     END IF;
     PERFORM bdr.internal_refuse_read_only(tag);
     PERFORM bdr.internal_check_unbuilt(tag);
+    IF NOT permits_unsafe AND tag NOT IN ('CREATE TABLE AS', 'SELECT INTO') AND made.ids IS NOT NULL THEN
+        PERFORM bdr.internal_refuse_unlogged_reference(made.ids, made.classes);
+    END IF;
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
         PERFORM bdr.internal_refuse_exclusion(c.objid)
         FROM pg_event_trigger_ddl_commands() AS c

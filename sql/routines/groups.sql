@@ -81,13 +81,17 @@ BEGIN
     DELETE FROM bdr.sequence_kind;
     DELETE FROM bdr.bdr_replication_set_config;
     DELETE FROM bdr.table_replication_sets;
+    DELETE FROM bdr.table_row_filter;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
     INSERT INTO bdr.bdr_nodes (
-        node_sysid, node_timeline, node_dboid, node_status, node_name, node_local_dsn, node_init_from_dsn
+        node_sysid, node_timeline, node_dboid, node_status, node_name, node_local_dsn, node_init_from_dsn, node_server_major
     )
-    VALUES (me.sysid, me.timeline, me.dboid, 'b', local_node_name, coalesce(node_local_dsn, node_external_dsn), remote_dsn);
+    VALUES (
+        me.sysid, me.timeline, me.dboid, 'b', local_node_name, coalesce(node_local_dsn, node_external_dsn), remote_dsn,
+        bdr.internal_server_major()
+    );
     INSERT INTO bdr.bdr_connections (
         conn_sysid, conn_timeline, conn_dboid, conn_dsn, conn_apply_delay, conn_replication_sets
     )
@@ -421,6 +425,7 @@ BEGIN
     DROP PUBLICATION IF EXISTS bdr;
     DROP PUBLICATION IF EXISTS bdr_own;
     DROP PUBLICATION IF EXISTS bdr_ddl;
+    PERFORM bdr.internal_drop_filter_carriers();
     PERFORM bdr.internal_stop_publishing(p.prefix)
     FROM (
         SELECT DISTINCT substring(pubname FROM E'^(bdr_\\d+_\\d+_\\d+)_(?:insert|update|delete)$') AS prefix FROM pg_publication
@@ -449,6 +454,7 @@ BEGIN
     DELETE FROM bdr.sequence_kind;
     DELETE FROM bdr.bdr_replication_set_config;
     DELETE FROM bdr.table_replication_sets;
+    DELETE FROM bdr.table_row_filter;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.late_deletion;

@@ -14,6 +14,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT 10000 $$;
 COMMENT ON FUNCTION bdr.bdr_version_num() IS 'The version as major * 10000 + minor * 100 + revision';
 
+CREATE OR REPLACE FUNCTION bdr.internal_server_major()
+RETURNS smallint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT (current_setting('server_version_num')::integer / 10000)::smallint $$;
+
 CREATE OR REPLACE FUNCTION bdr.bdr_min_remote_version_num()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -2,7 +2,8 @@
 --
 --   bdr       what every peer gets whole: the group's own tables, and all tables of the user as long as no replication set tells apart
 --   bdr_<peer's sysid>_<timeline>_<dboid>_insert, _update, _delete
---             of the tables that not every peer gets whole, those of which that peer gets these changes; TRUNCATE goes with deletions
+--             of the tables that not every peer gets whole, those of which that peer gets these changes, and of these the rows that it
+--             gets; TRUNCATE goes with deletions
 --   bdr_ddl   the commands that change definitions
 --   bdr_own   what the node's own stream reads: of all tables what takes rows away, always whole rows (a list of columns would make a
 --             user's UPDATE fail once the replica identity changes)
@@ -86,52 +87,59 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_subscribers() FROM PUBLIC;
 
--- The user's tables, or one of them, and the publications that they belong into.
-CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(only_one oid DEFAULT NULL, OUT publication text, OUT relation regclass)
+-- The user's tables, or one of them, and the publications that they belong into, with the condition that their rows must meet there.
+CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(
+    only_one oid DEFAULT NULL, OUT publication text, OUT relation regclass, OUT filter text
+)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH tables AS MATERIALIZED (
-        SELECT t.relation, t.sets FROM bdr.internal_table_sets(only_one) AS t
+        SELECT t.relation, t.sets, t.filters FROM bdr.internal_table_sets(only_one) AS t
     ),
     sent AS MATERIALIZED (
-        SELECT m.sets, s.prefix, a.*
-        FROM (SELECT DISTINCT t.sets FROM tables AS t) AS m
+        SELECT m.sets, m.filters, s.prefix, a.*
+        FROM (SELECT DISTINCT t.sets, t.filters FROM tables AS t) AS m
         CROSS JOIN bdr.internal_subscribers() AS s
-        CROSS JOIN LATERAL bdr.internal_sent_actions(m.sets, s.sets) AS a
+        CROSS JOIN LATERAL bdr.internal_sent_actions(m.sets, m.filters, s.sets) AS a
     ),
     uneven AS MATERIALIZED (
-        SELECT DISTINCT s.sets FROM sent AS s WHERE NOT (s.inserts AND s.updates AND s.deletes)
+        SELECT DISTINCT s.sets, s.filters FROM sent AS s
+        WHERE NOT (s.inserts AND s.updates AND s.deletes)
+           OR coalesce(s.insert_filter, s.update_filter, s.delete_filter) IS NOT NULL
     )
-    SELECT 'bdr_own', t.relation FROM tables AS t
+    SELECT 'bdr_own', t.relation, NULL FROM tables AS t
     UNION ALL
-    SELECT 'bdr', t.relation FROM tables AS t WHERE t.sets NOT IN (SELECT u.sets FROM uneven AS u)
+    SELECT 'bdr', t.relation, NULL FROM tables AS t WHERE (t.sets, t.filters) NOT IN (SELECT u.sets, u.filters FROM uneven AS u)
     UNION ALL
-    SELECT format('%s_%s', s.prefix, x.action), t.relation
+    SELECT format('%s_%s', s.prefix, x.action), t.relation, x.filter
     FROM tables AS t
-    JOIN uneven AS u ON u.sets = t.sets
-    JOIN sent AS s ON s.sets = t.sets
-    CROSS JOIN LATERAL (VALUES ('insert', s.inserts), ('update', s.updates), ('delete', s.deletes)) AS x (action, is_sent)
+    JOIN uneven AS u ON (u.sets, u.filters) = (t.sets, t.filters)
+    JOIN sent AS s ON (s.sets, s.filters) = (t.sets, t.filters)
+    CROSS JOIN LATERAL (
+        VALUES ('insert', s.inserts, s.insert_filter), ('update', s.updates, s.update_filter), ('delete', s.deletes, s.delete_filter)
+    ) AS x (action, is_sent, filter)
     WHERE x.is_sent
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_wanted_publications(oid) FROM PUBLIC;
 
--- What is published otherwise than it should be. What is no table of the user's any more is left alone.
+-- What is published otherwise than it should be: `filter` is what it should be with. What is no table of the user's any more is left alone.
 CREATE OR REPLACE FUNCTION bdr.internal_publication_changes(
-    only_one oid DEFAULT NULL, OUT relation regclass, OUT publication text, OUT is_wanted boolean
+    only_one oid DEFAULT NULL, OUT relation regclass, OUT publication text, OUT is_wanted boolean, OUT filter text
 )
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH wanted AS (
-        SELECT w.publication, w.relation FROM bdr.internal_wanted_publications(only_one) AS w
+        SELECT w.publication, w.relation, w.filter FROM bdr.internal_wanted_publications(only_one) AS w
     ),
     present AS (
-        SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation
+        SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation, f.filter
         FROM pg_publication AS p
         JOIN pg_publication_rel AS r ON r.prpubid = p.oid
+        LEFT JOIN bdr.internal_published_filters() AS f ON f.publication = p.pubname AND f.relation = r.prrelid
         WHERE (
                 p.pubname IN ('bdr', 'bdr_own')
                 OR p.pubname IN (
@@ -142,10 +150,10 @@ AS $$
             )
           AND r.prrelid = ANY (ARRAY(SELECT t::oid FROM bdr.internal_replicated_tables(only_one) AS t))
     )
-    SELECT relation, publication, w.relation IS NOT NULL
+    SELECT relation, publication, w.relation IS NOT NULL, w.filter
     FROM wanted AS w
     FULL JOIN present AS p USING (publication, relation)
-    WHERE w.relation IS NULL OR p.relation IS NULL
+    WHERE w.relation IS NULL OR p.relation IS NULL OR w.filter IS DISTINCT FROM p.filter
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_publication_changes(oid) FROM PUBLIC;
 
@@ -158,6 +166,7 @@ AS $$
 DECLARE
     publication name;
     change record;
+    is_published boolean;
     changed integer := 0;
     held oid[];
 BEGIN
@@ -185,6 +194,7 @@ BEGIN
     END LOOP;
     PERFORM bdr.internal_publish_to(s.prefix) FROM bdr.internal_subscribers() AS s;
     DELETE FROM bdr.table_replication_sets AS s WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = s.relation);
+    DELETE FROM bdr.table_row_filter AS f WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = f.relation);
     IF NOT waits THEN
         held := ARRAY(SELECT l FROM bdr.internal_own_strong_locks() AS l);
     END IF;
@@ -207,14 +217,21 @@ BEGIN
             CONTINUE WHEN NOT EXISTS (
                 SELECT FROM bdr.internal_publication_changes(change.relation) AS c
                 WHERE (c.relation, c.publication, c.is_wanted) = (change.relation, change.publication, change.is_wanted)
+                  AND c.filter IS NOT DISTINCT FROM change.filter
             );
         END IF;
         -- Somebody else may have done it while that waited.
-        CONTINUE WHEN bdr.internal_is_published(change.relation, change.publication) = change.is_wanted;
-        EXECUTE format(
-            'ALTER PUBLICATION %I %s TABLE ONLY %s',
-            change.publication, CASE WHEN change.is_wanted THEN 'ADD' ELSE 'DROP' END, change.relation
-        );
+        is_published := bdr.internal_is_published(change.relation, change.publication);
+        CONTINUE WHEN is_published = change.is_wanted
+            AND (NOT is_published OR bdr.internal_published_filter(change.relation, change.publication) IS NOT DISTINCT FROM change.filter);
+        IF is_published THEN
+            EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', change.publication, change.relation);
+        END IF;
+        IF change.is_wanted THEN
+            EXECUTE format(
+                'ALTER PUBLICATION %I ADD TABLE ONLY %s%s', change.publication, change.relation, ' WHERE (' || change.filter || ')'
+            );
+        END IF;
         changed := changed + 1;
     END LOOP;
     RETURN changed;

@@ -83,7 +83,7 @@ $$;
 REVOKE ALL ON FUNCTION bdr.internal_sets_of(oid) FROM PUBLIC;
 
 -- Of all replicated tables, or of one.
-CREATE OR REPLACE FUNCTION bdr.internal_table_sets(only_one oid DEFAULT NULL, OUT relation regclass, OUT sets text[])
+CREATE OR REPLACE FUNCTION bdr.internal_table_sets(only_one oid DEFAULT NULL, OUT relation regclass, OUT sets text[], OUT filters jsonb)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -92,27 +92,43 @@ AS $$
     SELECT t, CASE
         WHEN EXISTS (SELECT FROM bdr.table_replication_sets) THEN bdr.internal_sets_of(t)
         ELSE ARRAY['default', 'all']
+    END, CASE
+        WHEN EXISTS (SELECT FROM bdr.table_row_filter) THEN bdr.internal_filters_of(t)
+        ELSE '{}'
     END
     FROM bdr.internal_replicated_tables(only_one) AS t
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_table_sets(oid) FROM PUBLIC;
 
--- What of a table's changes goes to a node. As in BDR a node without sets gets everything.
+-- What of a table's changes goes to a node. As in BDR a node without sets gets everything. `filters`: of the table, by set. Of each kind
+-- the condition that rows must meet: NULL where a set sends all of them. What is sent then is one of the sets' rows or the other's.
 CREATE OR REPLACE FUNCTION bdr.internal_sent_actions(
-    table_sets text[], node_sets text[], OUT inserts boolean, OUT updates boolean, OUT deletes boolean
+    table_sets text[], filters jsonb, node_sets text[],
+    OUT inserts boolean, OUT updates boolean, OUT deletes boolean,
+    OUT insert_filter text, OUT update_filter text, OUT delete_filter text
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT everything OR coalesce(bool_or(coalesce(c.replicate_inserts, true)) FILTER (WHERE shared.name IS NOT NULL), false),
-           everything OR coalesce(bool_or(coalesce(c.replicate_updates, true)) FILTER (WHERE shared.name IS NOT NULL), false),
-           everything OR coalesce(bool_or(coalesce(c.replicate_deletes, true)) FILTER (WHERE shared.name IS NOT NULL), false)
+    SELECT everything OR coalesce(bool_or(s.inserts), false),
+           everything OR coalesce(bool_or(s.updates), false),
+           everything OR coalesce(bool_or(s.deletes), false),
+           CASE WHEN NOT everything AND bool_and(s.filter IS NOT NULL) FILTER (WHERE s.inserts)
+                THEN bdr.internal_any_filter(array_agg(DISTINCT s.filter) FILTER (WHERE s.inserts)) END,
+           CASE WHEN NOT everything AND bool_and(s.filter IS NOT NULL) FILTER (WHERE s.updates)
+                THEN bdr.internal_any_filter(array_agg(DISTINCT s.filter) FILTER (WHERE s.updates)) END,
+           CASE WHEN NOT everything AND bool_and(s.filter IS NOT NULL) FILTER (WHERE s.deletes)
+                THEN bdr.internal_any_filter(array_agg(DISTINCT s.filter) FILTER (WHERE s.deletes)) END
     FROM (SELECT coalesce(cardinality(node_sets), 0) = 0) AS x (everything)
-    LEFT JOIN (SELECT unnest(table_sets) INTERSECT SELECT unnest(node_sets)) AS shared (name) ON true
-    LEFT JOIN bdr.bdr_replication_set_config AS c ON c.set_name = shared.name
+    LEFT JOIN (
+        SELECT coalesce(c.replicate_inserts, true) AS inserts, coalesce(c.replicate_updates, true) AS updates,
+               coalesce(c.replicate_deletes, true) AS deletes, filters ->> shared.name AS filter
+        FROM (SELECT unnest(table_sets) INTERSECT SELECT unnest(node_sets)) AS shared (name)
+        LEFT JOIN bdr.bdr_replication_set_config AS c ON c.set_name = shared.name
+    ) AS s ON true
     GROUP BY everything
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_sent_actions(text[], text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_sent_actions(text[], jsonb, text[]) FROM PUBLIC;
 
 -- Tables -------------------------------------------------------------------------------------------------------------------
 
@@ -122,12 +138,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT bdr.internal_sets_of(relation) $$;
 COMMENT ON FUNCTION bdr.table_get_replication_sets(regclass) IS 'The replication sets that a table is in; all is always among them';
 
-CREATE OR REPLACE FUNCTION bdr.table_set_replication_sets(p_relation regclass, p_sets text[], synchronize boolean DEFAULT false)
+-- What calls about a table ask first.
+CREATE OR REPLACE FUNCTION bdr.internal_check_table_call(p_relation regclass)
 RETURNS void
-LANGUAGE plpgsql
+-- Not SECURITY DEFINER: whoever calls is to be the owner.
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
--- It is off in sessions of the agent, where the call arrives.
-SET row_security = on
 AS $$
 BEGIN
     IF p_relation IS NULL THEN
@@ -142,6 +158,19 @@ BEGIN
     IF NOT bdr.internal_is_owner(p_relation::oid) THEN
         RAISE EXCEPTION 'must be owner of table %', p_relation USING ERRCODE = 'insufficient_privilege';
     END IF;
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_check_table_call(regclass) IS 'Internal: refuses whoever may not set how a table is replicated';
+
+CREATE OR REPLACE FUNCTION bdr.table_set_replication_sets(p_relation regclass, p_sets text[], synchronize boolean DEFAULT false)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- It is off in sessions of the agent, where the call arrives.
+SET row_security = on
+AS $$
+BEGIN
+    PERFORM bdr.internal_check_table_call(p_relation);
     IF synchronize THEN
         PERFORM bdr.internal_check_whole(p_relation);
         -- Else rows that arrive while the lock is waited for would not be seen, and not be sent.
@@ -196,8 +225,11 @@ BEGIN
             SELECT FROM bdr.bdr_local_node AS me
             JOIN bdr.bdr_connections AS c
               ON (c.conn_sysid, c.conn_timeline, c.conn_dboid) = (me.node_sysid, me.node_timeline, me.node_dboid)
-            CROSS JOIN LATERAL bdr.internal_sent_actions(bdr.internal_sets_of(leaf), c.conn_replication_sets) AS got
+            CROSS JOIN LATERAL bdr.internal_sent_actions(
+                bdr.internal_sets_of(leaf), bdr.internal_filters_of(leaf), c.conn_replication_sets
+            ) AS got
             WHERE NOT (got.inserts AND got.updates AND got.deletes)
+               OR coalesce(got.insert_filter, got.update_filter, got.delete_filter) IS NOT NULL
         ) THEN
             RAISE EXCEPTION 'this node does not get all changes of table %, before and after', leaf
                 USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -205,7 +237,7 @@ BEGIN
         END IF;
         IF EXISTS (
             SELECT FROM bdr.internal_subscribers() AS s
-            CROSS JOIN LATERAL bdr.internal_sent_actions(bdr.internal_sets_of(leaf), s.sets) AS sent
+            CROSS JOIN LATERAL bdr.internal_sent_actions(bdr.internal_sets_of(leaf), bdr.internal_filters_of(leaf), s.sets) AS sent
             WHERE sent.inserts AND NOT sent.updates
         ) THEN
             RAISE EXCEPTION 'rows of table % cannot be sent to nodes that get no updates of it', leaf
@@ -268,6 +300,42 @@ CREATE POLICY of_owners ON bdr.table_replication_sets
     USING (bdr.internal_is_owner(relation)) WITH CHECK (bdr.internal_is_owner(relation));
 GRANT SELECT, INSERT, UPDATE (sets), DELETE ON bdr.table_replication_sets TO PUBLIC;
 
+CREATE OR REPLACE FUNCTION bdr.internal_check_replicated_table(relation oid)
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_class AS c
+        WHERE c.oid = relation AND c.relkind = 'p'
+          AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
+    ) AND NOT EXISTS (SELECT FROM bdr.internal_replicated_tables(relation)) THEN
+        RAISE EXCEPTION '% is not a table that is replicated', relation::regclass USING ERRCODE = 'wrong_object_type';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_check_replicated_table(oid) FROM PUBLIC;
+
+-- Sends a call about a table to the other nodes, as a command with the rights of the table's owner.
+CREATE OR REPLACE FUNCTION bdr.internal_queue_call(called text, owner text, arguments text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('session_replication_role') <> 'replica' AND bdr.internal_captures_commands()
+       AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', session_user)
+    THEN
+        PERFORM bdr.internal_refuse_read_only(called);
+        PERFORM bdr.internal_queue(
+            owner, 'DO', format('DO %L', format('BEGIN PERFORM %s(%s); END', called, arguments)), NULL, false, NULL
+        );
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_queue_call(text, text, text) FROM PUBLIC;
+
 -- Here, and where a peer's command brings it: what is published follows at once. Where somebody set it, the call goes to the others as a
 -- command, with the rights of the table's owner: who may write the row has these.
 CREATE OR REPLACE FUNCTION bdr.internal_table_sets_changed()
@@ -296,27 +364,12 @@ BEGIN
     END IF;
     IF TG_OP <> 'DELETE' THEN
         PERFORM bdr.internal_check_set_name(s.name, true) FROM unnest(sets) AS s (name);
-        IF place.nspname IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
-           OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = changed.relation AND c.relkind = 'p')
-              AND NOT EXISTS (SELECT FROM bdr.internal_replicated_tables(changed.relation))
-        THEN
-            RAISE EXCEPTION '% is not a table that is replicated', changed.relation::regclass USING ERRCODE = 'wrong_object_type';
-        END IF;
+        PERFORM bdr.internal_check_replicated_table(changed.relation);
     END IF;
     PERFORM bdr.internal_sync_publication(l) FROM bdr.internal_leaves(changed.relation::regclass) AS l;
-    IF current_setting('session_replication_role') <> 'replica' AND bdr.internal_captures_commands()
-       AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', session_user)
-    THEN
-        PERFORM bdr.internal_refuse_read_only('bdr.table_set_replication_sets');
-        PERFORM bdr.internal_queue(
-            place.owner, 'DO',
-            format('DO %L', format(
-                'BEGIN PERFORM bdr.table_set_replication_sets(%L, %L); END',
-                format('%I.%I', place.nspname, place.relname), sets
-            )),
-            NULL, false, NULL
-        );
-    END IF;
+    PERFORM bdr.internal_queue_call('bdr.table_set_replication_sets', place.owner, format(
+        '%L, %L', format('%I.%I', place.nspname, place.relname), sets
+    ));
     RETURN NULL;
 END
 $$;

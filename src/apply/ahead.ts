@@ -123,6 +123,7 @@ export class Ahead {
     if (isOwn(table.relation) || table.local.deferrable || table.role !== undefined)
       return undefined;
     if (table.columns.some(({ missing }) => missing)) return undefined;
+    if (change.kind === 'insert' && !change.newTuple.isComplete) return undefined;
     if (!Tombstones.byKey(table)) {
       // Without a key nothing can be in the row's way.
       return table.key.kind === 'none' && change.kind === 'insert'

@@ -78,7 +78,8 @@ export function isFoldable(table: Table, change: Change): change is RowChange {
     case 'truncate':
       return false;
     case 'insert':
-      return true;
+      // One that a row filter has made of an update may leave long values out.
+      return change.newTuple.isComplete;
     case 'delete':
       return table.key.kind === 'unique';
     case 'update': {

@@ -224,6 +224,8 @@ export class ChangeWriter {
       case 'insert': {
         const values = readValues(change.newTuple);
         refuseMissingColumns(table, values);
+        // A row filter makes an insert of a change of key: what was not sent is read under the new key, as in #moved().
+        if (!isComplete(values)) await this.#untilSeen(context.xid, Infinity);
         await this.#insert(table, values, context);
         if (isQueuedCommand(change)) await this.#runCommand(change, context);
         return;

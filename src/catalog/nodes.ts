@@ -227,7 +227,7 @@ export async function markSelfParted(session: Session, id: NodeId): Promise<void
 
 /**
  * On the source of a join, in one transaction: makes the joining node known to the group, with state `i`. Repeating it only
- * brings its name and DSNs up to date. `check` sees the group as nobody can change it meanwhile, and throws what forbids the
+ * brings its name and DSNs up to date. `serverMajor`: of the node's server. `check` sees the group as nobody can change it meanwhile, and throws what forbids the
  * registration. Returns the node's number and when it became known.
  */
 export async function registerNode(
@@ -241,6 +241,7 @@ export async function registerNode(
     readonly applyDelayMs: number | null;
     readonly replicationSets: readonly string[] | null;
   },
+  serverMajor: number,
   check: (nodes: readonly Node[]) => void,
 ): Promise<{ sequence: number; joinedAt: string }> {
   return source.transaction(async () => {
@@ -271,7 +272,7 @@ export async function registerNode(
       /* sql */ `
         INSERT INTO bdr.bdr_nodes (
             node_sysid, node_timeline, node_dboid, node_status, node_name, node_local_dsn, node_init_from_dsn,
-            node_seq_id, node_joined_at
+            node_seq_id, node_joined_at, node_server_major
         )
         SELECT $1, $2::oid, $3::oid, 'i', $4, $5, $6,
                coalesce(
@@ -285,16 +286,23 @@ export async function registerNode(
                       )),
                    $7::smallint + 1
                ),
-               clock_timestamp()
+               clock_timestamp(), $8::smallint
         ON CONFLICT (node_sysid, node_timeline, node_dboid) DO UPDATE
         SET node_status = 'i', node_name = EXCLUDED.node_name, node_local_dsn = EXCLUDED.node_local_dsn,
             node_init_from_dsn = EXCLUDED.node_init_from_dsn, node_seq_id = EXCLUDED.node_seq_id,
             -- A parted node begins another life; one that was just being registered goes on with the same.
             node_joined_at = CASE WHEN bdr_nodes.node_status = 'k' THEN EXCLUDED.node_joined_at ELSE bdr_nodes.node_joined_at END,
-            node_error = NULL, node_read_only = false
+            node_error = NULL, node_read_only = false, node_server_major = EXCLUDED.node_server_major
         RETURNING node_seq_id AS sequence, node_joined_at AS joined_at
       `,
-      [...idParams(node.id), node.name, node.localDsn, node.initFromDsn, greatest?.number ?? '0'],
+      [
+        ...idParams(node.id),
+        node.name,
+        node.localDsn,
+        node.initFromDsn,
+        greatest?.number ?? '0',
+        serverMajor,
+      ],
     );
     await source.run(
       /* sql */ `

@@ -168,6 +168,7 @@ test('a function that runs with the rights of its owner is for everybody only wh
     // It only refuses.
     'bdr.internal_check_whole(regclass)',
     'bdr.internal_is_being_filled()',
+    'bdr.internal_keep_row_filters()',
     // A ddl_lock is for everybody, as a command takes one.
     'bdr.internal_order_definition()',
     'bdr.internal_publish_new_tables()',
@@ -178,5 +179,6 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_snowflake_number()',
     // As in BDR.
     'bdr.table_get_replication_sets(regclass)',
+    'bdr.table_get_row_filter(regclass,text)',
   ]);
 });

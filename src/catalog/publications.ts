@@ -23,15 +23,22 @@ export async function stopPublishingTo(session: Session, subscriber: NodeId): Pr
   await session.query('SELECT bdr.internal_stop_publishing($1)', [subscriberPrefix(subscriber)]);
 }
 
-/** Tables that are published otherwise than their replication sets ask for, or not at all; as text, in the order of their OIDs. */
-export async function readUnsettledTables(session: Session): Promise<string[]> {
-  const rows = await session.query<{ name: string }>(/* sql */ `
-    SELECT c.relation::text AS name
+/** A table that is published otherwise than its replication sets ask for. */
+export interface UnsettledTable {
+  readonly name: string;
+  /** No event trigger has seen how it was made, so other nodes do not have it. */
+  readonly isUnknown: boolean;
+}
+
+/** These tables, in the order of their OIDs. */
+export async function readUnsettledTables(session: Session): Promise<UnsettledTable[]> {
+  const rows = await session.query<{ name: string; unknown: string }>(/* sql */ `
+    SELECT c.relation::text AS name, bool_or(c.publication = 'bdr_own' AND c.is_wanted) AS unknown
     FROM bdr.internal_publication_changes() AS c
     GROUP BY c.relation
     ORDER BY c.relation::oid
   `);
-  return rows.map(({ name }) => name);
+  return rows.map(({ name, unknown }) => ({ name, isUnknown: unknown === 't' }));
 }
 
 /** Tables that were not settled yet: the next look begins with the first. */
@@ -41,14 +48,18 @@ export type UnsettledTables = readonly string[];
  * Publishes each table as its replication sets ask for, to all subscribers that this node knows of. Table by table, so that what is
  * held keeps nobody else waiting, and for `mostMs` at most. Returns those that are left: first what was not looked at, then what
  * somebody writes to. Given to the next call, tables that are held keep no others from their turn.
+ * `takesUnknown`: those of which no event trigger knows, too, as while a node joins.
  */
 export async function settlePublications(
   session: Session,
   mostMs = Infinity,
   before: UnsettledTables = [],
+  takesUnknown = true,
 ): Promise<UnsettledTables> {
   const end = performance.now() + mostMs;
-  const unsettled = await readUnsettledTables(session);
+  const unsettled = (await readUnsettledTables(session))
+    .filter(({ isUnknown }) => takesUnknown || !isUnknown)
+    .map(({ name }) => name);
   const held: string[] = [];
   const tables = inTurn(unsettled, before);
   for (const [index, relation] of tables.entries()) {
@@ -81,7 +92,8 @@ export async function readSetsInForce(session: Session): Promise<string> {
     SELECT jsonb_build_array(
         (SELECT jsonb_agg(jsonb_build_array(s.prefix, s.sets) ORDER BY s.prefix) FROM bdr.internal_subscribers() AS s),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY c.set_name) FROM bdr.bdr_replication_set_config AS c),
-        (SELECT md5(string_agg(t.relation::text || t.sets::text, ' ' ORDER BY t.relation)) FROM bdr.table_replication_sets AS t)
+        (SELECT md5(string_agg(t.relation::text || t.sets::text, ' ' ORDER BY t.relation)) FROM bdr.table_replication_sets AS t),
+        (SELECT md5(string_agg(to_jsonb(f)::text, ' ' ORDER BY f.relation, f.set_name)) FROM bdr.table_row_filter AS f)
     )::text AS facts
   `);
   return row?.facts ?? '';

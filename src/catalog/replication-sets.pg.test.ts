@@ -204,6 +204,7 @@ describe('in a node with two peers', () => {
           applyDelayMs: null,
           replicationSets: ['default'],
         },
+        18,
         () => undefined,
       );
     const addRows = () =>
@@ -318,7 +319,7 @@ describe('in a node with two peers', () => {
     await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
     await stopDeletions();
     expect(await settlePublications(session)).toEqual(['public.item']);
-    expect(await readUnsettledTables(session)).toEqual(['public.item']);
+    expect(await readUnsettledTables(session)).toEqual([{ name: 'public.item', isUnknown: false }]);
     expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iudt', 'iu']);
     await session.script('CREATE TABLE public.more (id integer PRIMARY KEY)');
     expect(await sent('public.more', 8), 'nobody waits for it').toBe('iu');
@@ -333,7 +334,7 @@ describe('in a node with two peers', () => {
     await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');
     await stopDeletions();
     const unsettled = await readUnsettledTables(session);
-    expect(unsettled[0]).toBe('public.item');
+    expect(unsettled[0]?.name).toBe('public.item');
     const counts: number[] = [];
     let left: readonly string[] = [];
     for (const _ of unsettled) {
@@ -343,6 +344,16 @@ describe('in a node with two peers', () => {
     expect(left).toEqual(['public.item']);
     // What is held was looked at once, and stays.
     expect(counts).toEqual(unsettled.map((_, index) => unsettled.length - index));
+  });
+
+  test('a table that no event trigger has seen is not published: other nodes do not have it', async () => {
+    await session.script('EXPLAIN ANALYZE CREATE TABLE public.unseen AS SELECT 1 AS n');
+    expect(await readUnsettledTables(session)).toEqual([
+      { name: 'public.unseen', isUnknown: true },
+    ]);
+    expect(await settlePublications(session, Infinity, [], false)).toEqual([]);
+    expect(await sent('public.unseen', 8)).toBe('');
+    await session.script('DROP TABLE public.unseen');
   });
 
   test('a user’s command handles the tables that it has locked, and takes no locks on others', async () => {

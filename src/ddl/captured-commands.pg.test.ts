@@ -203,6 +203,33 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     ).toEqual([]);
   });
 
+  test('nothing permanent refers to an unlogged table', async () => {
+    await session.script(`
+      CREATE UNLOGGED TABLE cache (id serial PRIMARY KEY, v text); CREATE SEQUENCE lent_1; CREATE TABLE kept_1 (id integer PRIMARY KEY);
+      CREATE TABLE whole_1 (id integer, v text) PARTITION BY LIST (id)`);
+    for (const command of [
+      'CREATE VIEW on_cache AS SELECT * FROM cache',
+      'CREATE MATERIALIZED VIEW on_cache AS SELECT * FROM cache',
+      `CREATE FUNCTION on_cache() RETURNS SETOF cache LANGUAGE sql AS 'SELECT NULL::cache'`,
+      'CREATE TABLE on_cache () INHERITS (cache)',
+      'CREATE TABLE on_cache (c cache)',
+      'ALTER SEQUENCE lent_1 OWNED BY cache.id',
+      'CREATE RULE on_cache AS ON INSERT TO kept_1 DO ALSO INSERT INTO cache (v) VALUES (1)',
+      'CREATE UNLOGGED TABLE part_1 (id integer, v text); ALTER TABLE whole_1 ATTACH PARTITION part_1 FOR VALUES IN (1)',
+    ]) {
+      await expect(session.script(command), command).rejects.toMatchObject({
+        code: '0A000',
+        message: expect.stringContaining('which is on this node only') as string,
+      });
+    }
+    expect(
+      await replicated(`
+        CREATE INDEX ON cache (v); CREATE TABLE other_1 (id serial PRIMARY KEY, v text); CREATE VIEW on_other_1 AS SELECT * FROM other_1;
+        ALTER TABLE cache ADD CHECK (id > 0); DROP TABLE cache, kept_1, whole_1; DROP SEQUENCE lent_1`),
+    ).toHaveLength(4);
+    await session.script('DROP TABLE other_1 CASCADE');
+  });
+
   test('an aggregate is dropped by the name that it has', async () => {
     await session.script(`CREATE AGGREGATE "odd()" (integer) (SFUNC = int4pl, STYPE = integer);
       CREATE AGGREGATE plain (*) (SFUNC = int8inc, STYPE = bigint, INITCOND = '0')`);

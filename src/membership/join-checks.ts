@@ -1,7 +1,7 @@
 import { BdrError } from '../base/errors.ts';
 import { quoteIdent } from '../base/names.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
-import { readCopyObstacles } from '../catalog/replication-sets.ts';
+import { hasRowFilters, readCopyObstacles } from '../catalog/replication-sets.ts';
 import { sameNode, type Node } from '../model/node.ts';
 import { ReplicationSession } from '../postgres/replication-session.ts';
 import { presentCode } from '../postgres/shelved-code.ts';
@@ -97,7 +97,7 @@ export class JoinChecks {
     // One of each more, with which the node reads its own log.
     requireRoom(local, 'this server', peers.length + 1, peers.length + 1 + COPY_LANES);
     await this.#checkPeers(peers);
-    await this.#checkSets(source);
+    await this.#checkSets(source, local);
     await this.#checkRoles(source, local);
     await this.#checkCode(local);
   }
@@ -159,12 +159,20 @@ export class JoinChecks {
   }
 
   /** Rows are copied from one node, and of the tables that the new node is sent. */
-  async #checkSets(source: Session): Promise<void> {
+  async #checkSets(source: Session, local: ServerFacts): Promise<void> {
+    if (local.major < 15 && (await hasRowFilters(source))) {
+      throw new BdrError('target_not_suitable', {
+        message: 'the group has row filters, which need PostgreSQL 15 or later on all nodes',
+        detail: `This server is of version ${local.version}. Nothing has been changed.`,
+        hint: 'Join from a newer server, or take the filters away: bdr.table_set_row_filter(..., NULL), for each row of bdr.replication_set_row_filters.',
+      });
+    }
     const { incomplete, dangling } = await readCopyObstacles(source, this.#node.replicationSets);
     if (incomplete.length > 0) {
       throw new BdrError('invalid_membership', {
         message: `the remote node does not get all that this node is to get: ${incomplete.join(', ')}`,
-        detail: 'Its replication sets leave out changes of these tables. Nothing has been changed.',
+        detail:
+          'Its replication sets, or their row filters, leave out changes of these tables. Nothing has been changed.',
         hint: 'Join by way of a node that gets them, or with other replication_sets.',
       });
     }
@@ -172,8 +180,8 @@ export class JoinChecks {
     throw new BdrError('target_not_suitable', {
       message: `foreign keys refer to rows that this node is not to get: ${dangling.join(', ')}`,
       detail:
-        'Its replication sets leave out the tables that they refer to. Nothing has been changed.',
-      hint: 'Join with replication_sets that hold both tables, or put both into the same sets: bdr.table_set_replication_sets(...).',
+        'Its replication sets leave out the tables that they refer to, or row filters do rows. Nothing has been changed.',
+      hint: 'Join with replication_sets that hold both tables, or put both into the same sets: bdr.table_set_replication_sets(...), with the same row filter on columns of the foreign key.',
     });
   }
 

@@ -23,6 +23,7 @@ import { publishTo, settlePublications } from '../catalog/publications.ts';
 import { originName, ownOriginName, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
 import { originProgress } from '../postgres/origins.ts';
+import { serverMajor } from '../postgres/server-facts.ts';
 import type { Session } from '../postgres/session.ts';
 import { readSnapshot } from '../postgres/snapshot-shows.ts';
 import { createSlot, dropSlot, ensureSlot, readSlot } from '../postgres/slots.ts';
@@ -134,6 +135,7 @@ export class Join {
     const registration = await registerNode(
       source,
       { ...this.#node, dsn: this.#node.dsn ?? '' },
+      await serverMajor(this.#session),
       (registered) => checks.membership(registered, true),
     );
     // Everything this node writes about itself from here on must be newer than what the source wrote (DESIGN 4.7).

@@ -289,8 +289,16 @@ describe('the node itself', () => {
     expect(check({}, { unconverted: ['public.s'] })).toMatchObject([
       { level: 'warning', check: 'sequence', fix: expect.stringContaining(`'public.s'`) as string },
     ]);
-    expect(check({}, { unpublished: ['public.t'] })).toMatchObject([
+    const unpublished = [{ name: 'public.t', isUnknown: false }];
+    expect(check({}, { unpublished })).toMatchObject([
       { level: 'error', check: 'publication', fix: 'SELECT bdr.internal_sync_publication();' },
+    ]);
+    expect(check({}, { unpublished: [{ name: 'public.u', isUnknown: true }] })).toMatchObject([
+      {
+        level: 'error',
+        check: 'publication',
+        message: expect.stringContaining('public.u') as string,
+      },
     ]);
   });
 

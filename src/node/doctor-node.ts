@@ -1,4 +1,5 @@
 import { quoteIdent, quoteLiteral } from '../base/names.ts';
+import type { UnsettledTable } from '../catalog/publications.ts';
 import { sameNode } from '../model/node.ts';
 import { describeWriter } from './held-deletions.ts';
 import { findings, someOf, type Finding, type Say } from './finding.ts';
@@ -13,7 +14,7 @@ export interface NodeToCheck {
   readonly isMarked: boolean;
   readonly peers: readonly PeerCheck[];
   /** Tables that are not published as their replication sets ask for. */
-  readonly unpublished: readonly string[];
+  readonly unpublished: readonly UnsettledTable[];
   /** Sequences that are not what convert_sequence() asked for. */
   readonly unconverted: readonly string[];
   /** Tables of a read-only node that its users may write to all the same. */
@@ -56,10 +57,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
       const message = 'apply is paused on this node; peers keep what is not applied';
       say('warning', 'apply_paused', message, 'SELECT bdr.bdr_apply_resume();');
     }
-    if (unpublished.length > 0) {
-      const message = `tables that are not published, or otherwise than their replication sets ask for: ${someOf(unpublished)}`;
-      say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
-    }
+    checkPublications(unpublished, say);
     checkConversions(unconverted, say);
     if (writable.length > 0) {
       const message = `this node is read-only, but its users may write to ${someOf(writable)}: the agent puts the triggers there as soon as no open transaction holds these tables`;
@@ -78,6 +76,23 @@ export function checkNode(node: NodeToCheck): Finding[] {
     checkSlots(status, say);
     for (const peer of node.peers) checkReach(peer, node, say);
   });
+}
+
+function checkPublications(tables: readonly UnsettledTable[], say: Say): void {
+  const unknown = tables.filter(({ isUnknown }) => isUnknown).map(({ name }) => name);
+  const others = tables.filter(({ isUnknown }) => !isUnknown).map(({ name }) => name);
+  if (others.length > 0) {
+    const message = `tables that are published otherwise than their replication sets ask for: ${someOf(others)}`;
+    say('error', 'publication', message, 'SELECT bdr.internal_sync_publication();');
+  }
+  if (unknown.length > 0) {
+    const message =
+      `tables that are on this node only, and not published: ${someOf(unknown)}. ` +
+      'They were made where no event trigger fires, as by EXPLAIN ANALYZE CREATE TABLE AS';
+    const fix =
+      'DROP TABLE …; and make them by a command of their own. Or make them on the other nodes too, then here: SELECT bdr.internal_sync_publication();';
+    say('error', 'publication', message, fix);
+  }
 }
 
 function checkAgent({ agentPid }: ActiveStatus, say: Say): void {

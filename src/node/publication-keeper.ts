@@ -31,7 +31,7 @@ export class PublicationKeeper {
     const now = performance.now();
     const facts = await readSetsInForce(session);
     if (facts === this.#settled && now - this.#settledAt < INTERVAL_MS) return;
-    const left = await settlePublications(session, MOST_LOOK_MS, this.#left);
+    const left = await settlePublications(session, MOST_LOOK_MS, this.#left, false);
     if (left.length > 0 && this.#left.length === 0) {
       this.#log.warn(
         { tables: left.length },

@@ -10,6 +10,7 @@ function table(name: string, megabytes: number, blocks = megabytes * 128): CopyT
     columns: ['id'],
     key: ['id'],
     format: 'binary',
+    filter: undefined,
     rows: 0,
     bytes: megabytes * MB,
     blocks,

@@ -9,6 +9,8 @@ export interface ListedTable {
   readonly key: readonly string[];
   /** The binary format of some types holds OIDs that differ between servers: those tables travel as text. */
   readonly format: 'binary' | 'text';
+  /** The condition that rows must meet to be copied, if not all of them are. */
+  readonly filter: string | undefined;
   /** The planner's guess, for progress. */
   readonly rows: number;
   readonly bytes: number;

@@ -7,7 +7,7 @@ import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { copyIndexBuilds } from '../catalog/index-builds.ts';
 import { copyLostValues, readNotedKeys } from '../catalog/lost-values.ts';
-import { copyTableSets } from '../catalog/replication-sets.ts';
+import { copyRowFilters, copyTableSets } from '../catalog/replication-sets.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
@@ -295,6 +295,7 @@ async function copyTables(
       await copyLostValues(from, into);
       await copyIndexBuilds(from, into);
       await copyTableSets(from, into);
+      await copyRowFilters(from, into);
     }
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;
@@ -352,6 +353,7 @@ async function copyGroup(
       columns: names,
       key: names.filter((column) => key.test(column)),
       format: 'text',
+      filter: undefined,
       rows: 0,
       bytes: 0,
       blocks: 0,

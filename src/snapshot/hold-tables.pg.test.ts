@@ -16,6 +16,7 @@ const listed = (name: string, size = { bytes: 0, blocks: 0 }): ListedTable => ({
   columns: ['id'],
   key: ['id'],
   format: 'binary',
+  filter: undefined,
   rows: 0,
   ...size,
 });

@@ -7,7 +7,7 @@ import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import type { CopyPiece } from './copy-pieces.ts';
 import type { CopyTable } from './copy-table.ts';
-import { columnList, copyOutSql, type CopyRowsOptions } from './table-copy.ts';
+import { columnList, copyInFilter, copyOutSql, type CopyRowsOptions } from './table-copy.ts';
 
 const STAGED = 'pg_temp.bdr_staged';
 
@@ -35,7 +35,7 @@ export async function copyStagedRows(
     source,
     copyOutSql(piece, format),
     target,
-    `COPY ${STAGED}${columnList(table)} FROM STDIN WITH (FORMAT ${format})`,
+    `COPY ${STAGED}${columnList(table)} FROM STDIN WITH (FORMAT ${format})${copyInFilter(table)}`,
     options,
   );
   const values = columns.map(

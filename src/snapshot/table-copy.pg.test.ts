@@ -26,6 +26,7 @@ const table: CopyTable = {
   columns: ['id'],
   key: ['id'],
   format: 'binary',
+  filter: undefined,
   rows: 0,
   bytes: 0,
   blocks: 0,

@@ -22,6 +22,7 @@ export async function listTables(source: Session, subscriber?: NodeId): Promise<
     columns: string;
     key: string;
     portable: string;
+    filter: string | null;
     rows: string;
     bytes: string;
     blocks: string;
@@ -66,6 +67,8 @@ export async function listTables(source: Session, subscriber?: NodeId): Promise<
                -- Types without a binary form, and users' types that the format would name by OID.
                WHERE p.relation = c.oid AND ((p.inside AND p.type >= 16384) OR y.typsend = 0 OR y.typreceive = 0)
            ) AS portable,
+           (SELECT f.filter FROM bdr.internal_published_filters() AS f
+            WHERE f.relation = c.oid AND f.publication = $1 || '_insert') AS filter,
            greatest(c.reltuples, 0)::bigint AS rows,
            pg_table_size(c.oid) AS bytes,
            CASE WHEN m.amname = 'heap'
@@ -83,6 +86,7 @@ export async function listTables(source: Session, subscriber?: NodeId): Promise<
     columns: JSON.parse(row.columns ?? '[]') as string[],
     key: JSON.parse(row.key) as string[],
     format: row.portable === 't' ? 'binary' : 'text',
+    filter: row.filter ?? undefined,
     rows: Number(row.rows),
     bytes: Number(row.bytes),
     blocks: Number(row.blocks),
@@ -106,7 +110,7 @@ export async function copyRows(
     source,
     copyOutSql(piece, format),
     target,
-    `COPY ${quoteQualified(name)}${columnList(piece.table)} FROM STDIN WITH (FORMAT ${format})`,
+    `COPY ${quoteQualified(name)}${columnList(piece.table)} FROM STDIN WITH (FORMAT ${format})${copyInFilter(piece.table)}`,
     options,
   );
 }
@@ -119,8 +123,14 @@ export function copyOutSql({ table, where }: CopyPiece, format: CopyTable['forma
     return `COPY ${name}${columnList(table)} TO STDOUT WITH (FORMAT ${format})`;
   }
   const columns = table.columns.map(quoteIdent).join(', ');
-  const condition = where === undefined ? '' : ` WHERE ${where}`;
+  const conditions = [where, table.filter].filter((condition) => condition !== undefined);
+  const condition = conditions.length === 0 ? '' : ` WHERE (${conditions.join(') AND (')})`;
   return `COPY (SELECT ${columns} FROM ONLY ${name}${condition}) TO STDOUT WITH (FORMAT ${format})`;
+}
+
+/** What a COPY into the target, or into a table beside it, leaves out: of a table that had to be read whole. */
+export function copyInFilter({ filter, isReadWhole }: CopyTable): string {
+  return isReadWhole && filter !== undefined ? ` WHERE (${filter})` : '';
 }
 
 /** A table without a column has rows all the same; COPY knows no empty list. */
@@ -153,7 +163,8 @@ export async function copyRowVersions(
       ` FROM ONLY ${quoteQualified(table.name)} AS t` +
       ` WHERE (pg_xact_commit_timestamp(t.xmin) > ${quoteLiteral(formatPgTime(watermark))}::timestamptz` +
       `${orNoted(table, noted)})` +
-      (where === undefined ? '' : ` AND ${where}`),
+      (where === undefined ? '' : ` AND ${where}`) +
+      (table.filter === undefined ? '' : ` AND (${table.filter})`),
   );
   const versions = rows.flatMap((row): RowVersion[] => {
     const node = writerOfOrigin(Number(row.origin));

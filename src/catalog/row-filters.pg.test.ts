@@ -1,0 +1,443 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { startServer } from '../../test/support/servers.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+import type { Session } from '../postgres/session.ts';
+import { readUnsettledTables, settlePublications } from './publications.ts';
+import { copyRowFilters, readCopyObstacles } from './replication-sets.ts';
+
+/** The nodes `there` and `yonder` get the set default from this one, which has no agent. */
+async function becomeNode(session: Session, major: number): Promise<void> {
+  await session.script(`
+    SELECT bdr.internal_renew_secret();
+    -- No agent is there to settle the lock.
+    SET bdr.skip_ddl_locking = on;
+    INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
+    SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
+    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_server_major)
+    SELECT sysid, timeline, dboid, 'r', 'here', ${major} FROM bdr.bdr_get_local_nodeid();
+    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_server_major)
+    VALUES ('8', 1, 1, 'r', 'there', ${major}), ('9', 1, 1, 'r', 'yonder', ${major}), ('7', 1, 1, 'k', 'gone', NULL);
+    INSERT INTO bdr.bdr_connections (conn_sysid, conn_timeline, conn_dboid, conn_dsn, conn_replication_sets)
+    SELECT node_sysid, node_timeline, node_dboid, 'x', '{default}' FROM bdr.bdr_nodes;
+    SELECT bdr.internal_sync_publication()`);
+}
+
+const SCHEMA = `
+  CREATE TABLE public.sale (id integer, region text, at date, n numeric, v text, PRIMARY KEY (id, region, at, n));
+  CREATE TABLE public.line (id integer, region text, sale integer, at date, n numeric, PRIMARY KEY (id, region),
+      FOREIGN KEY (sale, region, at, n) REFERENCES public.sale);
+  CREATE TABLE public.log (id integer, v text);
+  CREATE TABLE public.other_types (b bytea, t timestamptz, i interval, m money, PRIMARY KEY (b, t, i, m));
+  CREATE TABLE public.full_row (id integer PRIMARY KEY, v text);
+  ALTER TABLE public.full_row REPLICA IDENTITY FULL;
+  CREATE TABLE public.parts (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+  CREATE TABLE public.part1 PARTITION OF public.parts FOR VALUES FROM (0) TO (10)`;
+
+describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
+  let server: EmbeddedServer;
+  let session: Session;
+  beforeAll(async () => {
+    server = await startServer({ major });
+    session = await openNewDatabase(server, 'app');
+    await session.script(SCHEMA);
+    await becomeNode(session, major);
+  });
+  afterAll(async () => {
+    await session?.close();
+    await server?.[Symbol.asyncDispose]();
+  });
+  beforeEach(async () => {
+    await session.script(`
+      DELETE FROM bdr.table_row_filter;
+      DELETE FROM bdr.table_replication_sets;
+      DELETE FROM bdr.bdr_replication_set_config;
+      UPDATE bdr.bdr_connections SET conn_replication_sets = '{default}';
+      SELECT bdr.internal_sync_publication();
+      DELETE FROM bdr.bdr_queued_commands`);
+  });
+
+  const filter = (table: string, set: string, text: string | null) =>
+    session.query('SELECT bdr.table_set_row_filter($1::regclass, $2, $3)', [table, set, text]);
+  const filterOf = async (table: string, set = 'default') => {
+    const [row] = await session.query<{ filter: string | null }>(
+      'SELECT bdr.table_get_row_filter($1::regclass, $2) AS filter',
+      [table, set],
+    );
+    return row?.filter;
+  };
+  /** What of a table goes to the node with this identifier: kinds of changes and their condition. */
+  const sent = async (table: string, sysid: number) => {
+    const rows = await session.query<{ what: string }>(
+      `SELECT concat_ws(' ', substring(p.pubname FROM '[a-z]+$'), pg_get_expr(r.prqual, r.prrelid)) AS what
+       FROM pg_publication AS p JOIN pg_publication_rel AS r ON r.prpubid = p.oid
+       WHERE r.prrelid = $1::regclass AND (p.pubname = 'bdr' OR p.pubname LIKE $2) ORDER BY 1`,
+      [table, `bdr_${sysid}_1_1_%`],
+    );
+    return rows.map(({ what }) => what);
+  };
+  const actions = (condition: string) =>
+    ['delete', 'insert', 'update'].map((action) => `${action} ${condition}`);
+
+  test('of a table are those of one of its sets that a node gets; a set without one sends all rows', async () => {
+    expect(await sent('public.sale', 8)).toEqual(['bdr']);
+    await filter('public.sale', 'default', `region = 'eu'`);
+    expect(await filterOf('public.sale')).toBe(`(region = 'eu'::text)`);
+    for (const node of [8, 9]) {
+      expect(await sent('public.sale', node)).toEqual(actions(`(region = 'eu'::text)`));
+    }
+    await session.script(`SELECT bdr.connection_set_replication_sets('{default,all}', 'there')`);
+    expect(await sent('public.sale', 8), 'of all').toEqual(['delete', 'insert', 'update']);
+    expect(await sent('public.sale', 9)).toEqual(actions(`(region = 'eu'::text)`));
+    await session.script(`SELECT bdr.connection_set_replication_sets(NULL, 'yonder')`);
+    expect(await sent('public.sale', 9), 'everybody gets it whole').toEqual(['bdr']);
+    await filter('public.sale', 'all', 'id = 1 OR id = 2');
+    expect(await sent('public.sale', 8)).toEqual(
+      actions(`((((id = 1) OR (id = 2)) IS TRUE) OR ((region = 'eu'::text) IS TRUE))`),
+    );
+    expect(await sent('public.sale', 9)).toEqual(['delete', 'insert', 'update']);
+    expect(await readUnsettledTables(session), 'what is there is what is wanted').toEqual([]);
+    await filter('public.sale', 'all', null);
+    await filter('public.sale', 'default', null);
+    expect(await sent('public.sale', 8)).toEqual(['bdr']);
+  });
+
+  test('each kind of change has the filters of the sets that send it', async () => {
+    await session.script(`
+      SELECT bdr.table_set_replication_sets('public.sale', '{a,b}');
+      INSERT INTO bdr.bdr_replication_set_config VALUES ('a', true, false, false), ('b', false, true, true);
+      SELECT bdr.connection_set_replication_sets('{a,b}', 'there')`);
+    await filter('public.sale', 'a', 'id > 5');
+    expect(await sent('public.sale', 8)).toEqual(['delete', 'insert (id > 5)', 'update']);
+  });
+
+  test('are brought up to date by the agent where the sets of nodes change elsewhere', async () => {
+    await filter('public.sale', 'a', 'id > 5');
+    await session.script(`
+      SELECT bdr.table_set_replication_sets('public.sale', '{a}');
+      SET session_replication_role = replica;
+      UPDATE bdr.bdr_connections SET conn_replication_sets = '{default,a}' WHERE conn_sysid = '8';
+      SET session_replication_role = origin`);
+    expect(await readUnsettledTables(session)).toEqual([{ name: 'public.sale', isUnknown: false }]);
+    expect(await settlePublications(session)).toEqual([]);
+    expect(await sent('public.sale', 8)).toEqual(actions('(id > 5)'));
+    expect(await sent('public.sale', 9)).toEqual([]);
+  });
+
+  test.each([
+    'id IN (1, 2) AND NOT region IS NULL',
+    `at BETWEEN '2020-01-01' AND '2020-12-31'`,
+    'n < 10.5',
+    'id % 4 = 1',
+    `starts_with(region, 'it''s; (not) -- a comment')`,
+    `"region" >= 'a' COLLATE "C"`,
+    'true',
+  ])('may be %s', async (text) => {
+    await filter('public.sale', 'default', text);
+    expect(await readUnsettledTables(session)).toEqual([]);
+    const [row] = await session.query<{ filter: string }>(
+      'SELECT filter FROM bdr.replication_set_row_filters',
+    );
+    await filter('public.sale', 'default', null);
+    await filter('public.sale', 'default', row?.filter ?? '');
+    expect(await filterOf('public.sale'), 'read again it is the same').toBe(row?.filter);
+  });
+
+  test.each([
+    // Not one expression.
+    ['true) WITH (publish = $$$$', '42601'],
+    ['true); DROP TABLE public.sale; --', '42601'],
+    ['true) , public.log WHERE (true', '42601'],
+    [`region = 'a' /* ' */ ) , bdr.message_secret WHERE (true /* ' */`, '42601'],
+    [`region = E'a\\') , bdr.message_secret WHERE (true OR ''=\\''`, '42601'],
+    [`region = $a$ ' $a$ ) , public.log WHERE ($a$ ' $a$ = ''`, '42601'],
+    [`region = 'open`, '42601'],
+    ['"', '42601'],
+    [' ', '42601'],
+    ['', '42601'],
+    ['id = 1 id', '42601'],
+    // What the server refuses.
+    ['id', '42804'],
+    ['nothing = 1', '42703'],
+    ['id = (SELECT 1)', '0A000'],
+    ['now() > at', '0A000'],
+    ['xmin IS NOT NULL', '0A000'],
+    // What may fail while the log is read.
+    ['10 / id > 1', '0A000'],
+    ['id + 1 = 2', '0A000'],
+    ['id % id = 0', '0A000'],
+    ['id % 0 = 0', '0A000'],
+    ['id % (id % 2) = 0', '0A000'],
+    [`region ~ '('`, '0A000'],
+    // What is not in the key.
+    [`v = 'a'`, '42P10'],
+    [`region = 'eu' AND v IS NULL`, '42P10'],
+  ])('may not be %s', async (text, code) => {
+    await expect(filter('public.sale', 'default', text)).rejects.toMatchObject({ code });
+    expect(await filterOf('public.sale')).toBeNull();
+    expect(await sent('public.sale', 8)).toEqual(['bdr']);
+  });
+
+  test('are the same in whatever session they are set and looked at', async () => {
+    await using other = await openSession(server, 'app');
+    await other.script(`
+      SET bdr.skip_ddl_locking = on; SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = iso_8601;
+      SET quote_all_identifiers = on`);
+    await other.query(
+      `SELECT bdr.table_set_row_filter('public.other_types', 'default', $$t < '2020-01-02' AND i > '1 mon'$$)`,
+    );
+    const told = `((t < '2020-01-02 00:00:00+00'::timestamp with time zone) AND (i > '1 mon'::interval))`;
+    expect(await filterOf('public.other_types')).toBe(told);
+    for (const looking of [session, other]) expect(await readUnsettledTables(looking)).toEqual([]);
+  });
+
+  test('whose words the others could not take are refused', async () => {
+    await expect(filter('public.other_types', 'default', `b = 'abc'`)).rejects.toMatchObject({
+      code: '42601',
+    });
+    await expect(filter('public.other_types', 'default', `m > '1'`)).rejects.toMatchObject({
+      code: '0A000',
+    });
+  });
+
+  test('that arrive are not refused for the sake of other nodes', async () => {
+    await session.script(`
+      UPDATE bdr.bdr_nodes SET node_server_major = 14 WHERE node_name = 'yonder';
+      SET session_replication_role = replica`);
+    await filter('public.sale', 'default', 'id = 1');
+    await session.script(`
+      SET session_replication_role = origin; UPDATE bdr.bdr_nodes SET node_server_major = ${major}`);
+    expect(await sent('public.sale', 8)).toEqual(actions('(id = 1)'));
+  });
+
+  test('need a key; the primary key, where the replica identity is the whole row', async () => {
+    await expect(filter('public.log', 'default', 'id = 1')).rejects.toMatchObject({
+      message: 'column "id" of table public.log may not be in a row filter',
+      detail: 'The table has no key by which other nodes find the rows.',
+    });
+    await expect(filter('public.full_row', 'default', `v = 'a'`)).rejects.toMatchObject({
+      code: '42P10',
+      detail: 'It is not part of the key by which other nodes find the rows.',
+    });
+    await filter('public.full_row', 'default', 'id = 1');
+    await session.script(`
+      INSERT INTO public.full_row VALUES (1, 'a'); UPDATE public.full_row SET v = 'b'; DELETE FROM public.full_row`);
+  });
+
+  test('are refused for what is no replicated table, and for names that no set has', async () => {
+    await expect(filter('bdr.bdr_nodes', 'default', 'true')).rejects.toMatchObject({
+      code: '42809',
+    });
+    await expect(filter('public.sale', 'A', 'true')).rejects.toMatchObject({ code: '42602' });
+    await expect(
+      session.query(`SELECT bdr.table_set_row_filter('public.sale', NULL, 'true')`),
+    ).rejects.toMatchObject({ code: '42602' });
+  });
+
+  test('of a partitioned table are its partitions’, whose keys must hold the columns', async () => {
+    await filter('public.parts', 'default', 'id < 5');
+    expect(await sent('public.part1', 8)).toEqual(actions('(id < 5)'));
+    await filter('public.part1', 'default', 'id < 3');
+    expect(await sent('public.part1', 8)).toEqual(actions('(id < 3)'));
+    await session.script(
+      'CREATE TABLE public.part2 PARTITION OF public.parts FOR VALUES FROM (10) TO (20)',
+    );
+    expect(await sent('public.part2', 9)).toEqual(actions('(id < 5)'));
+    await session.script('ALTER TABLE public.parts DETACH PARTITION public.part2');
+    expect(await sent('public.part2', 9)).toEqual(['bdr']);
+    await session.script('DROP TABLE public.part2');
+  });
+
+  test('follow a column that is renamed', async () => {
+    await filter('public.sale', 'default', `region = 'eu'`);
+    await session.script('ALTER TABLE public.sale RENAME region TO area');
+    expect(await filterOf('public.sale')).toBe(`(area = 'eu'::text)`);
+    expect(await sent('public.sale', 8)).toEqual(actions(`(area = 'eu'::text)`));
+    expect(await readUnsettledTables(session)).toEqual([]);
+    await session.script('ALTER TABLE public.sale RENAME area TO region');
+    const commands = await session.query<{ command: string }>(
+      `SELECT command FROM bdr.bdr_queued_commands WHERE command_tag = 'DO'`,
+    );
+    expect(commands, 'the others’ follow by themselves').toHaveLength(1);
+  });
+
+  test('a command that would take away what a filter needs is refused', async () => {
+    await session.script(`
+      CREATE TABLE public.kept (id integer PRIMARY KEY, k integer NOT NULL, v text);
+      CREATE UNIQUE INDEX kept_k ON public.kept (k)`);
+    await filter('public.kept', 'default', 'id = 1');
+    for (const [command, code] of [
+      ['ALTER TABLE public.kept DROP COLUMN id', '2BP01'],
+      ['ALTER TABLE public.kept DROP COLUMN id CASCADE', '2BP01'],
+      ['ALTER TABLE public.kept ALTER COLUMN id TYPE bigint', '0A000'],
+      ['ALTER TABLE public.kept DROP CONSTRAINT kept_pkey', '42P10'],
+      ['ALTER TABLE public.kept REPLICA IDENTITY USING INDEX kept_k', '42P10'],
+      ['ALTER TABLE public.kept REPLICA IDENTITY NOTHING', '42P10'],
+    ] as const) {
+      await expect(session.script(command), command).rejects.toMatchObject({ code });
+    }
+    expect(await sent('public.kept', 8)).toEqual(actions('(id = 1)'));
+    await filter('public.kept', 'default', null);
+    await session.script('ALTER TABLE public.kept REPLICA IDENTITY USING INDEX kept_k');
+    await filter('public.kept', 'default', 'k = 1');
+    await expect(session.script('DROP INDEX public.kept_k')).rejects.toMatchObject({
+      code: '42P10',
+    });
+    await session.script('DROP TABLE public.kept; SELECT bdr.internal_sync_publication()');
+    expect(await session.query('SELECT FROM bdr.table_row_filter')).toEqual([]);
+  });
+
+  test('go to the other nodes as a command of the table’s owner, in the server’s words', async () => {
+    await filter('public.sale', 'default', `region='eu'`);
+    await filter('public.sale', 'default', `(region = 'eu'::text)`);
+    await session.script('SET bdr.skip_ddl_replication = on');
+    await filter('public.sale', 'default', null);
+    await session.script('RESET bdr.skip_ddl_replication');
+    const queued = await session.query<{ command: string }>(
+      'SELECT perpetrator, command_tag, command FROM bdr.bdr_queued_commands ORDER BY queued_at',
+    );
+    expect(queued).toEqual([
+      {
+        perpetrator: 'postgres',
+        command_tag: 'DO',
+        command: expect.stringContaining('region = ') as string,
+      },
+    ]);
+    await session.script(
+      `SET session_replication_role = replica; ${queued[0]?.command}; SET session_replication_role = origin`,
+    );
+    expect(await sent('public.sale', 8)).toEqual(actions(`(region = 'eu'::text)`));
+  });
+
+  test('are refused while a node’s server is too old', async () => {
+    await session.script(
+      `UPDATE bdr.bdr_nodes SET node_server_major = 14 WHERE node_name = 'yonder'`,
+    );
+    await expect(filter('public.sale', 'default', 'id = 1')).rejects.toMatchObject({
+      code: '0A000',
+      message: 'row filters need PostgreSQL 15 or later on all nodes',
+      detail: 'The server of node yonder is older.',
+    });
+    await session.script(`UPDATE bdr.bdr_nodes SET node_server_major = ${major}`);
+  });
+
+  test('a node that gets less cannot fill one that is to get more; nor one whose foreign keys would refer to nothing', async () => {
+    await filter('public.sale', 'default', 'id < 10');
+    expect(await readCopyObstacles(session, ['default'])).toEqual({
+      incomplete: [],
+      dangling: ['line_sale_region_at_n_fkey of table public.line'],
+    });
+    expect((await readCopyObstacles(session, ['all'])).incomplete).toEqual(['public.sale']);
+    await filter('public.sale', 'all', 'id < 5');
+    expect((await readCopyObstacles(session, ['all'])).incomplete, 'another filter').toEqual([
+      'public.sale',
+    ]);
+    await session.script(`SELECT bdr.connection_set_replication_sets(NULL, 'here')`);
+    expect((await readCopyObstacles(session, ['all'])).incomplete).toEqual([]);
+    await filter('public.sale', 'all', null);
+    for (const table of ['public.sale', 'public.line']) {
+      await filter(table, 'default', `region = 'eu'`);
+    }
+    expect((await readCopyObstacles(session, ['default'])).dangling, 'by the same value').toEqual(
+      [],
+    );
+    for (const table of ['public.sale', 'public.line']) await filter(table, 'default', 'id = 1');
+    expect((await readCopyObstacles(session, ['default'])).dangling, 'by others').toHaveLength(1);
+  });
+
+  test('rows can be sent again only by a node that has them all', async () => {
+    await filter('public.sale', 'default', 'id < 10');
+    const send = () =>
+      session.query(
+        `SELECT bdr.table_set_replication_sets('public.sale', NULL, synchronize := true)`,
+      );
+    await expect(send()).rejects.toThrow(
+      'this node does not get all changes of table public.sale, before and after',
+    );
+  });
+
+  test('a joining node takes them over before its keys are there', async () => {
+    await filter('public.sale', 'default', `region = 'eu'`);
+    await filter('public.parts', 'a', 'id < 5');
+    await using target = await openNewDatabase(server, 'joining');
+    await target.script(`
+      CREATE TABLE public.sale (id integer, region text, at date, n numeric, v text);
+      CREATE TABLE public.parts (id integer) PARTITION BY RANGE (id)`);
+    await becomeNode(target, major);
+    const status = (to: string) =>
+      target.script(`
+        UPDATE bdr.bdr_nodes SET node_status = '${to}' WHERE node_name = 'here'`);
+    await status('i');
+    await copyRowFilters(session, target);
+    await copyRowFilters(session, target);
+    await target.script(
+      'ALTER TABLE public.sale ADD PRIMARY KEY (id, region, at, n); ALTER TABLE public.parts ADD PRIMARY KEY (id)',
+    );
+    await status('r');
+    expect(await settlePublications(target)).toEqual([]);
+    expect(
+      await target.query('SELECT * FROM bdr.replication_set_row_filters ORDER BY relname'),
+    ).toEqual([
+      { nspname: 'public', relname: 'parts', set_name: 'a', filter: '(id < 5)' },
+      { nspname: 'public', relname: 'sale', set_name: 'default', filter: `(region = 'eu'::text)` },
+    ]);
+    await expect(
+      target.script('ALTER TABLE public.sale DROP CONSTRAINT sale_pkey'),
+    ).rejects.toMatchObject({ code: '42P10' });
+  });
+
+  test('an ordinary role sets those of its own tables, and no others, by whatever way', async () => {
+    await session.script(`
+      CREATE ROLE mallory LOGIN; CREATE SCHEMA hers AUTHORIZATION mallory;
+      SET ROLE mallory; CREATE TABLE hers.item (id integer PRIMARY KEY);
+      -- Found by her search_path, and never called.
+      CREATE FUNCTION hers.starts_with(integer, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE EXCEPTION ''called''; END';
+      RESET ROLE;
+      DELETE FROM bdr.bdr_queued_commands`);
+    await using hers = await openSession(server, 'app');
+    // No agent is there to settle the lock, which only a superuser's session passes over.
+    await hers.script(
+      'SET bdr.skip_ddl_locking = on; SET ROLE mallory; SET search_path = hers, pg_catalog',
+    );
+    const set = (table: string, text: string) =>
+      hers.query('SELECT bdr.table_set_row_filter($1::regclass, $2, $3)', [table, 'default', text]);
+    await set('hers.item', 'id = 1');
+    expect(await sent('hers.item', 8)).toEqual(actions('(id = 1)'));
+    expect(await session.query('SELECT perpetrator FROM bdr.bdr_queued_commands')).toEqual([
+      { perpetrator: 'mallory' },
+    ]);
+    await expect(set('public.sale', 'id = 1')).rejects.toMatchObject({ code: '42501' });
+    for (const name of ['starts_with', 'hers.starts_with', 'OPERATOR(hers.+)']) {
+      await expect(set('hers.item', `${name}(id, 'a')`), name).rejects.not.toThrow('called');
+    }
+    await filter('public.sale', 'default', 'id = 1');
+    expect(await hers.query('DELETE FROM bdr.table_row_filter RETURNING filter')).toEqual([
+      { filter: '(id = 1)' },
+    ]);
+    expect(await filterOf('public.sale')).toBe('(id = 1)');
+    await expect(
+      hers.query(
+        `INSERT INTO bdr.table_row_filter VALUES ('public.line'::regclass, 'default', 'id = 1')`,
+      ),
+    ).rejects.toThrow('row-level security');
+    await expect(
+      hers.query(
+        `INSERT INTO bdr.table_row_filter VALUES ('hers.item'::regclass, 'default', 'true), public.log WHERE (true')`,
+      ),
+    ).rejects.toThrow('must be one expression');
+    await expect(hers.query('UPDATE bdr.table_row_filter SET relation = 0')).rejects.toThrow(
+      'permission denied',
+    );
+  });
+});
+
+test('row filters are refused on PostgreSQL 14', async () => {
+  await using server = await startServer({ major: 14 });
+  await using session = await openNewDatabase(server, 'app');
+  await session.script(SCHEMA);
+  await becomeNode(session, 15);
+  await expect(
+    session.query(`SELECT bdr.table_set_row_filter('public.sale', 'default', 'id = 1')`),
+  ).rejects.toMatchObject({ code: '0A000', detail: 'This server is older.' });
+  expect(await readUnsettledTables(session)).toEqual([]);
+});
