@@ -520,7 +520,7 @@ $$;
 
 -- The queue ---------------------------------------------------------------------------------------------------------------
 
--- The settings that decide what a command means, search_path aside.
+-- The settings that decide what a command means, search_path aside. Not check_function_bodies: here that was looked at.
 CREATE OR REPLACE FUNCTION bdr.internal_command_settings()
 RETURNS jsonb
 LANGUAGE sql STABLE
@@ -529,8 +529,7 @@ AS $$
     SELECT jsonb_object_agg(name, current_setting(name))
     FROM unnest(ARRAY[
         'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'extra_float_digits', 'bytea_output', 'xmlbinary', 'xmloption',
-        'standard_conforming_strings', 'backslash_quote', 'array_nulls', 'transform_null_equals', 'check_function_bodies',
-        'default_table_access_method', 'default_toast_compression'
+        'standard_conforming_strings', 'backslash_quote', 'array_nulls', 'transform_null_equals', 'default_table_access_method', 'default_toast_compression'
     ]) AS name
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_command_settings() FROM PUBLIC;

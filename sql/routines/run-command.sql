@@ -85,7 +85,7 @@ BEGIN
     FROM jsonb_each_text(settings) AS s
     WHERE s.key IN (
         'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'extra_float_digits', 'bytea_output', 'xmlbinary', 'xmloption',
-        'array_nulls', 'transform_null_equals', 'check_function_bodies', 'default_table_access_method', 'default_toast_compression'
+        'array_nulls', 'transform_null_equals', 'default_table_access_method', 'default_toast_compression'
     );
     -- How the text is read, which is before any of it is run.
     PERFORM set_config(s.key, s.value, true)

@@ -211,6 +211,10 @@ describe('an index that is built concurrently', () => {
       return /no halves/.test(String(row?.[1]));
     });
   }
+  const mend = () =>
+    two.sql(`
+      SET bdr.skip_ddl_replication = on;
+      CREATE OR REPLACE FUNCTION halved(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN n / 2; END'`);
   const indexesOf = (node: TestNode, table: string) =>
     node.sql(`SELECT indexname::text FROM pg_indexes WHERE tablename = '${table}' ORDER BY 1`);
 
@@ -230,9 +234,7 @@ describe('an index that is built concurrently', () => {
       );
     }
     await one.sql(`COMMENT ON INDEX kept_n IS 'waits'`);
-    await two.sql(`
-      SET bdr.skip_ddl_replication = on;
-      CREATE OR REPLACE FUNCTION halved(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN n / 2; END'`);
+    await mend();
     await applied();
     await two.sql('ALTER TABLE kept RENAME n TO m; ALTER INDEX kept_n RENAME TO kept_m');
     await applied();
@@ -257,6 +259,7 @@ describe('an index that is built concurrently', () => {
     for (const node of [one, two]) {
       expect(await indexesOf(node, 'anew')).toEqual([['anew_pkey']]);
     }
+    await mend();
   });
 
   test('is not built on a table that was made while the build waited for one of the same name', async () => {
