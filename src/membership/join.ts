@@ -178,7 +178,7 @@ export class Join {
       } else await this.#waitForSource(source, sourceNode.id, peer);
     }
 
-    if (this.#step === "x") await this.#waitForWriters(source);
+    await this.#waitForWriters(source);
 
     await this.#begin('copying');
     const before = this.#state.before ?? (await objectsBefore(this.#session));
