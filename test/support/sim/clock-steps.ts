@@ -77,6 +77,7 @@ export class ModelRewriter {
   readonly #node: ModelNode;
   /** Heartbeats before steps that are dealt with. */
   readonly #ended = new Set<number>();
+  readonly #noted = new Set<LastHeartbeat>();
   #session: ModelSession | undefined;
 
   constructor(world: World, node: ModelNode) {
@@ -96,8 +97,13 @@ export class ModelRewriter {
   }
 
   get #due(): LastHeartbeat | undefined {
-    const before = this.#node.clockWatch.step?.before;
-    return before && !this.#ended.has(before.xid) ? before : undefined;
+    return [...this.#noted].find(({ xid }) => !this.#ended.has(xid));
+  }
+
+  /** noteClockStep(): another one may come before it is dealt with. */
+  noticed(): void {
+    const { step } = this.#node.clockWatch;
+    if (step) this.#noted.add(step.before);
   }
 
   *run(): Steps {
