@@ -8,7 +8,7 @@ import type { LastHeartbeat } from '../catalog/own-stream.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { logPositions } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
-import { wasSetBack, type ClockLook } from '../receive/clock-pace.ts';
+import { setBackFrom, type ClockLook } from '../receive/clock-pace.ts';
 import { describeError } from './describe-error.ts';
 
 const BUSY_INTERVAL_MS = 100;
@@ -103,8 +103,10 @@ export class Heartbeats {
   async #watch(session: Session, told: LastHeartbeat & ClockLook): Promise<void> {
     const before = this.#told;
     this.#told = told;
-    if (!before || !wasSetBack(before, told)) return;
-    await noteClockStep(session, { before, to: told.clock });
+    if (!before) return;
+    const clock = setBackFrom(before, told);
+    if (clock === undefined) return;
+    await noteClockStep(session, { before: { ...before, clock }, to: told.clock });
     this.#log.warn({}, 'the clock of the server has stepped back');
   }
 }

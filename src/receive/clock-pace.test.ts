@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { PgTime } from '../base/pg-time.ts';
-import { wasSetBack, type ClockLook } from './clock-pace.ts';
+import { setBackFrom, type ClockLook } from './clock-pace.ts';
 
 /** In milliseconds; the answer takes two. */
 const look = (clock: number, at: number): ClockLook => ({
@@ -15,7 +15,10 @@ describe('a clock was set back', () => {
     ['by less than has passed', 1000, 1400, 1000],
     ['by a fifth of what has passed', 1000, 1780, 1000],
   ])('%s', (_, first, second, passed) => {
-    expect(wasSetBack(look(first, 5000), look(second, 5000 + passed))).toBe(true);
+    // The answer to the first took two milliseconds.
+    expect(setBackFrom(look(first, 5000), look(second, 5000 + passed))).toBe(
+      look(first + passed - 2, 0).clock,
+    );
   });
 });
 
@@ -26,6 +29,6 @@ describe('a clock was not set back that', () => {
     ['runs slower for a while', 1000, 1920, 1000],
     ['was read at the end of one answer and at the beginning of the next', 1002, 1100, 100],
   ])('%s', (_, first, second, passed) => {
-    expect(wasSetBack(look(first, 5000), look(second, 5000 + passed))).toBe(false);
+    expect(setBackFrom(look(first, 5000), look(second, 5000 + passed))).toBeUndefined();
   });
 });

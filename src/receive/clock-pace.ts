@@ -13,10 +13,11 @@ const SLOWEST = 0.9;
 const LEAST_MICROS = 1000;
 
 /**
- * Whether a server's clock was set back between two looks: less time has passed on it than certainly has here. So a step is noticed
- * that is shorter than the time between the two; one of less than a tenth of that is not.
+ * What a server's clock had come to when it was set back between two looks, undefined where it was not: less time has passed on it
+ * than certainly has here. So a step is noticed that is shorter than the time between the two; one of less than a tenth of that is not.
  */
-export function wasSetBack(before: ClockLook, after: ClockLook): boolean {
-  const passedMicros = (after.startedMs - before.endedMs) * 1000;
-  return after.clock - before.clock < passedMicros * SLOWEST - LEAST_MICROS;
+export function setBackFrom(before: ClockLook, after: ClockLook): PgTime | undefined {
+  const passedMicros = Math.floor((after.startedMs - before.endedMs) * 1000);
+  if (after.clock - before.clock >= passedMicros * SLOWEST - LEAST_MICROS) return undefined;
+  return (before.clock + Math.max(passedMicros, 0)) as PgTime;
 }

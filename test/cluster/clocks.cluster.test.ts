@@ -180,14 +180,22 @@ describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`,
     expect(await one.sql('SELECT count(*)::int FROM bdr.late_deletion')).toEqual([[0]]);
   });
 
-  // An idle node tells its clock once a second, and each time more than before.
   test('a clock that is set back by less than the time between two heartbeats is noticed, too', async () => {
     await cluster.settled();
-    clocks.get(one)?.shift((clocks.get(one)?.seconds ?? 0) - 0.6);
-    await until('the step to be noticed', async () => {
-      const steps = await one.sql(`
-        SELECT FROM bdr.bdr_clock_steps WHERE clock_is BETWEEN clock_was - interval '0.6 s' AND clock_was + interval '0.9 s'`);
-      return steps.length === 1;
+    await one.sql('DELETE FROM bdr.bdr_clock_steps');
+    let shifts = 0;
+    await until('the step to be noticed as what it was', async () => {
+      const steps = await one.sql(
+        `SELECT clock_was - clock_is > interval '0.56 s' FROM bdr.bdr_clock_steps`,
+      );
+      // By two heartbeats alone it would be a tenth of a second less.
+      if (steps.flat().includes(true)) return true;
+      // An idle node tells its clock once a second; one that still has something to do was faster.
+      if (steps.length >= shifts) {
+        shifts += 1;
+        clocks.get(one)?.shift((clocks.get(one)?.seconds ?? 0) - 0.6);
+      }
+      return false;
     });
   });
 });

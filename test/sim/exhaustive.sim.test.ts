@@ -44,16 +44,6 @@ describe('an order that needs a rule goes wrong without it:', () => {
       ],
       '1 writes, 0 writes, 0 writes, 1->0, 0->1, 1 writes, 1->0, 0 own',
     ],
-    // The row that node 0 moved there is gone when node 2 asks for its long value; what took it away loses.
-    [
-      'TRUNCATEs that lose are passed over',
-      [
-        [{ kind: 'insert', key: 'b' }, { kind: 'move', key: 'b', to: 'a' }, { kind: 'truncate' }],
-        [row, touch],
-        [],
-      ],
-      '1 writes, 1->2, 0 writes, 0->1, 0 writes, 0->1, 0 writes, 0->2, 0->2, 1 writes, 1->2',
-    ],
     // Node 1's row loses to the update of node 0, which node 0 does not show yet.
     [
       'lost values read before their commits are seen',

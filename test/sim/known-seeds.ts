@@ -7,7 +7,8 @@ import type { CheckName } from '../support/sim/world.ts';
 /** A run in which a mutant is noticed, and by what. */
 export interface KnownSeed extends Switches {
   readonly seed: number;
-  readonly nodes: number;
+  /** Else as many as the seed says. */
+  readonly nodes?: number;
   readonly check: CheckName;
 }
 

@@ -15,7 +15,7 @@ export function mutantTable(): string {
   const rows = MUTANTS.map(({ name, rule }) => {
     const known = seeds[name];
     const found = known
-      ? `${known.check} | ${known.seed} with ${known.nodes} nodes${flagsOf(known)}`
+      ? `${known.check} | ${known.seed}${known.nodes === undefined ? '' : ` with ${known.nodes} nodes`}${flagsOf(known)}`
       : 'not found, see below | ';
     return `| ${rule} | ${name} | ${found} |`;
   });

@@ -18,7 +18,10 @@ const TAKES: readonly (readonly [string, Operation])[] = [
   ['a takes y', { kind: 'take', key: 'a', v: 'y' }],
 ];
 
-/** Small scopes: two nodes with two transactions each, then three nodes. Each begins with a row that node 0 inserts. */
+/**
+ * Small scopes: two nodes with two transactions each, then three nodes with three and four. Each begins with a row that node 0 inserts. What
+ * nodes 1 and 2 do may change places: only node 0 is another one, whose commits may be held.
+ */
 export function* scopes(): Generator<{ readonly name: string; readonly scope: Scope }, void> {
   for (const first of OPERATIONS) {
     for (const second of OPERATIONS) {
@@ -34,12 +37,21 @@ export function* scopes(): Generator<{ readonly name: string; readonly scope: Sc
       }
     }
   }
-  for (const second of OPERATIONS) {
-    for (const third of OPERATIONS) {
-      yield named([['insert a'], [second[0]], [third[0]]], 1, undefined);
+  for (const [second, third] of pairs())
+    yield named([['insert a'], [second], [third]], 1, undefined);
+  for (const [first] of OPERATIONS) {
+    for (const [second, third] of pairs()) {
+      yield named([['insert a', first], [second], [third]], 0, undefined);
     }
   }
   yield* uniqueScopes();
+}
+
+/** Two operations, in one order. */
+function pairs(): (readonly [string, string])[] {
+  return OPERATIONS.flatMap(([one], at) =>
+    OPERATIONS.slice(at).map(([other]) => [one, other] as const),
+  );
 }
 
 /** Rows of two or three nodes that take one value, and give it up, or are deleted. */

@@ -18,6 +18,8 @@ export class SteppingClock {
   readonly #world: World;
   readonly #node: ModelNode;
   #areOver = false;
+  /** The last step back is noticed, or there was none. */
+  isNoticed = true;
 
   constructor(world: World, node: ModelNode) {
     this.#world = world;
@@ -43,7 +45,9 @@ export class SteppingClock {
       yield { ready: () => this.#areOver || this.#sinceTold <= UNTOLD };
       if (this.#areOver) return;
       server.step(-(this.#sinceTold + 1 + random.below(400)));
+      this.isNoticed = false;
       yield* this.#untilNoticed();
+      this.isNoticed = true;
     }
   }
 
@@ -55,7 +59,10 @@ export class SteppingClock {
 
   *#untilNoticed(): Steps {
     const { server, clockWatch } = this.#node;
-    const isNoticed = () => clockWatch.step?.before === clockWatch.greatest;
+    // By the time that this looks, a greater time may have been told again.
+    const { step: known } = clockWatch;
+    const isNoticed = () =>
+      clockWatch.step !== known || clockWatch.step?.before === clockWatch.greatest;
     for (;;) {
       yield { ready: () => isNoticed() || this.#sinceTold > -5 };
       if (isNoticed()) return;
@@ -70,6 +77,7 @@ export class ModelRewriter {
   readonly #node: ModelNode;
   /** Heartbeats before steps that are dealt with. */
   readonly #ended = new Set<number>();
+  readonly #noted = new Set<LastHeartbeat>();
   #session: ModelSession | undefined;
 
   constructor(world: World, node: ModelNode) {
@@ -89,8 +97,13 @@ export class ModelRewriter {
   }
 
   get #due(): LastHeartbeat | undefined {
-    const before = this.#node.clockWatch.step?.before;
-    return before && !this.#ended.has(before.xid) ? before : undefined;
+    return [...this.#noted].find(({ xid }) => !this.#ended.has(xid));
+  }
+
+  /** noteClockStep(): another one may come before it is dealt with. */
+  noticed(): void {
+    const { step } = this.#node.clockWatch;
+    if (step) this.#noted.add(step.before);
   }
 
   *run(): Steps {

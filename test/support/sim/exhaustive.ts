@@ -1,3 +1,5 @@
+import { readValues } from '../../../src/apply/row-values.ts';
+import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 import { tupleOf, UNCHANGED } from '../../../src/pgoutput/tuple-value.ts';
 import { ITEM } from '../item-relation.ts';
@@ -128,6 +130,18 @@ interface Turn {
   readonly run: () => void;
 }
 
+/** What a change does, so that two that do not do the same differ. */
+function describe(change: Change): string {
+  if (change.kind === 'message') return change.content.toString();
+  if (change.kind === 'truncate') return change.kind;
+  const tuples = [
+    'oldTuple' in change ? change.oldTuple : null,
+    'newTuple' in change ? change.newTuple : null,
+  ];
+  const values = tuples.map((tuple) => tuple && readValues(tuple).map(String).join(' '));
+  return [change.kind, change.relation.name, ...values].join(' ');
+}
+
 class Scene implements Processes {
   readonly isHealing = true;
   readonly world: World;
@@ -137,7 +151,6 @@ class Scene implements Processes {
   /** For each node how much of its script is done, in half transactions. */
   readonly #done: number[];
   readonly #beats: number[];
-  #written = 0;
 
   constructor(scope: Scope, mutant: MutantName | undefined) {
     this.#scope = scope;
@@ -202,29 +215,56 @@ class Scene implements Processes {
     return turn.name;
   }
 
-  /** All that decides about what comes. */
+  /**
+   * All that decides about what comes. Of times only their order counts, and of a log what somebody has not read yet: so orders of turns that
+   * have nothing to do with each other lead to one state.
+   */
   state(): string {
+    const times: PgTime[] = [];
     const nodes = this.#nodes.map((node) => {
       const { server, links, own } = node;
-      const rows = [...server.rows().values()].map((row) => ({ ...row, chain: 0 }));
-      const tombstones = server
-        .remembered()
-        .map(({ key, time, writer }) => `${key} ${time} ${writer.sequence}`);
+      const rows = [...server.rows()].map(([key, { v, big, time, origin }]) => {
+        times.push(time);
+        return [key, v, big, origin, time];
+      });
+      const tombstones = server.remembered().map(({ key, time, writer }) => {
+        times.push(time);
+        return [key ?? null, writer.sequence, time];
+      });
       const lost = server.lostValues().map(({ key, writer }) => `${key} ${writer}`);
-      for (const { kind, key, version } of server.outbox())
-        lost.push(`${kind} ${key} ${version.time}`);
-      const positions = [
-        server.position(OWN_ORIGIN),
-        ...links.map(({ provider }) => server.position(originOf(provider.index))),
-      ];
+      const outbox = server.outbox().map(({ kind, key, version }) => {
+        times.push(version.time);
+        return [kind, key, version.writer.sequence, version.time];
+      });
       const watermarks = [own, ...links].map(({ watermark }) => watermark.time);
-      // The log up to where all have read it says nothing any more; its times do.
-      const log = server.wal
-        .filter(({ origin, changes }) => origin === 0 && changes.length > 0)
-        .map(({ time }) => time);
-      return [rows, tombstones.sort(), lost.sort(), positions, watermarks, log];
+      times.push(...watermarks);
+      const log = this.#unread(node);
+      for (const { time } of log) times.push(time);
+      return { rows, tombstones, lost: lost.sort(), outbox, watermarks, log };
     });
-    return JSON.stringify([this.#done, this.#beats, this.world.time, nodes]);
+    const ranks = new Map([...new Set(times)].sort((a, b) => a - b).map((time, at) => [time, at]));
+    const ranked = nodes.map(({ rows, tombstones, lost, outbox, watermarks, log }) => [
+      rows.map((row) => [...row.slice(0, 4), ranks.get(row[4] as PgTime)]),
+      tombstones.map((one) => [...one.slice(0, 2), ranks.get(one[2] as PgTime)].join()).sort(),
+      lost,
+      outbox.map((one) => [...one.slice(0, 3), ranks.get(one[3] as PgTime)].join()).sort(),
+      watermarks.map((time) => ranks.get(time)),
+      log.map(({ time, what, readers }) => [ranks.get(time), what, readers]),
+    ]);
+    return JSON.stringify([this.#done, this.#beats, ranked]);
+  }
+
+  /** What a node has written and not everybody has read: with who is still to read it. */
+  #unread({ server }: ModelNode): { time: PgTime; what: string; readers: string }[] {
+    const readers = this.#nodes.map((node) =>
+      node.server.position(node.server === server ? OWN_ORIGIN : originOf(server.index)),
+    );
+    return server.wal.flatMap(({ origin, changes, time }, at) => {
+      if (origin !== 0 || changes.length === 0) return [];
+      const left = readers.map((position) => (position > at ? '-' : '+')).join('');
+      if (!left.includes('+')) return [];
+      return [{ time, what: changes.map(describe).join(), readers: left }];
+    });
   }
 
   /** Lets all that is left happen, and compares. */
@@ -400,9 +440,9 @@ class Scene implements Processes {
   }
 
   *#statement({ statements }: ModelNode, transaction: Transaction, operation: Operation): Steps {
+    const { index } = statements.server;
     const values = (key: string, row?: Row) => {
-      this.#written += 1;
-      const v = `${statements.server.index}.${this.#written}`;
+      const v = `${index}.${this.#done[index]}`;
       return { key, v, big: row?.big ?? v };
     };
     const log = (change: Change) => transaction.changes.push(change);

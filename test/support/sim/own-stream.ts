@@ -127,6 +127,7 @@ export class ModelOwnStream {
           if (!heartbeat) continue;
           this.#heartbeats.push(heartbeat);
           this.#node.clockWatch.heard(heartbeat);
+          this.#node.rewriter.noticed();
         } else this.#batch.add(change, time);
       }
       this.#end = (at + 1) as Lsn;

@@ -175,7 +175,10 @@ class Run {
     );
     this.#until(
       'steps of clocks are dealt with',
-      () => this.#clocks.length === 0 || this.nodes.every(({ rewriter }) => rewriter.isDone),
+      () =>
+        this.#clocks.length === 0 ||
+        (this.#clocks.every(({ isNoticed }) => isNoticed) &&
+          this.nodes.every(({ rewriter }) => rewriter.isDone)),
     );
     const last = Math.max(...this.world.servers.map((server) => server.clock()));
     this.#until('watermarks rise', () => this.#staying.every((node) => hasPassed(node, last)));
