@@ -529,7 +529,8 @@ AS $$
     SELECT jsonb_object_agg(name, current_setting(name))
     FROM unnest(ARRAY[
         'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'extra_float_digits', 'bytea_output', 'xmlbinary', 'xmloption',
-        'standard_conforming_strings', 'backslash_quote', 'array_nulls', 'transform_null_equals', 'default_table_access_method', 'default_toast_compression'
+        'standard_conforming_strings', 'backslash_quote', 'array_nulls', 'transform_null_equals',
+        'default_table_access_method', 'default_toast_compression'
     ]) AS name
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_command_settings() FROM PUBLIC;
