@@ -54,7 +54,8 @@ const MOST_BEATS = 4;
 /** How often it is looked whether another link has applied a command. */
 const DEFINITION_POLL_MS = 20;
 const PATIENCE_POLL_MS = 5;
-const IMPATIENCE_MS = 500;
+/** Who has waited in vain does not wait again for so many times that long. */
+const IMPATIENCE = 5;
 /** About what an arrival costs besides its bytes on the wire. */
 const ARRIVAL_BYTES = 200;
 
@@ -89,6 +90,8 @@ export class LinkStream {
   #open = false;
   /** Other links were waited for in vain: not again before. */
   #impatientUntil = -Infinity;
+  /** There the own stream's watermark was waited for in vain: not again before it moves. */
+  #heldAt: PgTime | undefined;
 
   constructor(context: LinkContext, connections: LinkConnections, state: LinkState) {
     this.#context = context;
@@ -315,7 +318,9 @@ export class LinkStream {
     const head = this.#arrivals.first;
     while (head?.kind === 'part' && head.part.isFirst && !this.#mayGroup(head.part)) {
       const { commitTime } = head.part.context;
-      if (ownLimit() < commitTime) {
+      const own = ownLimit();
+      if (own < commitTime) {
+        if (own === this.#heldAt) return;
         onOwnBehind();
         if (ownHeard() > Math.max(heard, commitTime)) beats += 1;
         heard = ownHeard();
@@ -323,7 +328,9 @@ export class LinkStream {
       } else if (groupLimit() >= this.#state.watermark) return;
       else end = begun + PATIENCE_MS;
       if (performance.now() > end) {
-        this.#impatientUntil = performance.now() + IMPATIENCE_MS;
+        if (own < commitTime) this.#heldAt = own;
+        const now = performance.now();
+        this.#impatientUntil = now + IMPATIENCE * (now - begun);
         return;
       }
       await pause(PATIENCE_POLL_MS, signal);
