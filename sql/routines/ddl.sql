@@ -421,25 +421,29 @@ BEGIN
         FROM pg_rewrite AS r
         WHERE r.ev_class = ANY (made)
     ),
-    unlogged AS (
-        SELECT c.oid, c.reltype, t.typarray FROM pg_class AS c LEFT JOIN pg_type AS t ON t.oid = c.reltype WHERE c.relpersistence = 'u'
+    referred AS (
+        SELECT o.class, o.object, CASE d.refclassid
+            WHEN 'pg_class'::regclass THEN d.refobjid
+            -- Its row type, or an array of that.
+            WHEN 'pg_type'::regclass THEN (
+                SELECT greatest(t.typrelid, element.typrelid)
+                FROM pg_type AS t
+                LEFT JOIN pg_type AS element ON element.oid = t.typelem
+                WHERE t.oid = d.refobjid
+            )
+        END AS relation
+        FROM objects AS o
+        JOIN pg_depend AS d ON (d.classid, d.objid) = (o.class, o.object)
+        UNION ALL
+        SELECT 'pg_class'::regclass, i.inhparent, i.inhrelid
+        FROM pg_inherits AS i
+        WHERE i.inhparent = ANY (made) AND age(i.xmin) <= 0
     )
-    SELECT pg_describe_object(o.class, o.object, 0) AS object, u.oid::regclass AS "table" INTO reference
-    FROM objects AS o
-    JOIN pg_depend AS d ON (d.classid, d.objid) = (o.class, o.object)
-    JOIN unlogged AS u
-      ON (d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid)
-      OR (d.refclassid = 'pg_type'::regclass AND d.refobjid IN (u.reltype, u.typarray))
-    -- What is itself unlogged, or belongs to what is, stays here with it.
-    WHERE NOT bdr.internal_is_local_object(o.class, o.object)
-      -- Before 15 the sequence of its own column is a permanent one.
-      AND u.oid <> ALL (made)
-    UNION ALL
-    SELECT pg_describe_object('pg_class'::regclass, i.inhparent, 0), i.inhrelid::regclass
-    FROM pg_inherits AS i
-    JOIN unlogged AS u ON u.oid = i.inhrelid
-    JOIN pg_class AS parent ON parent.oid = i.inhparent
-    WHERE i.inhparent = ANY (made) AND parent.relpersistence = 'p' AND age(i.xmin) <= 0
+    SELECT pg_describe_object(r.class, r.object, 0) AS object, c.oid::regclass AS "table" INTO reference
+    FROM referred AS r
+    JOIN pg_class AS c ON c.oid = r.relation AND c.relpersistence = 'u'
+    -- What is itself unlogged, or belongs to what is, stays here with it. Before 15 the sequence of its own column is a permanent one.
+    WHERE NOT bdr.internal_is_local_object(r.class, r.object) AND c.oid <> ALL (made)
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION '% would refer to unlogged table %, which is on this node only', reference.object, reference."table"
