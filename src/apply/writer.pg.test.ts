@@ -323,6 +323,18 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
     ]);
   });
 
+  test('and where this node is not sent deletions of the table, its row stays', async () => {
+    isThere = false;
+    await user.script(`
+      DELETE FROM bdr.tombstone;
+      INSERT INTO bdr.bdr_replication_set_config VALUES ('default', true, true, false)`);
+    await written('other', at(-1), 'older');
+    await applied(at(0), [{ kind: 'update', row: ['1', 'remote', UNCHANGED] }]);
+    expect(await rows()).toEqual([['1', 'older', 'stored']]);
+    expect(await user.query('SELECT FROM bdr.tombstone')).toEqual([]);
+    await user.script(`DELETE FROM bdr.bdr_replication_set_config`);
+  });
+
   test('a value that a change of key leaves out is asked for under the new key once the commit is seen', async () => {
     await written('provider', at(0), 'x', '0');
     await applied(at(1), [{ kind: 'update', old: ['0', null, null], row: ['1', 'a', UNCHANGED] }]);

@@ -2,6 +2,7 @@ import { BdrError, messageOf } from '../base/errors.ts';
 import { displayName, quoteQualified } from '../base/names.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
+import { getsDeletions } from '../catalog/replication-sets.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { askAnswered } from '../catalog/open-asks.ts';
 import { isAboutDeath } from '../catalog/outbox.ts';
@@ -660,7 +661,8 @@ export class ChangeWriter {
   /**
    * The provider has the row no more, so that its long values cannot be read. What has removed it is on its way, but may have its very
    * version (a kill), or none that comes here (what a third node's row has lost to). Until then this counts as a deletion of the change's
-   * version: nothing older may take its place, in a group perhaps, under a later stamp (found by the simulation).
+   * version: nothing older may take its place, in a group perhaps, under a later stamp (found by the simulation). Not where deletions of
+   * the table are not sent to this node: rows stay here then.
    */
   async #deleteUnread(
     table: Table,
@@ -669,6 +671,11 @@ export class ChangeWriter {
     context: ChangeContext,
   ): Promise<ConflictAction> {
     if (!Tombstones.byKey(table)) return 'skip';
+    if (
+      !isOwn(table.relation) &&
+      !(await getsDeletions(this.#session, table.local.oid, this.#provider.id))
+    )
+      return 'skip';
     await this.#delete(table, values, { ...context, isUndecided: true });
     return found ? 'delete' : 'skip';
   }

@@ -1,3 +1,4 @@
+import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 
 /** Why a node with some replication sets cannot be filled from the node that is asked. */
@@ -110,4 +111,17 @@ export async function copyRowFilters(source: Session, target: Session): Promise<
 /** Whether any table of the group has a row filter. */
 export async function hasRowFilters(session: Session): Promise<boolean> {
   return (await session.query('SELECT FROM bdr.table_row_filter LIMIT 1')).length > 0;
+}
+
+/** Whether this node is sent the deletions of those rows of a table of which a provider sends it updates. */
+export async function getsDeletions(
+  session: Session,
+  table: string,
+  { sysid, timeline, dboid }: NodeId,
+): Promise<boolean> {
+  const [row] = await session.query<{ gets: string | null }>(
+    'SELECT bdr.internal_gets_deletions($1, $2, $3, $4) AS gets',
+    [table, sysid, timeline, dboid],
+  );
+  return row?.gets === 't';
 }
