@@ -200,7 +200,7 @@ BEGIN
     EXCEPTION
         WHEN object_not_in_prerequisite_state THEN
             -- Nothing was counted in this session, or it is forgotten.
-            IF current_query() ~* E'\\mdiscard(\\s|/\\*|--)' AND current_query() ~* E'\\msequences\\M' THEN
+            IF current_query() ~* E'\\mdiscard(\\s|/\\*.*?\\*/|--[^\n]*\n)+sequences\\M' THEN
                 RAISE EXCEPTION 'DISCARD SEQUENCES cannot be sent in one text with commands that are replicated'
                     USING ERRCODE = 'feature_not_supported',
                           HINT = 'Send it by itself.';
@@ -311,6 +311,7 @@ AS $$
               WHEN 'pg_trigger'::regclass THEN (SELECT t.tgrelid FROM pg_trigger AS t WHERE t.oid = object)
               WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy AS p WHERE p.oid = object)
               WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite AS r WHERE r.oid = object)
+              WHEN 'pg_attrdef'::regclass THEN (SELECT d.adrelid FROM pg_attrdef AS d WHERE d.oid = object)
               WHEN 'pg_constraint'::regclass THEN (SELECT k.conrelid FROM pg_constraint AS k WHERE k.oid = object)
               WHEN 'pg_statistic_ext'::regclass THEN (SELECT s.stxrelid FROM pg_statistic_ext AS s WHERE s.oid = object)
           END
@@ -387,6 +388,8 @@ AS $$
             LEFT JOIN regexp_matches(p.proargdefaults::text, ':(?:funcid|opfuncid) ([0-9]+)', 'g') AS argument (ids) ON true
             LEFT JOIN pg_proc AS inner_p ON inner_p.oid = argument.ids[1]::oid
             WHERE 'v' IN (p.provolatile, inner_p.provolatile) OR (stable_too AND 's' IN (p.provolatile, inner_p.provolatile))
+               OR p.proargdefaults::text ~ E'\\{NEXTVALUEEXPR '
+               OR (stable_too AND p.proargdefaults::text ~ E'\\{(SQLVALUEFUNCTION|COERCEVIAIO) ')
         )
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_changing(pg_node_tree, boolean) FROM PUBLIC;
@@ -420,6 +423,10 @@ BEGIN
         SELECT 'pg_rewrite'::regclass, r.oid
         FROM pg_rewrite AS r
         WHERE r.ev_class = ANY (made)
+        UNION
+        SELECT 'pg_attrdef'::regclass, d.oid
+        FROM pg_attrdef AS d
+        WHERE d.adrelid = ANY (made)
     ),
     referred AS (
         SELECT o.class, o.object, CASE d.refclassid
@@ -434,6 +441,8 @@ BEGIN
         END AS relation
         FROM objects AS o
         JOIN pg_depend AS d ON (d.classid, d.objid) = (o.class, o.object)
+        -- Made by this transaction: what is there on all nodes already, made by hand, does not hold up what comes later.
+        WHERE age(d.xmin) <= 0
         UNION ALL
         SELECT 'pg_class'::regclass, i.inhparent, i.inhrelid
         FROM pg_inherits AS i
@@ -783,7 +792,7 @@ BEGIN
     END IF;
     PERFORM bdr.internal_refuse_read_only(tag);
     PERFORM bdr.internal_check_unbuilt(tag);
-    IF NOT permits_unsafe AND tag NOT IN ('CREATE TABLE AS', 'SELECT INTO') AND made.ids IS NOT NULL THEN
+    IF NOT permits_unsafe AND made.ids IS NOT NULL THEN
         PERFORM bdr.internal_refuse_unlogged_reference(made.ids, made.classes);
     END IF;
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN

@@ -11,6 +11,10 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     PERFORM set_config('search_path', replace(search_path, '"$user"', quote_ident(perpetrator)), true);
+    -- A role passes over schemas that it may not use.
+    PERFORM pg_catalog.set_config('search_path', coalesce(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.n), ''), true)
+    FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS s (name, n)
+    WHERE pg_catalog.has_schema_privilege(perpetrator, s.name, 'USAGE');
     RETURN pg_catalog.to_regclass(name);
 END
 $$;

@@ -186,6 +186,10 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
       session.script('CREATE TABLE d1 (); DISCARD SEQUENCES; CREATE TABLE d2 ()'),
     ).rejects.toMatchObject({ code: '0A000' });
     await session.script('DISCARD SEQUENCES');
+    await session.script(
+      'CREATE TABLE discard (); GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO PUBLIC; DROP TABLE discard',
+    );
+    await session.script('DISCARD SEQUENCES');
     expect(await replicated('CREATE TABLE d1 (); DROP TABLE d1')).toHaveLength(2);
   });
 
@@ -204,6 +208,19 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     ).toEqual([]);
   });
 
+  test('what refers to an unlogged table already may be changed', async () => {
+    await session.script(`
+      SET bdr.skip_ddl_replication = on;
+      CREATE UNLOGGED TABLE cached_1 (id integer); CREATE MATERIALIZED VIEW mv_1 AS SELECT * FROM cached_1;
+      CREATE TABLE logged_1 (id integer); CREATE RULE note_1 AS ON INSERT TO logged_1 DO ALSO INSERT INTO cached_1 VALUES (1);
+      RESET bdr.skip_ddl_replication`);
+    expect(
+      await replicated(`
+        REFRESH MATERIALIZED VIEW mv_1; COMMENT ON MATERIALIZED VIEW mv_1 IS 'kept'; ALTER TABLE logged_1 ADD COLUMN v text`),
+    ).toHaveLength(3);
+    await session.script('DROP TABLE cached_1, logged_1 CASCADE');
+  });
+
   test('nothing permanent refers to an unlogged table', async () => {
     await session.script(`
       CREATE UNLOGGED TABLE cache (id serial PRIMARY KEY, v text); CREATE SEQUENCE lent_1; CREATE TABLE kept_1 (id integer PRIMARY KEY);
@@ -215,6 +232,9 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
       'CREATE TABLE on_cache () INHERITS (cache)',
       'CREATE TABLE on_cache (c cache)',
       'ALTER SEQUENCE lent_1 OWNED BY cache.id',
+      // Before 15 a sequence cannot be unlogged.
+      ...(major < 15 ? [] : [`CREATE TABLE on_cache (id integer DEFAULT nextval('cache_id_seq'))`]),
+      'CREATE TABLE on_cache AS SELECT c FROM cache AS c',
       'CREATE RULE on_cache AS ON INSERT TO kept_1 DO ALSO INSERT INTO cache (v) VALUES (1)',
       'CREATE UNLOGGED TABLE part_1 (id integer, v text); ALTER TABLE whole_1 ATTACH PARTITION part_1 FOR VALUES IN (1)',
     ]) {
@@ -245,7 +265,8 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
       CREATE TABLE v (id integer PRIMARY KEY); INSERT INTO v VALUES (1);
       CREATE DOMAIN random_id AS uuid DEFAULT gen_random_uuid();
       CREATE DOMAIN moment AS timestamptz DEFAULT now();
-      CREATE FUNCTION seeded(seed uuid DEFAULT gen_random_uuid()) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT seed::text'`);
+      CREATE FUNCTION seeded(seed uuid DEFAULT gen_random_uuid()) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT seed::text';
+      CREATE FUNCTION timed(at timestamptz DEFAULT CURRENT_TIMESTAMP) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ''at'''`);
     for (const column of ['random_id', 'moment', 'text DEFAULT seeded()']) {
       await expect(session.script(`ALTER TABLE v ADD COLUMN c ${column}`)).rejects.toMatchObject({
         code: '0A000',
@@ -258,6 +279,13 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
       SELECT (missing -> 0 ->> 'value')::timestamptz::text AS sent, (SELECT c::text FROM v) AS here
       FROM bdr.bdr_queued_commands`);
     expect(row?.sent).toBe(row?.here);
+    await session.script(
+      'DELETE FROM bdr.bdr_queued_commands; ALTER TABLE v ADD COLUMN d text DEFAULT timed()',
+    );
+    const [timed] = await session.query(
+      `SELECT missing -> 0 ->> 'value' AS sent FROM bdr.bdr_queued_commands`,
+    );
+    expect(timed).toEqual({ sent: 'at' });
     await session.script('DROP TABLE v');
   });
 
