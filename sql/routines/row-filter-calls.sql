@@ -69,11 +69,20 @@ BEGIN
         PERFORM bdr.internal_check_replicated_table(changed.relation);
         PERFORM bdr.internal_check_filters_are_possible();
         PERFORM bdr.internal_check_expression(wanted);
+        -- What the names mean stays so until they are read: no other schema, table or column takes them meanwhile.
+        PERFORM FROM pg_namespace AS n WHERE n.nspname = place.nspname FOR SHARE;
+        EXECUTE format('LOCK TABLE ONLY %I.%I IN SHARE UPDATE EXCLUSIVE MODE', place.nspname, place.relname);
+        IF to_regclass(format('%I.%I', place.nspname, place.relname)) IS DISTINCT FROM changed.relation::regclass THEN
+            RAISE EXCEPTION 'table % was renamed meanwhile', format('%I.%I', place.nspname, place.relname)
+                USING ERRCODE = 'serialization_failure';
+        END IF;
+        PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
     END IF;
     wanted := bdr.internal_carry_filter(changed.relation, changed.set_name, wanted);
     IF TG_OP <> 'DELETE' THEN
         -- In the server's words as well: these are what the other nodes get.
         PERFORM bdr.internal_check_expression(wanted);
+        PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
         -- What is leakproof differs between majors.
         IF current_setting('session_replication_role') <> 'replica' THEN
             PERFORM bdr.internal_check_filter_cannot_fail(f.tree)
