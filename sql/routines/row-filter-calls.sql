@@ -64,7 +64,14 @@ BEGIN
     IF wanted IS NOT DISTINCT FROM bdr.internal_published_filter(changed.relation, bdr.internal_filter_carrier(changed.set_name)) THEN
         RETURN NULL;
     END IF;
+    -- For who writes the row himself.
+    PERFORM bdr.internal_order_definition();
     IF TG_OP <> 'DELETE' THEN
+        -- Else the key would be looked at as it was before others changed it.
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            RAISE EXCEPTION 'row filters cannot be set in a % transaction', upper(current_setting('transaction_isolation'))
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call it in a READ COMMITTED transaction.';
+        END IF;
         PERFORM bdr.internal_check_set_name(changed.set_name, false);
         PERFORM bdr.internal_check_replicated_table(changed.relation);
         PERFORM bdr.internal_check_filters_are_possible();

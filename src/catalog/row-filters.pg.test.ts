@@ -254,6 +254,32 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     expect(await sent('public.sale', 8)).toEqual(actions('(id = 1)'));
   });
 
+  test('are set in transactions that see what others have committed', async () => {
+    for (const level of ['REPEATABLE READ', 'SERIALIZABLE']) {
+      await session.script(`BEGIN ISOLATION LEVEL ${level}`);
+      await expect(filter('public.sale', 'default', 'id = 1')).rejects.toMatchObject({
+        code: '55000',
+        message: `row filters cannot be set in a ${level} transaction`,
+      });
+      await session.script('ROLLBACK');
+    }
+  });
+
+  test('are set in the order of commands, also by who writes the row', async () => {
+    await using other = await openSession(server, 'app');
+    // No node's agent is there to give the lock.
+    await other.script('SET bdr.skip_ddl_locking = off; SET statement_timeout = 500');
+    for (const row of [
+      `bdr.table_row_filter VALUES ('public.sale'::regclass, 'default', 'id = 1')`,
+      `bdr.table_replication_sets VALUES ('public.sale'::regclass, '{a}')`,
+    ]) {
+      await expect(other.script(`INSERT INTO ${row}`), row).rejects.toMatchObject({
+        code: '57014',
+      });
+    }
+    expect(await filterOf('public.sale')).toBeNull();
+  });
+
   test('need a key; the primary key, where the replica identity is the whole row', async () => {
     await expect(filter('public.log', 'default', 'id = 1')).rejects.toMatchObject({
       message: 'column "id" of table public.log may not be in a row filter',
