@@ -92,9 +92,9 @@ BEGIN
         PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
         -- What is leakproof differs between majors.
         IF current_setting('session_replication_role') <> 'replica' THEN
-            PERFORM bdr.internal_check_filter_cannot_fail(f.tree)
-            FROM bdr.internal_published_filters() AS f
-            WHERE (f.relation, f.publication) = (changed.relation, bdr.internal_filter_carrier(changed.set_name));
+            PERFORM bdr.internal_check_filter_cannot_fail(
+                bdr.internal_published_filter_tree(changed.relation, bdr.internal_filter_carrier(changed.set_name))
+            );
         END IF;
         UPDATE bdr.table_row_filter AS f SET filter = wanted
         WHERE (f.relation, f.set_name) = (changed.relation, changed.set_name) AND f.filter <> wanted;
@@ -136,7 +136,7 @@ BEGIN
     SELECT c.oid::regclass AS name, f.set_name INTO lost
     FROM bdr.table_row_filter AS f
     JOIN pg_class AS c ON c.oid = f.relation
-    WHERE bdr.internal_published_filter(f.relation, bdr.internal_filter_carrier(f.set_name)) IS NULL
+    WHERE NOT bdr.internal_is_published(f.relation, bdr.internal_filter_carrier(f.set_name))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'cannot drop a column that a row filter of table % needs', lost.name USING
@@ -146,7 +146,7 @@ BEGIN
     PERFORM bdr.internal_check_filter_columns();
     -- Columns may have been renamed.
     UPDATE bdr.table_row_filter AS f SET filter = told.filter
-    FROM bdr.internal_published_filters() AS told
+    FROM bdr.internal_published_filters(NULL, NULL) AS told
     WHERE (told.relation, told.publication) = (f.relation, bdr.internal_filter_carrier(f.set_name)) AND told.filter <> f.filter;
 END
 $$;

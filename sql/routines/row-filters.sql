@@ -13,8 +13,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT 'bdr_filter_' || md5(set_name) $$;
 REVOKE ALL ON FUNCTION bdr.internal_filter_carrier(text) FROM PUBLIC;
 
--- Of all publications, as text. Not in SQL: servers of 14 would not read it.
-CREATE OR REPLACE FUNCTION bdr.internal_published_filters(OUT publication name, OUT relation oid, OUT filter text, OUT tree text)
+-- Of a table in a publication; of all tables, or in all publications, where that is NULL. As text. Not in SQL: servers of 14 would not
+-- read it.
+CREATE OR REPLACE FUNCTION bdr.internal_published_filters(
+    of_relation oid, in_publication text, OUT publication name, OUT relation oid, OUT filter text
+)
 RETURNS SETOF record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -32,21 +35,40 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-        SELECT p.pubname, r.prrelid, pg_get_expr(r.prqual, r.prrelid), r.prqual::text
+        SELECT p.pubname, r.prrelid, pg_get_expr(r.prqual, r.prrelid)
         FROM pg_publication_rel AS r
         JOIN pg_publication AS p ON p.oid = r.prpubid
-        WHERE r.prqual IS NOT NULL;
+        WHERE r.prqual IS NOT NULL
+              AND (of_relation IS NULL OR r.prrelid = of_relation)
+              AND (in_publication IS NULL OR p.pubname = in_publication);
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_published_filters() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_published_filters(oid, text) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.internal_published_filter(relation oid, publication text)
 RETURNS text
 -- VOLATILE: it is to see what others have committed since the caller's statement began.
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT f.filter FROM bdr.internal_published_filters() AS f WHERE (f.relation, f.publication) = ($1, $2) $$;
+AS $$ SELECT f.filter FROM bdr.internal_published_filters($1, $2) AS f WHERE $1 IS NOT NULL AND $2 IS NOT NULL $$;
 REVOKE ALL ON FUNCTION bdr.internal_published_filter(oid, text) FROM PUBLIC;
+
+-- As the server keeps it.
+CREATE OR REPLACE FUNCTION bdr.internal_published_filter_tree(relation oid, publication text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT r.prqual::text
+        FROM pg_publication_rel AS r
+        JOIN pg_publication AS p ON p.oid = r.prpubid
+        WHERE r.prrelid = relation AND p.pubname = publication
+    );
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_published_filter_tree(oid, text) FROM PUBLIC;
 
 -- The filters of a table by set: its own, else those of the partitioned table above it.
 CREATE OR REPLACE FUNCTION bdr.internal_filters_of(relation oid)
