@@ -261,7 +261,7 @@ BEGIN
         SELECT x.token, x.previous, x.next, x.token LIKE '"%' AS is_quoted, k.catcode,
                CASE
                    WHEN x.token LIKE '"%' THEN replace(substr(x.token, 2, length(x.token) - 2), '""', '"')
-                   WHEN x.token IN ('.', ':') THEN x.token
+                   WHEN x.token = '.' OR x.token LIKE ':%' THEN x.token
                    -- In the case that the server would take.
                    ELSE (parse_ident(x.token))[1]
                END AS name
@@ -272,6 +272,8 @@ BEGIN
         ) AS x
         LEFT JOIN pg_get_keywords() AS k ON k.word = lower(x.token COLLATE "C")
         WHERE x.token COLLATE "C" ~ format('^(?:%s|"|\.$|:$)', first)
+           -- In quotes names have their case.
+           OR x.token LIKE ':%"%' AND x.token <> lower(x.token COLLATE "C")
         ORDER BY x.number
     LOOP
         CONTINUE WHEN word.previous = 'collate'
@@ -306,13 +308,13 @@ BEGIN
                 CONTINUE WHEN FOUND;
                 CONTINUE WHEN NOT word.is_quoted AND word.name IN ('between', 'unknown')
                     AND word.name <> (SELECT c.relname FROM pg_class AS c WHERE c.oid = relation);
-                IF (word.catcode IS NULL OR word.catcode = 'U') AND word.token NOT IN ('.', ':') AND word.next <> '.' THEN
+                IF (word.catcode IS NULL OR word.catcode = 'U') AND word.token <> '.' AND word.token NOT LIKE ':%' AND word.next <> '.' THEN
                     RAISE EXCEPTION 'column "%" of table % does not exist', word.name, relation::regclass USING ERRCODE = 'undefined_column';
                 END IF;
             END IF;
         END IF;
-        RAISE EXCEPTION '% may not be used in a row filter', CASE word.token
-            WHEN '.' THEN 'a name with a schema' WHEN ':' THEN 'a cast to this type' ELSE word.token
+        RAISE EXCEPTION '% may not be used in a row filter', CASE
+            WHEN word.token = '.' THEN 'a name with a schema' WHEN word.token LIKE ':%' THEN 'a cast to this type' ELSE word.token
         END USING
             ERRCODE = 'feature_not_supported',
             DETAIL = 'A filter holds columns of the table''s key, constants, and what cannot fail. Names have no schema.',

@@ -135,6 +135,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     '(n > 1.5e3 OR n IS NULL) IS NOT UNKNOWN AND id IS DISTINCT FROM 5',
     `region IN ('de', 'fr') AND at <> '2020-01-01'::date AND NOT region = ANY ('{a,b}'::text[])`,
     `ID::bigint IN (1, 2) AND "id" NOT BETWEEN SYMMETRIC 3 AND 2`,
+    `region::VARCHAR IS NOT NULL OR 'a'::"char" IS NULL OR 'a'::Character  Varying IS NULL`,
   ])('may be %s', async (text) => {
     await filter('public.sale', 'default', text);
     expect(await readUnsettledTables(session)).toEqual([]);
@@ -172,6 +173,8 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     [`'1'::public.d IS NULL`, '0A000'],
     [`'1'::d IS NULL`, '0A000'],
     [`'1'::id IS NULL`, '0A000'],
+    [`'1'::"CHAR" IS NULL`, '0A000'],
+    [`'1'::"TEXT" IS NULL`, '0A000'],
     [`id '1' IS NULL`, '0A000'],
     [`is '1' IS NULL`, '0A000'],
     [`'1'::text\u00a0 IS NULL`, '0A000'],
@@ -496,6 +499,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
       CREATE FUNCTION hers.f(integer) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''hers.calls''); RETURN true; END';
       CREATE DOMAIN hers.d AS integer CHECK (hers.f(VALUE));
       CREATE DOMAIN pg_temp.d AS integer CHECK (hers.f(VALUE));
+      CREATE DOMAIN pg_temp."CHAR" AS integer CHECK (hers.f(VALUE));
       CREATE DOMAIN pg_temp.id AS integer CHECK (hers.f(VALUE));
       CREATE TYPE hers.pair AS (a hers.d);
       CREATE TABLE hers.typed (id integer, k hers.d[], k1 hers.d, c hers.pair, PRIMARY KEY (id, k, k1, c));
@@ -508,6 +512,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
       ['hers.plain', `'{1}'::pg_temp.d[] IS NULL`, '0A000'],
       ['hers.plain', `'1'::d IS NULL`, '0A000'],
       ['hers.plain', `'1'::id IS NULL`, '0A000'],
+      ['hers.plain', `'1'::"CHAR" IS NULL`, '0A000'],
       ['hers.plain', `id '1' IS NULL`, '0A000'],
       ['hers.plain', `CAST('1' AS d) IS NULL`, '0A000'],
       ['hers.plain', `k = '{1}'`, '42P10'],
