@@ -139,7 +139,7 @@ AS $$
         SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation, f.filter
         FROM pg_publication AS p
         JOIN pg_publication_rel AS r ON r.prpubid = p.oid
-        LEFT JOIN bdr.internal_published_filters() AS f ON f.publication = p.pubname AND f.relation = r.prrelid
+        LEFT JOIN bdr.internal_published_filters(only_one, NULL) AS f ON f.publication = p.pubname AND f.relation = r.prrelid
         WHERE (
                 p.pubname IN ('bdr', 'bdr_own')
                 OR p.pubname IN (

@@ -220,7 +220,7 @@ AS $$
 DECLARE
     leaf regclass;
 BEGIN
-    FOR leaf IN SELECT l FROM bdr.internal_leaves(relation) AS l LOOP
+    FOR leaf IN SELECT l FROM bdr.internal_leaves(relation) AS l ORDER BY l::oid LOOP
         IF EXISTS (
             SELECT FROM bdr.bdr_local_node AS me
             JOIN bdr.bdr_connections AS c
@@ -362,6 +362,8 @@ BEGIN
     IF NOT FOUND OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) OR bdr.internal_is_being_filled() THEN
         RETURN NULL;
     END IF;
+    -- For who writes the row himself.
+    PERFORM bdr.internal_order_definition();
     IF TG_OP <> 'DELETE' THEN
         PERFORM bdr.internal_check_set_name(s.name, true) FROM unnest(sets) AS s (name);
         PERFORM bdr.internal_check_replicated_table(changed.relation);

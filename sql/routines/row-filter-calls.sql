@@ -64,21 +64,37 @@ BEGIN
     IF wanted IS NOT DISTINCT FROM bdr.internal_published_filter(changed.relation, bdr.internal_filter_carrier(changed.set_name)) THEN
         RETURN NULL;
     END IF;
+    -- For who writes the row himself.
+    PERFORM bdr.internal_order_definition();
     IF TG_OP <> 'DELETE' THEN
+        -- Else the key would be looked at as it was before others changed it.
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            RAISE EXCEPTION 'row filters cannot be set in a % transaction', upper(current_setting('transaction_isolation'))
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call it in a READ COMMITTED transaction.';
+        END IF;
         PERFORM bdr.internal_check_set_name(changed.set_name, false);
         PERFORM bdr.internal_check_replicated_table(changed.relation);
         PERFORM bdr.internal_check_filters_are_possible();
         PERFORM bdr.internal_check_expression(wanted);
+        -- What the names mean stays so until they are read: no other schema, table or column takes them meanwhile.
+        PERFORM FROM pg_namespace AS n WHERE n.nspname = place.nspname FOR SHARE;
+        EXECUTE format('LOCK TABLE ONLY %I.%I IN SHARE UPDATE EXCLUSIVE MODE', place.nspname, place.relname);
+        IF to_regclass(format('%I.%I', place.nspname, place.relname)) IS DISTINCT FROM changed.relation::regclass THEN
+            RAISE EXCEPTION 'table % was renamed meanwhile', format('%I.%I', place.nspname, place.relname)
+                USING ERRCODE = 'serialization_failure';
+        END IF;
+        PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
     END IF;
     wanted := bdr.internal_carry_filter(changed.relation, changed.set_name, wanted);
     IF TG_OP <> 'DELETE' THEN
         -- In the server's words as well: these are what the other nodes get.
         PERFORM bdr.internal_check_expression(wanted);
+        PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
         -- What is leakproof differs between majors.
         IF current_setting('session_replication_role') <> 'replica' THEN
-            PERFORM bdr.internal_check_filter_cannot_fail(f.tree)
-            FROM bdr.internal_published_filters() AS f
-            WHERE (f.relation, f.publication) = (changed.relation, bdr.internal_filter_carrier(changed.set_name));
+            PERFORM bdr.internal_check_filter_cannot_fail(
+                bdr.internal_published_filter_tree(changed.relation, bdr.internal_filter_carrier(changed.set_name))
+            );
         END IF;
         UPDATE bdr.table_row_filter AS f SET filter = wanted
         WHERE (f.relation, f.set_name) = (changed.relation, changed.set_name) AND f.filter <> wanted;
@@ -120,7 +136,7 @@ BEGIN
     SELECT c.oid::regclass AS name, f.set_name INTO lost
     FROM bdr.table_row_filter AS f
     JOIN pg_class AS c ON c.oid = f.relation
-    WHERE bdr.internal_published_filter(f.relation, bdr.internal_filter_carrier(f.set_name)) IS NULL
+    WHERE NOT bdr.internal_is_published(f.relation, bdr.internal_filter_carrier(f.set_name))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'cannot drop a column that a row filter of table % needs', lost.name USING
@@ -130,7 +146,7 @@ BEGIN
     PERFORM bdr.internal_check_filter_columns();
     -- Columns may have been renamed.
     UPDATE bdr.table_row_filter AS f SET filter = told.filter
-    FROM bdr.internal_published_filters() AS told
+    FROM bdr.internal_published_filters(NULL, NULL) AS told
     WHERE (told.relation, told.publication) = (f.relation, bdr.internal_filter_carrier(f.set_name)) AND told.filter <> f.filter;
 END
 $$;

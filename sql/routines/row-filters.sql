@@ -13,8 +13,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT 'bdr_filter_' || md5(set_name) $$;
 REVOKE ALL ON FUNCTION bdr.internal_filter_carrier(text) FROM PUBLIC;
 
--- Of all publications, as text. Not in SQL: servers of 14 would not read it.
-CREATE OR REPLACE FUNCTION bdr.internal_published_filters(OUT publication name, OUT relation oid, OUT filter text, OUT tree text)
+-- Of a table in a publication; of all tables, or in all publications, where that is NULL. As text. Not in SQL: servers of 14 would not
+-- read it.
+CREATE OR REPLACE FUNCTION bdr.internal_published_filters(
+    of_relation oid, in_publication text, OUT publication name, OUT relation oid, OUT filter text
+)
 RETURNS SETOF record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -32,21 +35,40 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-        SELECT p.pubname, r.prrelid, pg_get_expr(r.prqual, r.prrelid), r.prqual::text
+        SELECT p.pubname, r.prrelid, pg_get_expr(r.prqual, r.prrelid)
         FROM pg_publication_rel AS r
         JOIN pg_publication AS p ON p.oid = r.prpubid
-        WHERE r.prqual IS NOT NULL;
+        WHERE r.prqual IS NOT NULL
+              AND (of_relation IS NULL OR r.prrelid = of_relation)
+              AND (in_publication IS NULL OR p.pubname = in_publication);
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_published_filters() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_published_filters(oid, text) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.internal_published_filter(relation oid, publication text)
 RETURNS text
 -- VOLATILE: it is to see what others have committed since the caller's statement began.
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT f.filter FROM bdr.internal_published_filters() AS f WHERE (f.relation, f.publication) = ($1, $2) $$;
+AS $$ SELECT f.filter FROM bdr.internal_published_filters($1, $2) AS f WHERE $1 IS NOT NULL AND $2 IS NOT NULL $$;
 REVOKE ALL ON FUNCTION bdr.internal_published_filter(oid, text) FROM PUBLIC;
+
+-- As the server keeps it.
+CREATE OR REPLACE FUNCTION bdr.internal_published_filter_tree(relation oid, publication text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT r.prqual::text
+        FROM pg_publication_rel AS r
+        JOIN pg_publication AS p ON p.oid = r.prpubid
+        WHERE r.prrelid = relation AND p.pubname = publication
+    );
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_published_filter_tree(oid, text) FROM PUBLIC;
 
 -- The filters of a table by set: its own, else those of the partitioned table above it.
 CREATE OR REPLACE FUNCTION bdr.internal_filters_of(relation oid)
@@ -113,7 +135,7 @@ REVOKE ALL ON FUNCTION bdr.internal_check_expression(text) FROM PUBLIC;
 
 -- A filter is computed where the log is read: an error there would come again with each try, and its link could never go on. So it is made
 -- of what cannot fail: operators and functions that are leakproof, which says so; comparisons of numeric; remainders of a column by a
--- constant that is not 0. `tree`: as the server keeps the filter.
+-- constant that is not 0. Of nodes of other kinds not all tell their functions. `tree`: as the server keeps the filter.
 CREATE OR REPLACE FUNCTION bdr.internal_check_filter_cannot_fail(tree text)
 RETURNS void
 LANGUAGE plpgsql STABLE
@@ -131,6 +153,11 @@ DECLARE
         concat_ws('|', 'int2mod(int2,int2)'::regprocedure::oid, 'int4mod(int4,int4)'::regprocedure::oid, 'int8mod(int8,int8)'::regprocedure::oid),
         column_node, cast_to, column_node, constant_node, cast_to, constant_node
     );
+    -- Servers of 15 give some of them shorter names. Arrays of constants, of one dimension.
+    known CONSTANT text := 'VAR|CONST|OPEXPR|SCALARARRAYOPEXPR|BOOLEXPR|NULLTEST|BOOLEANTEST|RELABELTYPE|COLLATE(?:EXPR)?|FUNCEXPR|DISTINCTEXPR';
+    array_node text := format(
+        '\{ARRAY(?:EXPR)? [^{}]*:elements (?:<>|\((?:(?:%1$s|%2$s%1$s\)[^{}]*\}) ?)+\)) :multidims false [^{}]*\}', '\{CONST [^{}]*\}', cast_to
+    );
     bad text;
 BEGIN
     SELECT format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)) INTO bad
@@ -147,8 +174,8 @@ BEGIN
               SELECT FROM unnest(p.proargtypes) AS a (type) JOIN pg_type AS t ON t.oid = a.type WHERE t.typcollation <> 0
           )
     LIMIT 1;
-    IF bad IS NULL AND tree ~ '\{XMLEXPR' THEN
-        bad := 'xml';
+    IF bad IS NULL THEN
+        bad := lower(substring(regexp_replace(tree, array_node, '', 'g') FROM format('\{(?!(?:%s) )([A-Z]+)', known)));
     END IF;
     IF bad IS NULL AND strpos(tree, format(':consttype %s ', 'money'::regtype::oid)) > 0 THEN
         -- How it is read depends on lc_monetary.
@@ -175,6 +202,8 @@ AS $$
     JOIN pg_index AS i ON i.indrelid = c.oid
     JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
     WHERE c.oid = $1
+      -- Others are not sent.
+      AND a.attgenerated = ''
       AND CASE c.relreplident
           WHEN 'i' THEN i.indisreplident
           WHEN 'd' THEN i.indisprimary AND i.indimmediate
@@ -183,6 +212,117 @@ AS $$
       END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_key_columns(oid) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_filter_column(attname name, leaf regclass, has_key boolean)
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'column "%" of table % may not be in a row filter', attname, leaf USING
+        ERRCODE = 'invalid_column_reference',
+        DETAIL = CASE
+            WHEN has_key THEN 'It is not part of the key by which other nodes find the rows.'
+            ELSE 'The table has no key by which other nodes find the rows.'
+        END,
+        HINT = 'Take the column into the primary key, or into the index of REPLICA IDENTITY; or take the filter away: '
+            || 'bdr.table_set_row_filter(..., NULL).';
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_filter_column(name, regclass, boolean) FROM PUBLIC;
+
+-- The server turns constants into values while it reads a filter, and refuses types of users only after that. It reads as a superuser, so a
+-- domain's CHECK would run with all rights. Hence nothing is read in which there is a name besides the words below, the collations and
+-- types of the server, and columns of the key whose types are the server's. `of_key`: whether the columns must be of the key already.
+CREATE OR REPLACE FUNCTION bdr.internal_check_filter_names(relation oid, expression text, of_key boolean)
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- As the server reads: no other blanks, and every character beyond ASCII is one of names.
+    blank CONSTANT text := '[ \t\n\r\f\v]*';
+    first CONSTANT text := '(?:[A-Za-z_]|[^\u0001-\u007f])';
+    further CONSTANT text := '(?:[A-Za-z0-9_]|[^\u0001-\u007f])';
+    -- "~" and "@" stand for blanks that must and may be there.
+    type CONSTANT text := '(?:"char"|"bit"|(?:' || replace(replace(concat_ws(
+        '|', 'smallint|integer|bigint|int|int2|int4|int8|oid|numeric|decimal|real|double~precision|float4|float8|boolean|bool|text|name|uuid',
+        'character~varying|varchar|character|char|bpchar|bit~varying|varbit|bytea|inet|cidr|macaddr|macaddr8|pg_lsn|xid8|date|interval',
+        'timestamptz|timetz|(?:timestamp|time)(?:@\(\d+\))?(?:~with(?:out)?~time~zone)?'
+    ), '~', '[ \t\n\r\f\v]+'), '@', blank) || ')(?!' || further || '))(?:' || blank || '\(\d+(?:,\d+)?\))?(?:' || blank || '\[\])*';
+    tokens CONSTANT text := concat_ws(
+        '|', $re$((?:'[^']*')+$re$, '(?:"[^"]*")+', '::' || blank || type, '(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?', first || further || '*',
+        '[^ \t\n\r\f\v])'
+    );
+    word record;
+    bad record;
+BEGIN
+    FOR word IN
+        SELECT x.token, x.previous, x.next, x.token LIKE '"%' AS is_quoted, k.catcode,
+               CASE
+                   WHEN x.token LIKE '"%' THEN replace(substr(x.token, 2, length(x.token) - 2), '""', '"')
+                   WHEN x.token = '.' OR x.token LIKE ':%' THEN x.token
+                   -- In the case that the server would take.
+                   ELSE (parse_ident(x.token))[1]
+               END AS name
+        FROM (
+            SELECT t.number, t.m[1] AS token, lag(lower(t.m[1] COLLATE "C")) OVER w AS previous, coalesce(lead(t.m[1]) OVER w, '') AS next
+            FROM regexp_matches(expression COLLATE "C", tokens, 'gi') WITH ORDINALITY AS t (m, number)
+            WINDOW w AS (ORDER BY t.number)
+        ) AS x
+        LEFT JOIN pg_get_keywords() AS k ON k.word = lower(x.token COLLATE "C")
+        WHERE x.token COLLATE "C" ~ format('^(?:%s|"|\.$|:$)', first)
+           -- In quotes names have their case.
+           OR x.token LIKE ':%"%' AND x.token <> lower(x.token COLLATE "C")
+        ORDER BY x.number
+    LOOP
+        CONTINUE WHEN word.previous = 'collate'
+            AND EXISTS (SELECT FROM pg_collation AS c WHERE c.collnamespace = 'pg_catalog'::regnamespace AND c.collname = word.name);
+        CONTINUE WHEN NOT word.is_quoted AND word.name = 'starts_with' AND word.next = '(';
+        -- Words that the server takes for no name.
+        CONTINUE WHEN NOT word.is_quoted AND word.name IN (
+            'and', 'or', 'not', 'in', 'null', 'true', 'false', 'symmetric', 'asymmetric', 'distinct', 'from', 'any', 'some', 'all', 'array',
+            'collate'
+        );
+        -- Before a constant these, and the name of a column, would be that of a type; before a parenthesis, of a function.
+        IF word.next NOT LIKE '''%' AND word.next <> '(' OR word.name = 'between' AND NOT word.is_quoted THEN
+            CONTINUE WHEN NOT word.is_quoted AND word.name IN ('is', 'isnull', 'notnull');
+            IF word.is_quoted OR word.catcode IS NULL OR word.catcode IN ('U', 'C') THEN
+                SELECT l AS leaf, a.attname, EXISTS (SELECT FROM bdr.internal_key_columns(l)) AS has_key,
+                       l IS NULL OR NOT of_key OR a.attname IN (SELECT k FROM bdr.internal_key_columns(l) AS k) AS is_of_key,
+                       t.oid < 16384 AND t.typtype = 'b' AND t.typname !~ '^_?reg' AS has_known_type
+                INTO bad
+                FROM pg_attribute AS a
+                JOIN pg_type AS t ON t.oid = a.atttypid
+                LEFT JOIN bdr.internal_leaves(relation::regclass) AS l ON true
+                WHERE a.attrelid = relation AND a.attname = word.name AND a.attnum > 0 AND NOT a.attisdropped
+                ORDER BY is_of_key
+                LIMIT 1;
+                IF FOUND AND NOT bad.is_of_key THEN
+                    PERFORM bdr.internal_refuse_filter_column(bad.attname, bad.leaf, bad.has_key);
+                ELSIF FOUND AND NOT bad.has_known_type THEN
+                    RAISE EXCEPTION 'column "%" of table % may not be in a row filter', bad.attname, relation::regclass USING
+                        ERRCODE = 'feature_not_supported',
+                        DETAIL = 'Its type is not one of the server''s own base types, or names objects.';
+                END IF;
+                CONTINUE WHEN FOUND;
+                CONTINUE WHEN NOT word.is_quoted AND word.name IN ('between', 'unknown')
+                    AND word.name <> (SELECT c.relname FROM pg_class AS c WHERE c.oid = relation);
+                IF (word.catcode IS NULL OR word.catcode = 'U') AND word.token <> '.' AND word.token NOT LIKE ':%' AND word.next <> '.' THEN
+                    RAISE EXCEPTION 'column "%" of table % does not exist', word.name, relation::regclass USING ERRCODE = 'undefined_column';
+                END IF;
+            END IF;
+        END IF;
+        RAISE EXCEPTION '% may not be used in a row filter', CASE
+            WHEN word.token = '.' THEN 'a name with a schema' WHEN word.token LIKE ':%' THEN 'a cast to this type' ELSE word.token
+        END USING
+            ERRCODE = 'feature_not_supported',
+            DETAIL = 'A filter holds columns of the table''s key, constants, and what cannot fail. Names have no schema.',
+            HINT = 'Use comparisons, IN, BETWEEN, IS NULL, starts_with(), and the remainder of a column by a constant (id % 4 = 1).';
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_check_filter_names(oid, text, boolean) FROM PUBLIC;
 
 -- The columns that filters of a table, or of a partitioned table above it, use.
 CREATE OR REPLACE FUNCTION bdr.internal_filter_columns(relation oid)
@@ -220,14 +360,7 @@ BEGIN
       AND used NOT IN (SELECT k FROM bdr.internal_key_columns(l) AS k)
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'column "%" of table % may not be in a row filter', bad.attname, bad.leaf USING
-            ERRCODE = 'invalid_column_reference',
-            DETAIL = CASE
-                WHEN bad.has_key THEN 'It is not part of the key by which other nodes find the rows.'
-                ELSE 'The table has no key by which other nodes find the rows.'
-            END,
-            HINT = 'Take the column into the primary key, or into the index of REPLICA IDENTITY; or take the filter away: '
-                || 'bdr.table_set_row_filter(..., NULL).';
+        PERFORM bdr.internal_refuse_filter_column(bad.attname, bad.leaf, bad.has_key);
     END IF;
 END
 $$;
@@ -294,10 +427,16 @@ BEGIN
         EXIT WHEN given IS NULL;
         EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s WHERE (%s)', carrier, relation::regclass, given);
         told := bdr.internal_published_filter(relation, carrier);
-        EXIT WHEN told = given;
+        IF told = given THEN
+            RETURN told;
+        END IF;
         given := told;
     END LOOP;
-    RETURN given;
+    IF given IS NOT NULL THEN
+        RAISE EXCEPTION 'the row filter has no words that stay when they are read again' USING
+            ERRCODE = 'feature_not_supported', DETAIL = format('At last it was %s.', given);
+    END IF;
+    RETURN NULL;
 END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_carry_filter(oid, text, text) FROM PUBLIC;

@@ -1,7 +1,7 @@
 import { subscriberPrefix } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
-import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 
 /** For so long others wait behind a table that goes into another publication, which waits for those who write to it. */
 const MOST_WAIT = '50ms';
@@ -49,12 +49,16 @@ export type UnsettledTables = readonly string[];
  * held keeps nobody else waiting, and for `mostMs` at most. Returns those that are left: first what was not looked at, then what
  * somebody writes to. Given to the next call, tables that are held keep no others from their turn.
  * `takesUnknown`: those of which no event trigger knows, too, as while a node joins.
+ * `onRefused`: what to do where the server refuses a table for another reason; if it returns, the table counts as held.
  */
 export async function settlePublications(
   session: Session,
   mostMs = Infinity,
   before: UnsettledTables = [],
   takesUnknown = true,
+  onRefused: (relation: string, error: unknown) => void = (_, error) => {
+    throw error;
+  },
 ): Promise<UnsettledTables> {
   const end = performance.now() + mostMs;
   const unsettled = (await readUnsettledTables(session))
@@ -71,13 +75,21 @@ export async function settlePublications(
         await session.query('SELECT bdr.internal_sync_publication($1::regclass)', [relation]);
       });
     } catch (error) {
+      if (sqlstateOf(error) === undefined) throw error;
       // Dropped meanwhile: there is none to publish.
-      if (hasSqlstate(error, SQLSTATE.undefinedTable)) continue;
-      if (!hasSqlstate(error, SQLSTATE.lockNotAvailable, SQLSTATE.deadlockDetected)) throw error;
+      if (!(await isThere(session, relation))) continue;
+      if (!hasSqlstate(error, SQLSTATE.lockNotAvailable, SQLSTATE.deadlockDetected)) {
+        onRefused(relation, error);
+      }
       held.push(relation);
     }
   }
   return held;
+}
+
+async function isThere(session: Session, relation: string): Promise<boolean> {
+  const found = await session.query('SELECT WHERE to_regclass($1) IS NOT NULL', [relation]);
+  return found.length > 0;
 }
 
 function inTurn(unsettled: readonly string[], before: UnsettledTables): string[] {

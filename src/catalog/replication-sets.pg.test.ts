@@ -329,6 +329,27 @@ describe('in a node with two peers', () => {
     await session.script('DROP TABLE public.more');
   });
 
+  test('a table that the server refuses is told, and the others are settled', async () => {
+    await session.script(`
+      CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+      BEGIN
+          IF EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'public.item'::regclass) THEN
+              RAISE EXCEPTION 'refused' USING ERRCODE = 'undefined_table';
+          END IF;
+      END $$;
+      CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER PUBLICATION') EXECUTE FUNCTION public.refuse()`);
+    await stopDeletions();
+    await expect(settlePublications(session)).rejects.toThrow('refused');
+    const refused: string[] = [];
+    expect(
+      await settlePublications(session, Infinity, [], true, (table) => refused.push(table)),
+    ).toEqual(['public.item']);
+    expect(refused).toEqual(['public.item']);
+    expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iudt', 'iu']);
+    await session.script('DROP EVENT TRIGGER refuse; DROP FUNCTION public.refuse()');
+    expect(await settlePublications(session)).toEqual([]);
+  });
+
   test('tables are settled bit by bit, and those that are held do not keep others from it', async () => {
     await using writer = await openSession(server, 'app');
     await writer.script('BEGIN; INSERT INTO public.item VALUES (1)');

@@ -48,7 +48,7 @@ export async function readCopyObstacles(
            AND (NOT referred.inserts OR referred.insert_filter IS NOT NULL)
           WHERE f.contype = 'f'
             -- A row and the one that it refers to are sent by the same condition on the same values.
-            AND NOT (referred.inserts AND referred.insert_filter = t.insert_filter AND NOT EXISTS (
+            AND NOT (referred.inserts AND referred.insert_filter IS NOT DISTINCT FROM t.insert_filter AND NOT EXISTS (
                 SELECT FROM bdr.internal_filter_columns(referred.relation) AS name
                 WHERE name NOT IN (
                     SELECT theirs.attname

@@ -21,6 +21,8 @@ export class PublicationKeeper {
   #settledAt = -Infinity;
   #settled: string | undefined;
   #left: UnsettledTables = [];
+  /** Tables that the server refused, and why. */
+  #refused = new Map<string, string>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -31,7 +33,23 @@ export class PublicationKeeper {
     const now = performance.now();
     const facts = await readSetsInForce(session);
     if (facts === this.#settled && now - this.#settledAt < INTERVAL_MS) return;
-    const left = await settlePublications(session, MOST_LOOK_MS, this.#left, false);
+    const refused = new Map<string, string>();
+    const left = await settlePublications(
+      session,
+      MOST_LOOK_MS,
+      this.#left,
+      false,
+      (table, error) => {
+        const reason = error instanceof Error ? error.message : String(error);
+        refused.set(table, reason);
+        if (this.#refused.get(table) !== reason) {
+          this.#log.error({ table, err: error }, 'replication sets do not take effect in a table');
+        }
+      },
+    );
+    this.#refused = new Map(
+      [...this.#refused, ...refused].filter(([table]) => left.includes(table)),
+    );
     if (left.length > 0 && this.#left.length === 0) {
       this.#log.warn(
         { tables: left.length },

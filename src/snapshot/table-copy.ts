@@ -67,8 +67,8 @@ export async function listTables(source: Session, subscriber?: NodeId): Promise<
                -- Types without a binary form, and users' types that the format would name by OID.
                WHERE p.relation = c.oid AND ((p.inside AND p.type >= 16384) OR y.typsend = 0 OR y.typreceive = 0)
            ) AS portable,
-           (SELECT f.filter FROM bdr.internal_published_filters() AS f
-            WHERE f.relation = c.oid AND f.publication = $1 || '_insert') AS filter,
+           (SELECT f.filter FROM bdr.internal_published_filters(c.oid, $1 || '_insert') AS f
+            WHERE $1 IS NOT NULL) AS filter,
            greatest(c.reltuples, 0)::bigint AS rows,
            pg_table_size(c.oid) AS bytes,
            CASE WHEN m.amname = 'heap'
