@@ -8,7 +8,7 @@ import type { LastHeartbeat } from '../catalog/own-stream.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { logPositions } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
-import { setBackFrom, type ClockLook } from '../receive/clock-pace.ts';
+import { lowestBetween, setBackFrom, type ClockLook } from '../receive/clock-pace.ts';
 import { describeError } from './describe-error.ts';
 
 const BUSY_INTERVAL_MS = 100;
@@ -106,7 +106,8 @@ export class Heartbeats {
     if (!before) return;
     const clock = setBackFrom(before, told);
     if (clock === undefined) return;
-    await noteClockStep(session, { before: { ...before, clock }, to: told.clock });
+    const lowest = lowestBetween(before, told);
+    await noteClockStep(session, { before: { ...before, clock }, to: told.clock, lowest });
     this.#log.warn({}, 'the clock of the server has stepped back');
   }
 }
