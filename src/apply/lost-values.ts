@@ -244,10 +244,10 @@ export class LostValues {
    * node committed up to then is applied, here and at the provider, the provider has this row or a later one, and no change is still to
    * come that this time as its version would win over.
    */
-  async #timeOfUnrecorded({ upTo, providerHas }: Reached): Promise<PgTime | 'later'> {
+  async #timeOfUnrecorded({ providerHas }: Reached): Promise<PgTime | 'later'> {
     this.#isUnrecorded = true;
     const { lostUpTo } = await readRecordLimit(this.#session);
-    const isReached = [upTo, providerHas, this.#groupLimit()].every((time) => time >= lostUpTo);
-    return isReached ? lostUpTo : 'later';
+    // The link's own watermark is asked for a time of any row.
+    return providerHas >= lostUpTo && this.#groupLimit() >= lostUpTo ? lostUpTo : 'later';
   }
 }
