@@ -30,7 +30,7 @@ test.skipIf(!FAKETIME)(
       debug: ignore,
       info: ignore,
       warn: ({ sqlstate }, text) =>
-        warnings.push(sqlstate === undefined ? text : `${text}: ${String(sqlstate)}`),
+        warnings.push(sqlstate === undefined ? text : `${text}: ${JSON.stringify(sqlstate)}`),
       error: ignore,
       child: () => log,
     };
@@ -45,7 +45,7 @@ test.skipIf(!FAKETIME)(
       expect(warnings).toEqual([]);
       clock.shift(-0.6);
       await until('the step to be noticed', async () => warnings.length > 0, 20_000);
-      expect(warnings[0]).toBe('heartbeats are interrupted: 42P01');
+      expect(warnings[0]).toBe('heartbeats are interrupted: "42P01"');
       await user.script('ALTER TABLE bdr.hidden RENAME TO bdr_clock_steps');
       const steps = () =>
         user.query<{ was: string }>(
