@@ -500,11 +500,15 @@ CREATE TABLE bdr.bdr_clock_steps (
     oldest_xid    xid8        NOT NULL,
     clock_was     timestamptz NOT NULL,
     clock_is      timestamptz NOT NULL,
+    -- It has shown nothing lower in between; NULL where that is not known.
+    clock_lowest  timestamptz,
     -- Of the deletions and truncates of users that were committed since, below that time: those that cannot be made again.
     nr_deletions  bigint      NOT NULL DEFAULT 0,
     -- What was written, and deleted, since, below that time, and again once the clock had passed it.
     nr_rewritten  bigint,
     nr_deleted    bigint,
+    -- Of what users wrote; then of what peers wrote in the place of it, with which the step is dealt with.
+    late_rewritten_at timestamptz,
     rewritten_at  timestamptz,
     CONSTRAINT bdr_clock_steps_pkey PRIMARY KEY (heartbeat_xid)
 );

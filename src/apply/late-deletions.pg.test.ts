@@ -42,7 +42,6 @@ let now: number;
 const at = (micros: number) => (now + micros) as PgTime;
 /** Up to a minute ago, what was written was before the clock was right. */
 const step = (): DueStep => ({
-  dueAt: LONG_AGO,
   heartbeatXid: String(STEP),
   oldestXid: '3',
   upTo: at(-HOUR / 60),
@@ -145,7 +144,7 @@ async function makeAgain(): Promise<DoneAgain> {
   await using session = await openSession(server, 'postgres', {
     settings: { session_replication_role: 'replica', lock_timeout: '50ms' },
   });
-  const rewriter = new RowRewriter(session, step(), signal);
+  const rewriter = new RowRewriter(session, signal);
   return await new LateDeletions({
     session,
     step: step(),

@@ -44,6 +44,9 @@ let provider: Map<string, string>;
 let asked: number;
 /** It has no such table any more. */
 let isGone: boolean;
+/** Everything that others committed up to then is applied, here and there. */
+let groupLimit: PgTime;
+let providerApplied: PgTime;
 
 beforeAll(async () => {
   server = await startServer();
@@ -51,6 +54,7 @@ beforeAll(async () => {
   session = await openSession(server, 'postgres', { settings: { lock_timeout: '50ms' } });
   await install(user, readSqlFiles(sqlDir()));
   await user.script(`
+    CREATE EXTENSION pg_surgery;
     CREATE TABLE public.item (b text, a numeric, v text, big text, n integer, PRIMARY KEY (b, a));
     CREATE TABLE public.short (id integer PRIMARY KEY, n integer);
     CREATE TEMPORARY TABLE item (LIKE public.item);
@@ -68,6 +72,8 @@ beforeAll(async () => {
     statements: writer.statements,
     provider: PROVIDER.id,
     origins: () => origins,
+    groupLimit: () => groupLimit,
+    providerApplied: async () => providerApplied,
     read: async (_table, sql, params) => {
       asked += 1;
       if (isGone) throw new BdrError('apply_failed', { message: 'no table', sqlstate: '42P01' });
@@ -90,6 +96,7 @@ beforeEach(async () => {
   provider = new Map();
   asked = 0;
   isGone = false;
+  [groupLimit, providerApplied] = [at(1000), at(1000)];
   await user.script('TRUNCATE public.item, public.short, bdr.lost_value, bdr.tombstone');
 });
 
@@ -268,6 +275,33 @@ describe('a row that is noted', () => {
     await lost.settle(at(1000));
     expect(await noted()).toEqual([]);
     expect(await rows()).toEqual([{ b: 'x', big: 'kept', time: '100', origin: 'copy' }]);
+  });
+
+  test('is read where its commit record is gone, once all nodes’ changes that are no later are applied here and there', async () => {
+    await user.script(`
+      CREATE OR REPLACE FUNCTION bdr.internal_record_limit(OUT lost_upto timestamptz, OUT may_be_false boolean)
+      LANGUAGE sql AS $$ SELECT '${formatPgTime(at(500))}'::timestamptz, false $$`);
+    await as('provider', at(100), row('x'));
+    await user.script(
+      `SELECT heap_force_freeze('public.item', ARRAY(SELECT ctid FROM public.item))`,
+    );
+    await note('x');
+    provider.set('x', 'read');
+    const stays = async (upTo: PgTime) => {
+      await lost.settle(upTo);
+      expect(await noted()).toEqual(['public.item {1,x} 2']);
+      expect(await rows()).toMatchObject([{ big: 'kept', time: null }]);
+    };
+    providerApplied = at(499);
+    // With the first one it is not yet known that it has to be asked for.
+    for (let times = 0; times < 2; times++) await stays(at(1000));
+    [providerApplied, groupLimit] = [at(1000), at(499)];
+    await stays(at(1000));
+    groupLimit = at(1000);
+    await stays(at(499));
+    await lost.settle(at(500));
+    expect(await noted()).toEqual([]);
+    expect(await rows()).toEqual([{ b: 'x', big: 'read', time: '500', origin: 'provider' }]);
   });
 
   test('is forgotten where its writer has no such table or column any more', async () => {

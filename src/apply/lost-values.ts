@@ -3,6 +3,7 @@ import { ZERO_LSN } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
+import { readRecordLimit } from '../catalog/commit-records.ts';
 import {
   forgetLostValue,
   noteLostValueSql,
@@ -31,6 +32,13 @@ import type { OriginMap } from './writers.ts';
 /** So many rows are asked for at once. */
 const MOST_ASKED = 200;
 const GONE: readonly string[] = [SQLSTATE.undefinedTable, SQLSTATE.undefinedColumn];
+
+interface Reached {
+  /** The link's watermark. */
+  readonly upTo: PgTime;
+  /** The provider had applied its peers' changes up to then when its rows were read. */
+  readonly providerHas: PgTime;
+}
 
 /** Whether a row of the table can have a long value that another row of its key had. */
 function mayLoseValues(table: Table): boolean {
@@ -92,6 +100,10 @@ export class LostValues {
   readonly #rows: LocalRows;
   readonly #provider: NodeId;
   readonly #read: ReadFromProvider;
+  readonly #groupLimit: () => PgTime;
+  readonly #providerApplied: () => Promise<PgTime>;
+  /** A row whose commit record is gone was met: it is asked up to when the provider has applied its peers. */
+  #isUnrecorded = false;
 
   /** `session` has the link's origin; `statements` are those of `session`. */
   constructor(options: {
@@ -101,6 +113,10 @@ export class LostValues {
     provider: NodeId;
     origins: () => OriginMap;
     read: ReadFromProvider;
+    /** LinkContext.groupLimit. */
+    groupLimit: () => PgTime;
+    /** Up to when the provider has applied all that its own peers have committed. */
+    providerApplied: () => Promise<PgTime>;
   }) {
     const { session, origins } = options;
     this.#session = session;
@@ -109,6 +125,8 @@ export class LostValues {
     this.#rows = new LocalRows(session, this.#onTable, origins);
     this.#provider = options.provider;
     this.#read = options.read;
+    this.#groupLimit = options.groupLimit;
+    this.#providerApplied = options.providerApplied;
   }
 
   /**
@@ -123,10 +141,12 @@ export class LostValues {
     this.#tables.defined(await readDefinitions(this.#session));
     const table = await seekKeyedTable(this.#session, this.#tables, first.relation);
     const keys = noted.map(({ key }) => table && valuesOfStored(table, key));
+    // Before the rows are read.
+    const providerHas = this.#isUnrecorded ? await this.#providerApplied() : LONG_AGO;
     const asked = table ? await this.#ask(table, keys) : [];
     for (const [index, note] of noted.entries()) {
       const row = asked[index];
-      if (!(await this.#settleOne(note, table, keys[index], row, upTo))) return;
+      if (!(await this.#settleOne(note, table, keys[index], row, { upTo, providerHas }))) return;
     }
   }
 
@@ -170,7 +190,7 @@ export class LostValues {
     table: Table | undefined,
     key: RowValues | undefined,
     values: RowValues | undefined,
-    upTo: PgTime,
+    reached: Reached,
   ): Promise<boolean> {
     const session = this.#session;
     try {
@@ -181,8 +201,8 @@ export class LostValues {
         return false;
       }
       const found = table && key && (await this.#rows.find(table, key, LONG_AGO));
-      const time = found && this.#timeOf(found);
-      if (time !== undefined && time > upTo) {
+      const time = found && (await this.#timeOf(found, reached));
+      if (time === 'later' || (time !== undefined && time > reached.upTo)) {
         await rollBack(session);
         return true;
       }
@@ -212,9 +232,22 @@ export class LostValues {
    * The time of the row's version, if it is the provider's. Undefined for a row of another node, or of nobody knows whom. A copied row has
    * its true version as long as it is noted: readNotedKeys(), purgeRowVersions().
    */
-  #timeOf({ row }: FoundRow): PgTime | undefined {
+  async #timeOf({ row }: FoundRow, reached: Reached): Promise<PgTime | 'later' | undefined> {
+    if (row.kind === 'unrecorded') return this.#timeOfUnrecorded(reached);
     if (row.kind !== 'versioned') return undefined;
     if (!sameNode(row.version.writer.id, this.#provider)) return undefined;
     return row.version.time;
+  }
+
+  /**
+   * A row whose commit record is gone may as well be another node's by now. It was written up to a time that is known. Once all that any
+   * node committed up to then is applied, here and at the provider, the provider has this row or a later one, and no change is still to
+   * come that this time as its version would win over.
+   */
+  async #timeOfUnrecorded({ providerHas }: Reached): Promise<PgTime | 'later'> {
+    this.#isUnrecorded = true;
+    const { lostUpTo } = await readRecordLimit(this.#session);
+    // The link's own watermark is asked for a time of any row.
+    return providerHas >= lostUpTo && this.#groupLimit() >= lostUpTo ? lostUpTo : 'later';
   }
 }

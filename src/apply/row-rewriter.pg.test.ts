@@ -45,42 +45,64 @@ async function nextId(): Promise<string> {
   return row?.id ?? '';
 }
 
-/** A step whose rows are those of transactions from `oldestXid` on, up to now. */
-async function stepUpToNow(oldestXid: string): Promise<DueStep> {
+async function clock(): Promise<PgTime> {
   const [row] = await user.query<{ now: string }>(
     `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
   );
-  const now = Number(row?.now) as PgTime;
-  return { heartbeatXid: oldestXid, oldestXid, upTo: now, dueAt: now };
+  return Number(row?.now) as PgTime;
 }
 
-const rewrite = (step: DueStep) =>
-  new RowRewriter(session, step, new AbortController().signal).rewriteAll();
+/** A step whose rows are those of transactions from `oldestXid` on, up to now. */
+async function stepUpToNow(oldestXid: string): Promise<DueStep> {
+  return { heartbeatXid: oldestXid, oldestXid, upTo: await clock() };
+}
 
-test('rows of this node’s users, and of peers, are written again, from a transaction on and up to a time, and no others', async () => {
-  await user.script(`INSERT INTO public.item VALUES (1, 'before')`);
+const rewriter = () => new RowRewriter(session, new AbortController().signal);
+const rewrite = (step: DueStep) => rewriter().rewriteLate(step);
+
+/** Writes as the apply of a peer does. */
+async function writeAsPeer(sql: string): Promise<void> {
   await user.script(`SELECT pg_replication_origin_session_setup('other')`);
-  await user.script(`INSERT INTO public.item VALUES (8, 'of a peer, before')`);
+  await user.script(
+    `BEGIN; SELECT pg_replication_origin_xact_setup('0/1', clock_timestamp()); ${sql}; COMMIT`,
+  );
   await user.script('SELECT pg_replication_origin_session_reset()');
+}
+
+test('rows of this node’s users are written again, from a transaction on and up to a time, and no others', async () => {
+  await user.script(`INSERT INTO public.item VALUES (1, 'before')`);
   const oldest = await nextId();
   await user.script(`INSERT INTO public.item VALUES (2, 'late'), (3, 'late')`);
   await user.script(
     `INSERT INTO public.lonely VALUES (1); INSERT INTO public.keyless VALUES ('late')`,
   );
-  await user.script(`SELECT pg_replication_origin_session_setup('other')`);
-  await user.script(`INSERT INTO public.item VALUES (4, 'of a peer')`);
-  await user.script('SELECT pg_replication_origin_session_reset()');
+  await writeAsPeer(`INSERT INTO public.item VALUES (4, 'of a peer')`);
   const step = await stepUpToNow(oldest);
   await user.script(`INSERT INTO public.item VALUES (5, 'after')`);
-  await user.script(`SELECT pg_replication_origin_session_setup('other')`);
-  await user.script(`INSERT INTO public.item VALUES (9, 'of a peer, after')`);
-  await user.script('SELECT pg_replication_origin_session_reset()');
   const before = await nextId();
-  expect(await rewrite(step)).toBe(4);
-  // What a peer has written may have taken the place of a late row.
-  expect(await writtenSince(before)).toEqual(['2', '3', '4']);
+  expect(await rewrite(step)).toBe(3);
+  expect(await writtenSince(before)).toEqual(['2', '3']);
   // They have versions of now: there is nothing left to do.
   expect(await rewrite(step)).toBe(0);
+});
+
+// What a peer has written may have taken the place of a late row.
+test('rows of peers are written again, between two times and two transactions, and no others', async () => {
+  await writeAsPeer(`INSERT INTO public.item VALUES (20, 'before')`);
+  const oldestXid = await nextId();
+  await writeAsPeer(`INSERT INTO public.item VALUES (21, 'too old to be late')`);
+  const from = await clock();
+  await writeAsPeer(`INSERT INTO public.item VALUES (22, 'between')`);
+  await user.script(`INSERT INTO public.item VALUES (23, 'of a user')`);
+  const endXid = await nextId();
+  await writeAsPeer(`INSERT INTO public.item VALUES (24, 'applied later')`);
+  const rows = { heartbeatXid: oldestXid, oldestXid, endXid, from, upTo: await clock() };
+  await writeAsPeer(`INSERT INTO public.item VALUES (25, 'later')`);
+  const beyond = await nextId();
+  expect(await rewriter().rewriteOfPeers(rows)).toBe(1);
+  expect(await writtenSince(beyond)).toEqual(['22']);
+  expect(await rewriter().rewriteOfPeers({ ...rows, endXid: beyond })).toBe(1);
+  expect(await writtenSince(beyond)).toEqual(['22', '24']);
 });
 
 test('a row that somebody holds is waited for', async () => {
@@ -105,15 +127,17 @@ test('a long value of a peer’s row is sent with it, and of a user’s row not'
   const long = `(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 200))`;
   const oldest = await nextId();
   await user.script(`INSERT INTO public.item VALUES (10, ${long})`);
-  await user.script(`SELECT pg_replication_origin_session_setup('other')`);
-  await user.script(`INSERT INTO public.item VALUES (11, ${long})`);
-  await user.script('SELECT pg_replication_origin_session_reset()');
+  const from = await clock();
+  await writeAsPeer(`INSERT INTO public.item VALUES (11, ${long})`);
   const kept = () =>
     user.query<{ id: string; chunks: string; md5: string }>(
       `SELECT id, pg_column_toast_chunk_id(v) AS chunks, md5(v) AS md5 FROM public.item WHERE id IN (10, 11) ORDER BY id`,
     );
   const before = await kept();
-  expect(await rewrite(await stepUpToNow(oldest))).toBe(2);
+  const step = await stepUpToNow(oldest);
+  const ofPeers = { ...step, from, endXid: await nextId() };
+  expect(await rewrite(step)).toBe(1);
+  expect(await rewriter().rewriteOfPeers(ofPeers)).toBe(1);
   const after = await kept();
   expect(after.map(({ md5 }) => md5)).toEqual(before.map(({ md5 }) => md5));
   // What is stored anew is in the log, as a change of the row.

@@ -1,6 +1,6 @@
 import { pause } from '../base/wait.ts';
-import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { readSentTables, type DueStep } from '../catalog/clock-steps.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import { readSentTables, type DueStep, type PeerRows } from '../catalog/clock-steps.ts';
 import { readDefinitions } from '../catalog/restricted.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import type { Param, Session } from '../postgres/session.ts';
@@ -9,8 +9,10 @@ import { PreparedStatements } from './prepared.ts';
 import {
   hasLateRowsSql,
   hasOldRowsSql,
+  hasPeerRowsSql,
   rewriteLateRowsSql,
   rewriteOldRowsSql,
+  rewritePeerRowsSql,
 } from './statements.ts';
 import type { Table } from './table.ts';
 import { TableMap } from './table-map.ts';
@@ -30,37 +32,48 @@ interface Which {
 
 /**
  * Writes again, unchanged, the rows that this node's users wrote from one transaction on, at times up to a given one: as ordinary
- * transactions of this node, which its peers receive, so that the rows have versions of now. And the rows that peers' changes have written
- * here since: one of them may be newer than the row whose place it has taken, and older than the one that users had overwritten by that,
- * to which it has lost at the peers. With a version of now it wins there, too.
+ * transactions of this node, which its peers receive, so that the rows have versions of now. And later rows that peers' changes have
+ * written here since: one of them may be newer than the row whose place it has taken, and older than the one that users had overwritten by
+ * that, to which it has lost at the peers. With a version of now it wins there, too.
  *
  * All tables are read for that. Which rows they are could be had from the log as well; but a clock steps back seldom, and the own
  * stream would have to decode every insert and update for it.
  */
 export class RowRewriter {
   readonly #session: Session;
-  readonly #step: DueStep;
   readonly #signal: AbortSignal;
   readonly #tables: TableMap;
   readonly #onTable: TableStatements;
 
-  constructor(session: Session, step: DueStep, signal: AbortSignal) {
+  constructor(session: Session, signal: AbortSignal) {
     this.#session = session;
-    this.#step = step;
     this.#signal = signal;
     this.#tables = new TableMap(session);
     this.#onTable = new TableStatements(session, new PreparedStatements(session));
   }
 
-  /** Returns how many rows it was. */
-  async rewriteAll(): Promise<number> {
-    const { oldestXid, upTo, dueAt } = this.#step;
+  /** Those of users. Returns how many rows it was. */
+  async rewriteLate({ oldestXid, upTo }: DueStep): Promise<number> {
     let count = 0;
-    for (const { oid, isOwn } of await readSentTables(this.#session)) {
+    for (const { oid } of await readSentTables(this.#session)) {
       count += await this.#rewrite(oid, {
         rewriteSql: rewriteLateRowsSql,
         anySql: hasLateRowsSql,
-        params: [formatPgTime(upTo), oldestXid, formatPgTime(isOwn ? LONG_AGO : dueAt)],
+        params: [formatPgTime(upTo), oldestXid],
+      });
+    }
+    return count;
+  }
+
+  /** Those of peers. */
+  async rewriteOfPeers({ oldestXid, endXid, from, upTo }: PeerRows): Promise<number> {
+    let count = 0;
+    for (const { oid, isOwn } of await readSentTables(this.#session)) {
+      if (isOwn) continue;
+      count += await this.#rewrite(oid, {
+        rewriteSql: rewritePeerRowsSql,
+        anySql: hasPeerRowsSql,
+        params: [formatPgTime(from), formatPgTime(upTo), oldestXid, endXid],
       });
     }
     return count;

@@ -181,16 +181,29 @@ export function hasUnrecordedSql(table: Table): string {
 }
 
 /**
- * Writes some rows again as they are, from a transaction on: those of this node's users up to a time, and those of peers up to another.
- * Rows that others hold are left. Parameters: the first time, the transaction's id, the other time. Undefined where no UPDATE can do it.
+ * Writes some rows of this node's users again as they are, from a transaction on and up to a time. Rows that others hold are left.
+ * Parameters: the time, the transaction's id. Undefined where no UPDATE can do it.
  */
 export function rewriteLateRowsSql(table: Table, most: number): string | undefined {
-  return rewriteSql(table, LATE, most, rewrittenWhole(table));
+  return rewriteSql(table, LATE, most);
 }
 
 /** Whether there is such a row; the same parameters. */
 export function hasLateRowsSql(table: Table): string {
   return hasRowsSql(table, LATE);
+}
+
+/**
+ * As `rewriteLateRowsSql`, of rows that peers' changes have written here: from a transaction on, before another, and between two times.
+ * Parameters: the earlier and the later time, the earlier id, the later id.
+ */
+export function rewritePeerRowsSql(table: Table, most: number): string | undefined {
+  return rewriteSql(table, OF_PEERS, most, rewrittenWhole(table));
+}
+
+/** Whether there is such a row; the same parameters. */
+export function hasPeerRowsSql(table: Table): string {
+  return hasRowsSql(table, OF_PEERS);
 }
 
 /** As `rewriteLateRowsSql`, of everybody's rows that were committed up to a time. Parameter: the time. */
@@ -231,7 +244,7 @@ function rewrittenWhole(table: Table): string[] {
   return settable(longColumns(table)).map(({ name, local }) => {
     const column = quoteIdent(name);
     return (
-      `${column} = CASE WHEN ${ORIGIN} = 0 OR t.${column} IS NULL THEN t.${column}` +
+      `${column} = CASE WHEN t.${column} IS NULL THEN t.${column}` +
       ` ELSE pg_catalog.concat(t.${column})::${local?.type} END`
     );
   });
@@ -241,13 +254,15 @@ function hasRowsSql(table: Table, condition: string): string {
   return `SELECT EXISTS (SELECT FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${condition}) AS any`;
 }
 
-/**
- * What users wrote late, and what was applied meanwhile, which may have taken the place of such a row. An id has 32 bits in a row: one that is
- * no older than another lies no further behind.
- */
+/** What users wrote late. An id has 32 bits in a row: one that is no older than another lies no further behind. */
 const LATE =
-  `pg_xact_commit_timestamp(t.xmin) <= CASE WHEN ${ORIGIN} = 0 THEN $1::timestamptz ELSE $3::timestamptz END` +
+  `${ORIGIN} = 0 AND pg_xact_commit_timestamp(t.xmin) <= $1::timestamptz` +
   ` AND age(t.xmin) <= age(($2::xid8)::xid)`;
+
+/** What was applied meanwhile, and may have taken the place of such a row. */
+const OF_PEERS =
+  `${ORIGIN} <> 0 AND pg_xact_commit_timestamp(t.xmin) BETWEEN $1::timestamptz AND $2::timestamptz` +
+  ` AND age(t.xmin) <= age(($3::xid8)::xid) AND age(t.xmin) > age(($4::xid8)::xid)`;
 
 /**
  * Writes the row of a key again, unchanged, where a user of this node wrote it: as a new version of it. Undefined where no column can

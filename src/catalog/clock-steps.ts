@@ -8,16 +8,29 @@ export interface ClockStep {
   readonly before: LastHeartbeat;
   /** What the clock showed after it. */
   readonly to: PgTime;
+  /** It has shown nothing lower in between; undefined where that is not known. */
+  readonly lowest?: PgTime;
 }
 
-export async function noteClockStep(session: Session, { before, to }: ClockStep): Promise<void> {
+/** Who notices a step that is noted already may know more of it. */
+export async function noteClockStep(
+  session: Session,
+  { before, to, lowest }: ClockStep,
+): Promise<void> {
   await session.run(
     /* sql */ `
-      INSERT INTO bdr.bdr_clock_steps (heartbeat_xid, oldest_xid, clock_was, clock_is)
-      VALUES ($1::xid8, $2::xid8, $3::timestamptz, $4::timestamptz)
-      ON CONFLICT (heartbeat_xid) DO NOTHING
+      INSERT INTO bdr.bdr_clock_steps AS s (heartbeat_xid, oldest_xid, clock_was, clock_is, clock_lowest)
+      VALUES ($1::xid8, $2::xid8, $3::timestamptz, $4::timestamptz, $5::timestamptz)
+      ON CONFLICT (heartbeat_xid) DO UPDATE SET clock_lowest = EXCLUDED.clock_lowest
+      WHERE s.clock_lowest IS NULL AND EXCLUDED.clock_lowest IS NOT NULL
     `,
-    [before.xid, before.xmin, formatPgTime(before.clock), formatPgTime(to)],
+    [
+      before.xid,
+      before.xmin,
+      formatPgTime(before.clock),
+      formatPgTime(to),
+      lowest === undefined ? null : formatPgTime(lowest),
+    ],
   );
 }
 
@@ -28,12 +41,13 @@ export interface DueStep {
   readonly oldestXid: string;
   /** Nobody has seen anything later before the step, nor while the clock was behind. */
   readonly upTo: PgTime;
-  /** When it was found to be due: whatever has taken the place of rows of that time bears an earlier one. */
-  readonly dueAt: PgTime;
 }
 
 /** What users saw between two heartbeats may be this much later than the greatest time that a heartbeat has told. */
 const UNTOLD = "interval '5 s'";
+
+/** Users may have written so much earlier than what the clock told first after a step, where nobody knows better. */
+const UNSEEN = "interval '1 hour'";
 
 /** So long is waited for what peers have written meanwhile, and for the own stream. */
 const PATIENCE = "interval '5 min'";
@@ -48,10 +62,8 @@ export async function readDueSteps(session: Session): Promise<DueStep[]> {
     heartbeat: string;
     oldest: string;
     upto: string;
-    due: string;
   }>(/* sql */ `
-    SELECT heartbeat_xid AS heartbeat, oldest_xid AS oldest, ${pgTimeSql(`clock_was + ${UNTOLD}`)} AS upto,
-           ${pgTimeSql('clock_timestamp()')} AS due
+    SELECT heartbeat_xid AS heartbeat, oldest_xid AS oldest, ${pgTimeSql(`clock_was + ${UNTOLD}`)} AS upto
     FROM bdr.bdr_clock_steps AS s
     WHERE clock_timestamp() > clock_was + ${UNTOLD}
       AND (
@@ -59,7 +71,7 @@ export async function readDueSteps(session: Session): Promise<DueStep[]> {
           OR clock_timestamp() > clock_was + ${PATIENCE}
       )
       AND (
-          rewritten_at IS NULL
+          late_rewritten_at IS NULL
           OR EXISTS (SELECT FROM bdr.late_deletion AS d WHERE d.heartbeat_xid = s.heartbeat_xid)
       )
     ORDER BY heartbeat_xid
@@ -68,7 +80,51 @@ export async function readDueSteps(session: Session): Promise<DueStep[]> {
     heartbeatXid: row.heartbeat,
     oldestXid: row.oldest,
     upTo: Number(row.upto) as PgTime,
-    dueAt: Number(row.due) as PgTime,
+  }));
+}
+
+/** Rows that peers' changes have written, and that may have taken the place of what users wrote late. */
+export interface PeerRows {
+  readonly heartbeatXid: string;
+  /** By transactions from this one on. */
+  readonly oldestXid: string;
+  /** And before this one: what is applied from now on is left. */
+  readonly endXid: string;
+  /** The clock has shown nothing lower since the step: so nothing that users wrote late is older. */
+  readonly from: PgTime;
+  /** When what users wrote late was written again: whatever had taken its place bears an earlier time. */
+  readonly upTo: PgTime;
+}
+
+/**
+ * What there is of them, for steps of which it is due: once everything that is as old as such a row can be is applied, as far as it comes. It
+ * would lose to the row's new version, though it may be newer than the row.
+ */
+export async function readDuePeerRows(session: Session): Promise<PeerRows[]> {
+  const rows = await session.query<{
+    heartbeat: string;
+    oldest: string;
+    ended: string;
+    lowest: string;
+    upto: string;
+  }>(/* sql */ `
+    SELECT heartbeat_xid AS heartbeat, oldest_xid AS oldest, pg_snapshot_xmax(pg_current_snapshot()) AS ended,
+           ${pgTimeSql(`coalesce(clock_lowest, clock_is - ${UNSEEN})`)} AS lowest,
+           ${pgTimeSql('late_rewritten_at')} AS upto
+    FROM bdr.bdr_clock_steps
+    WHERE rewritten_at IS NULL
+      AND (
+          least(bdr.internal_applied_upto(), (SELECT watermark_at FROM bdr.own_stream)) > late_rewritten_at
+          OR clock_timestamp() > late_rewritten_at + ${PATIENCE}
+      )
+    ORDER BY heartbeat_xid
+  `);
+  return rows.map((row) => ({
+    heartbeatXid: row.heartbeat,
+    oldestXid: row.oldest,
+    endXid: row.ended,
+    from: Number(row.lowest) as PgTime,
+    upTo: Number(row.upto) as PgTime,
   }));
 }
 
@@ -82,7 +138,8 @@ export interface DoneAgain {
   readonly lost: number;
 }
 
-export async function endClockStep(
+/** What users wrote and deleted late is done again; rows of peers are still to be looked for. */
+export async function endLateRows(
   session: Session,
   { heartbeatXid }: DueStep,
   { rewritten, deleted, lost }: DoneAgain,
@@ -90,11 +147,27 @@ export async function endClockStep(
   await session.run(
     /* sql */ `
       UPDATE bdr.bdr_clock_steps
-      SET rewritten_at = clock_timestamp(), nr_rewritten = coalesce(nr_rewritten, 0) + $2,
+      SET late_rewritten_at = coalesce(late_rewritten_at, clock_timestamp()), nr_rewritten = coalesce(nr_rewritten, 0) + $2,
           nr_deleted = coalesce(nr_deleted, 0) + $3, nr_deletions = nr_deletions + $4
       WHERE heartbeat_xid = $1::xid8
     `,
     [heartbeatXid, rewritten, deleted, lost],
+  );
+}
+
+/** Everything is done again that could be. */
+export async function endClockStep(
+  session: Session,
+  { heartbeatXid }: PeerRows,
+  rewritten: number,
+): Promise<void> {
+  await session.run(
+    /* sql */ `
+      UPDATE bdr.bdr_clock_steps
+      SET rewritten_at = clock_timestamp(), nr_rewritten = coalesce(nr_rewritten, 0) + $2
+      WHERE heartbeat_xid = $1::xid8
+    `,
+    [heartbeatXid, rewritten],
   );
 }
 

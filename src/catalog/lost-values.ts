@@ -79,25 +79,43 @@ export async function forgetLostValuesOfParted(session: Session): Promise<void> 
   `);
 }
 
-/** The values of a key as text, in the order of its columns' names. */
-export type NotedKey = readonly (string | null)[];
-
 /** The keys of a table that are noted. */
+export interface NotedKeys {
+  /** The columns of the key by name, in that order, and their types as SQL. */
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** Values as text, in the order of the columns, as a JSON array of arrays. */
+  readonly values: string;
+}
+
+/** Undefined where nothing is noted that has these columns as its key. */
 export async function readNotedKeys(
   session: Session,
   { schema, name }: QualifiedName,
-): Promise<NotedKey[]> {
-  const rows = await session.query<{ key: string }>(
+  key: readonly string[],
+): Promise<NotedKeys | undefined> {
+  const rows = await session.query<{ key: string; types: string }>(
     /* sql */ `
-      SELECT DISTINCT array_to_json(x.row_key)::text AS key
+      SELECT DISTINCT array_to_json(x.row_key)::text AS key,
+             -- Without a length, which a value would be cut to.
+             (SELECT json_object_agg(a.attname, format_type(a.atttypid, -1) ORDER BY a.attname)::text
+              FROM pg_attribute AS a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS types
       FROM bdr.lost_value AS x
       JOIN pg_class AS c ON c.oid = x.relation
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       WHERE (n.nspname, c.relname) = ($1, $2)
+        AND cardinality(x.row_key) = $3
+        AND array_position(x.row_key, NULL) IS NULL
     `,
-    [schema, name],
+    [schema, name, key.length],
   );
-  return rows.map(({ key }) => JSON.parse(key) as NotedKey);
+  const types = JSON.parse(rows[0]?.types ?? '{}') as Record<string, string>;
+  const columns = [...key].sort().flatMap((one) => {
+    const type = types[one];
+    return type === undefined ? [] : [{ name: one, type }];
+  });
+  if (rows.length === 0 || columns.length < key.length) return undefined;
+  return { columns, values: `[${rows.map((row) => row.key).join(',')}]` };
 }
 
 /** Takes over what a source has noted, as its snapshot shows it: its rows were copied as they were then. */

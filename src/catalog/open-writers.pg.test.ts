@@ -4,7 +4,7 @@ import { until } from '../../test/support/cluster.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
-import { readOpenWriters } from './open-writers.ts';
+import { describeOldestWriter, readOpenWriters } from './open-writers.ts';
 
 let server: EmbeddedServer;
 let session: Session;
@@ -48,4 +48,16 @@ test('who is at work in a transaction that has written, and what is prepared; no
                         AND pid <> pg_backend_pid()`);
   await session.script(`ROLLBACK PREPARED 'waits'`);
   await settled;
+});
+
+test('who has the oldest id, also idle, elsewhere and prepared', async () => {
+  expect(await describeOldestWriter(session)).toBeUndefined();
+  await using elsewhere = await openSession(server);
+  await elsewhere.script('BEGIN; SELECT pg_current_xact_id()');
+  await using prepared = await openSession(server, 'app');
+  await prepared.script(`BEGIN; INSERT INTO public.item VALUES (1); PREPARE TRANSACTION 'waits'`);
+  expect(await describeOldestWriter(session)).toBe(`process ${elsewhere.pid}, application "test"`);
+  await elsewhere.script('ROLLBACK');
+  expect(await describeOldestWriter(session)).toBe('prepared transaction "waits"');
+  await session.script(`ROLLBACK PREPARED 'waits'`);
 });

@@ -52,3 +52,21 @@ export async function readOpenWriters(session: Session): Promise<OpenWriter[]> {
     ms: Math.round(Number(ms)),
   }));
 }
+
+/** Who has the oldest id of the transactions that are open on a server, in whatever database; undefined where none has one. */
+export async function describeOldestWriter(session: Session): Promise<string | undefined> {
+  const [row] = await session.query<{ pid: string | null; name: string }>(/* sql */ `
+    SELECT w.pid, w.name
+    FROM (
+        SELECT a.pid, coalesce(a.application_name, '') AS name, a.backend_xid AS id FROM pg_stat_activity AS a
+        UNION ALL
+        SELECT NULL, p.gid, p.transaction FROM pg_prepared_xacts AS p
+    ) AS w
+    WHERE w.id IS NOT NULL
+    ORDER BY age(w.id) DESC
+    LIMIT 1
+  `);
+  if (!row) return undefined;
+  const { pid, name } = row;
+  return pid === null ? `prepared transaction "${name}"` : `process ${pid}, application "${name}"`;
+}

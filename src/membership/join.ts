@@ -19,6 +19,7 @@ import {
   type JoinProgress,
   type LocalNode,
 } from '../catalog/nodes.ts';
+import { describeOldestWriter } from '../catalog/open-writers.ts';
 import { publishTo, settlePublications } from '../catalog/publications.ts';
 import { originName, ownOriginName, slotName } from '../model/link.ts';
 import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
@@ -304,6 +305,7 @@ export class Join {
       'transactions of the source to end that may lie before the slot',
       async () => (await readSnapshot(source)).xmin >= xmax,
       Infinity,
+      () => describeOldestWriter(source),
     );
   }
 
@@ -429,11 +431,18 @@ export class Join {
     what: string,
     reached: () => Promise<boolean>,
     mostMs = MOST_WAIT_MS,
+    whom: () => Promise<string | undefined> = async () => undefined,
   ): Promise<void> {
     const startedAt = performance.now();
+    let told: string | undefined;
     for (let polls = 0; !(await reached()); polls++) {
       this.#signal.throwIfAborted();
-      if (polls === 50) await this.#progress({ text: `waiting for ${what}` });
+      if (polls > 0 && polls % 50 === 0) {
+        const one = await whom();
+        const text = `waiting for ${what}${one === undefined ? '' : `: ${one}`}`;
+        if (text !== told) await this.#progress({ text });
+        told = text;
+      }
       // Whoever was parted may wait for what never comes.
       if (polls % 20 === 19) await this.#askSourceWhetherParted();
       if (performance.now() - startedAt > mostMs) {

@@ -4,7 +4,14 @@ import { RowRewriter } from '../apply/row-rewriter.ts';
 import type { OriginMap } from '../apply/writers.ts';
 import type { Logger } from '../base/logger.ts';
 import { pause } from '../base/wait.ts';
-import { endClockStep, readDueSteps, type DueStep } from '../catalog/clock-steps.ts';
+import {
+  endClockStep,
+  endLateRows,
+  readDuePeerRows,
+  readDueSteps,
+  type DueStep,
+  type PeerRows,
+} from '../catalog/clock-steps.ts';
 import { forgetPunctualDeletions } from '../catalog/late-deletions.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
@@ -18,7 +25,8 @@ const RETRY_MS = 5000;
 
 /**
  * Writes again, and deletes again, once the node's clock has passed all that it has told, what users committed while it was behind
- * (DESIGN 4.7), in a session of its own: reading whole tables takes its time.
+ * (DESIGN 4.7), in a session of its own: reading whole tables takes its time. Rows of peers are written again once all of their changes of
+ * that time are applied.
  */
 export class ClockStepRewriter {
   readonly #local: Conninfo;
@@ -50,10 +58,11 @@ export class ClockStepRewriter {
     this.#lookAt = performance.now();
     await forgetPunctualDeletions(session);
     const due = await readDueSteps(session);
-    if (due.length === 0) return;
+    const ofPeers = await readDuePeerRows(session);
+    if (due.length + ofPeers.length === 0) return;
     const stop = new AbortController();
     this.#stop = stop;
-    this.#running = this.#run(due, AbortSignal.any([signal, stop.signal])).finally(() => {
+    this.#running = this.#run(due, ofPeers, AbortSignal.any([signal, stop.signal])).finally(() => {
       this.#running = undefined;
     });
   }
@@ -63,9 +72,15 @@ export class ClockStepRewriter {
     await this.#running;
   }
 
-  async #run(due: readonly DueStep[], signal: AbortSignal): Promise<void> {
+  async #run(
+    due: readonly DueStep[],
+    ofPeers: readonly PeerRows[],
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      for (const step of due) await this.#doAgain(step, signal);
+      await using session = await this.#connect(signal);
+      for (const step of due) await this.#doAgain(session, step, signal);
+      for (const rows of ofPeers) await this.#rewriteOfPeers(session, rows, signal);
     } catch (error) {
       if (signal.aborted) return;
       this.#log.warn(
@@ -76,23 +91,36 @@ export class ClockStepRewriter {
     }
   }
 
-  async #doAgain(step: DueStep, signal: AbortSignal): Promise<void> {
-    await using session = await Session.connect(this.#local, {
+  async #connect(signal: AbortSignal): Promise<Session> {
+    const session = await Session.connect(this.#local, {
       applicationName: 'bdr:clock',
       signal,
       // A user's triggers have seen these rows. What is written again must be on disk before the step counts as dealt with.
       settings: { ...APPLY_SETTINGS, synchronous_commit: 'local' },
     });
     await markAgentSession(session);
-    const rewriter = new RowRewriter(session, step, signal);
+    return session;
+  }
+
+  async #doAgain(session: Session, step: DueStep, signal: AbortSignal): Promise<void> {
+    const rewriter = new RowRewriter(session, signal);
     const [origins, history, random] = [this.#origins, this.#history, this.#random];
     const deletions = { session, step, origins, history, rewriter, signal, random };
     const made = await new LateDeletions(deletions).makeAgain();
-    const done = { ...made, rewritten: made.rewritten + (await rewriter.rewriteAll()) };
-    await endClockStep(session, step, done);
+    const done = { ...made, rewritten: made.rewritten + (await rewriter.rewriteLate(step)) };
+    await endLateRows(session, step, done);
     this.#log.info(
       { ...done },
       'what was written and deleted while the clock was behind is written and deleted again',
+    );
+  }
+
+  async #rewriteOfPeers(session: Session, rows: PeerRows, signal: AbortSignal): Promise<void> {
+    const rewritten = await new RowRewriter(session, signal).rewriteOfPeers(rows);
+    await endClockStep(session, rows, rewritten);
+    this.#log.info(
+      { rewritten },
+      'what peers have written in the place of late rows is written again',
     );
   }
 }

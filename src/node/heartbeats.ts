@@ -2,13 +2,14 @@ import type { Logger } from '../base/logger.ts';
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import { pause, Wakeup } from '../base/wait.ts';
-import { noteClockStep } from '../catalog/clock-steps.ts';
+import { noteClockStep, type ClockStep } from '../catalog/clock-steps.ts';
 import { emitHeartbeat } from '../catalog/heartbeat.ts';
 import type { LastHeartbeat } from '../catalog/own-stream.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
+import { isOnThisMachine } from '../postgres/server-facts.ts';
 import { logPositions } from '../postgres/origins.ts';
 import { Session } from '../postgres/session.ts';
-import { setBackFrom, type ClockLook } from '../receive/clock-pace.ts';
+import { lowestBetween, setBackFrom, type ClockLook } from '../receive/clock-pace.ts';
 import { describeError } from './describe-error.ts';
 
 const BUSY_INTERVAL_MS = 100;
@@ -29,6 +30,8 @@ export class Heartbeats {
   readonly #applied: () => Record<string, PgTime>;
   readonly #wanted = new Wakeup();
   #told: (LastHeartbeat & ClockLook) | undefined;
+  /** Steps of the clock that are not on disk yet. */
+  #unnoted: ClockStep[] = [];
   #stop: AbortController | undefined;
   #done: Promise<void> = Promise.resolve();
 
@@ -84,6 +87,7 @@ export class Heartbeats {
     let after: Lsn | undefined;
     let beatAt = -Infinity;
     let isWanted = false;
+    const isNear = await isOnThisMachine(session);
     while (!signal.aborted) {
       const { insert } = await logPositions(session);
       const busy = after === undefined || insert - after > IDLE_BYTES;
@@ -91,7 +95,8 @@ export class Heartbeats {
         const startedMs = performance.now();
         const told = await emitHeartbeat(session, this.#applied());
         beatAt = performance.now();
-        await this.#watch(session, { ...told, startedMs, endedMs: beatAt });
+        this.#watch({ ...told, startedMs, endedMs: beatAt }, isNear);
+        await this.#note(session);
         after = (await logPositions(session)).insert;
       }
       await pause(LEAST_INTERVAL_MS, signal);
@@ -99,14 +104,32 @@ export class Heartbeats {
     }
   }
 
-  /** Notices that the clock has stepped back by less than has passed since the last one; the own stream notices more than that. */
-  async #watch(session: Session, told: LastHeartbeat & ClockLook): Promise<void> {
+  /**
+   * Notices that the clock has stepped back by less than has passed since the last one; the own stream notices more than that, and
+   * knows less of it. A server elsewhere may only have stood still, as a machine does that is moved: its clock shows more than before.
+   */
+  #watch(told: LastHeartbeat & ClockLook, isNear: boolean): void {
     const before = this.#told;
     this.#told = told;
-    if (!before) return;
+    if (!before || (!isNear && told.clock > before.clock)) return;
     const clock = setBackFrom(before, told);
     if (clock === undefined) return;
-    await noteClockStep(session, { before: { ...before, clock }, to: told.clock });
-    this.#log.warn({}, 'the clock of the server has stepped back');
+    const lowest = lowestBetween(before, told);
+    this.#unnoted.push({ before: { ...before, clock }, to: told.clock, lowest });
+  }
+
+  /** What fails is tried again with the next heartbeat: by then it could not be noticed any more. */
+  async #note(session: Session): Promise<void> {
+    for (;;) {
+      const [step] = this.#unnoted;
+      if (!step) return;
+      await session.transaction(async () => {
+        // Heartbeats need not be on disk; this has to, since nobody notices a short step again.
+        await session.script('SET LOCAL synchronous_commit = local');
+        await noteClockStep(session, step);
+      });
+      this.#unnoted.shift();
+      this.#log.warn({}, 'the clock of the server has stepped back');
+    }
   }
 }

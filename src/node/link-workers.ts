@@ -50,6 +50,7 @@ export function createLinkWorkers(
     nameOf: (id) => nodes().find((node) => sameNode(node.id, id))?.name ?? '',
     history,
   });
+  const providerApplied = () => readAppliedUpTo(peer);
   const definitionNotes = new DefinitionNotes(openOwn, provider.id);
   const writing = (session: Session) => {
     const tables = new TableMap(session);
@@ -65,7 +66,7 @@ export function createLinkWorkers(
           .map(({ id }) => id),
       readFromProvider: read,
       untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
-      providerApplied: () => readAppliedUpTo(peer),
+      providerApplied,
       recordLimit,
       groupLimit,
       counts: state.applyCounts,
@@ -112,6 +113,8 @@ export function createLinkWorkers(
       provider: provider.id,
       origins,
       read,
+      groupLimit,
+      providerApplied,
     }),
     lostWrites,
     definitionNotes,

@@ -92,3 +92,12 @@ export async function serverMajor(session: Session): Promise<number> {
   );
   return Number(row?.major);
 }
+
+/** Whether the session is seen to come from the server's own machine: by a socket there, or from one of its own addresses. */
+export async function isOnThisMachine(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ near: string }>(/* sql */ `
+    SELECT inet_server_addr() IS NULL OR inet_server_addr() = inet_client_addr()
+           OR inet_server_addr() <<= inet '127.0.0.0/8' OR inet_server_addr() = inet '::1' AS near
+  `);
+  return row?.near === 't';
+}

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { PgTime } from '../base/pg-time.ts';
-import { setBackFrom, type ClockLook } from './clock-pace.ts';
+import { lowestBetween, setBackFrom, type ClockLook } from './clock-pace.ts';
 
 /** In milliseconds; the answer takes two. */
 const look = (clock: number, at: number): ClockLook => ({
@@ -20,6 +20,12 @@ describe('a clock was set back', () => {
       look(first + passed - 2, 0).clock,
     );
   });
+});
+
+test('what a clock can have shown at the least lies as far back as the time that has passed', () => {
+  const lowest = lowestBetween(look(1000, 5000), look(900, 5100));
+  // 102 ms, by a clock that may run a tenth faster.
+  expect(Math.round((look(900, 0).clock - lowest) / 100)).toBe(1132);
 });
 
 describe('a clock was not set back that', () => {

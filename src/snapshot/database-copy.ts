@@ -6,7 +6,7 @@ import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { copyIndexBuilds } from '../catalog/index-builds.ts';
-import { copyLostValues, readNotedKeys } from '../catalog/lost-values.ts';
+import { copyLostValues, readNotedKeys, type NotedKeys } from '../catalog/lost-values.ts';
 import { copyRowFilters, copyTableSets } from '../catalog/replication-sets.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
@@ -265,6 +265,7 @@ async function copyTables(
   const writerOfOrigin = (origin: number) =>
     origin === 0 ? options.sourceNode : providerByNumber(origins, origin, options.sourceNode.dboid);
   const queue = copyPieces(tables);
+  const notedKeys = new Map<CopyTable, Promise<NotedKeys | undefined>>();
   const piecesLeft = new Map(tables.map((table) => [table, 0]));
   for (const { table } of queue) piecesLeft.set(table, (piecesLeft.get(table) ?? 0) + 1);
   const failed = new AbortController();
@@ -306,8 +307,11 @@ async function copyTables(
           owner === undefined
             ? await copyRows(from, into, piece, passing)
             : await copyStagedRows(from, into, piece, owner, passing);
-        const noted = await readNotedKeys(from, piece.table.name);
-        await copyRowVersions(read, into, piece, options.watermark, noted, writerOfOrigin);
+        const { table } = piece;
+        // The same for all pieces of a table.
+        const noted = notedKeys.get(table) ?? readNotedKeys(from, table.name, table.key);
+        notedKeys.set(table, noted);
+        await copyRowVersions(read, into, piece, options.watermark, await noted, writerOfOrigin);
         const left = (piecesLeft.get(piece.table) ?? 0) - 1;
         piecesLeft.set(piece.table, left);
         progress.rowsDone(rows, left === 0);
@@ -377,7 +381,7 @@ async function copyGroup(
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);
       await copyRows(from, into, { table, where }, { onBytes: () => undefined, signal });
-      await copyRowVersions(read, into, { table }, watermark, [], writerOfOrigin);
+      await copyRowVersions(read, into, { table }, watermark, undefined, writerOfOrigin);
     }
   });
 }

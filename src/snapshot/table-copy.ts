@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { quoteIdent, quoteLiteral, quoteQualified } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
-import type { NotedKey } from '../catalog/lost-values.ts';
+import type { NotedKeys } from '../catalog/lost-values.ts';
 import { insertRowVersions, type RowVersion } from '../catalog/row-versions.ts';
 import { relayCopy } from '../postgres/copy-relay.ts';
 import type { Session } from '../postgres/session.ts';
@@ -148,7 +148,7 @@ export async function copyRowVersions(
   target: Session,
   { table, where }: CopyPiece,
   watermark: PgTime,
-  noted: readonly NotedKey[],
+  noted: NotedKeys | undefined,
   writerOfOrigin: (origin: number) => NodeId | undefined,
 ): Promise<void> {
   if (table.key.length === 0) return;
@@ -162,7 +162,7 @@ export async function copyRowVersions(
       ` (pg_xact_commit_timestamp_origin(t.xmin)).roident::text AS origin` +
       ` FROM ONLY ${quoteQualified(table.name)} AS t` +
       ` WHERE (pg_xact_commit_timestamp(t.xmin) > ${quoteLiteral(formatPgTime(watermark))}::timestamptz` +
-      `${orNoted(table, noted)})` +
+      `${orNoted(noted)})` +
       (where === undefined ? '' : ` AND ${where}`) +
       (table.filter === undefined ? '' : ` AND (${table.filter})`),
   );
@@ -173,16 +173,14 @@ export async function copyRowVersions(
   await insertRowVersions(target, table.name, versions);
 }
 
-/** Literals take the types of the key's columns, so that values are compared as these are. */
-function orNoted({ key }: CopyTable, noted: readonly NotedKey[]): string {
-  const usable = noted.filter((values) => values.length === key.length && !values.includes(null));
-  if (usable.length === 0) return '';
-  const columns = [...key].sort().map((name) => `t.${quoteIdent(name)}`);
-  const list = usable.map(
-    (values) => `(${values.map((one) => quoteLiteral(one ?? '')).join(', ')})`,
-  );
+/** As a set that is made once, and looked into for each row. */
+function orNoted(noted: NotedKeys | undefined): string {
+  if (!noted) return '';
+  const { columns, values } = noted;
+  const names = columns.map(({ name }) => `t.${quoteIdent(name)}`);
+  const keys = columns.map(({ type }, index) => `(k.key ->> ${index})::${type}`);
   return (
-    ` OR pg_xact_commit_timestamp(t.xmin) IS NOT NULL` +
-    ` AND (${columns.join(', ')}) IN (${list.join(', ')})`
+    ` OR pg_xact_commit_timestamp(t.xmin) IS NOT NULL AND (${names.join(', ')}) IN (` +
+    `SELECT ${keys.join(', ')} FROM jsonb_array_elements(${quoteLiteral(values)}::jsonb) AS k (key))`
   );
 }

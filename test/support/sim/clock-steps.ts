@@ -9,6 +9,8 @@ import type { World } from './world.ts';
 
 /** What users saw between two heartbeats may be so much later than the greatest time that a heartbeat has told. */
 const UNTOLD = 100;
+/** Users may have written so much earlier than what the clock told first after a step, where no agent looked on. */
+const UNSEEN = 1000;
 
 /**
  * The clock of one node steps, forward or back: further back than what its last heartbeat has told, and for so long that another one
@@ -71,13 +73,31 @@ export class SteppingClock {
   }
 }
 
-/** src/node/clock-step-rewriter.ts and src/apply/row-rewriter.ts: rows that users wrote while the clock was behind are written again. */
+/** What is known of a step: bdr.bdr_clock_steps. */
+interface KnownStep {
+  readonly before: LastHeartbeat;
+  /** When what users wrote late was written again. */
+  lateAt?: PgTime;
+  isEnded?: boolean;
+}
+
+interface PeerRows {
+  readonly from: number;
+  readonly upTo: PgTime;
+  readonly first: number;
+  readonly end: number;
+}
+
+/**
+ * src/node/clock-step-rewriter.ts and src/apply/row-rewriter.ts: rows that users wrote while the clock was behind are written again, and then what
+ * peers wrote in the place of them.
+ */
 export class ModelRewriter {
   readonly #world: World;
   readonly #node: ModelNode;
-  /** Heartbeats before steps that are dealt with. */
-  readonly #ended = new Set<number>();
-  readonly #noted = new Set<LastHeartbeat>();
+  readonly #noted: KnownStep[] = [];
+  /** What the clock has shown at the least, by the heartbeat before it did. */
+  readonly #lowest: { readonly xid: number; readonly clock: number }[] = [];
   #session: ModelSession | undefined;
 
   constructor(world: World, node: ModelNode) {
@@ -96,14 +116,26 @@ export class ModelRewriter {
     return this.#due === undefined;
   }
 
-  get #due(): LastHeartbeat | undefined {
-    return [...this.#noted].find(({ xid }) => !this.#ended.has(xid));
+  get #due(): KnownStep | undefined {
+    return this.#noted.find(({ isEnded }) => !isEnded);
+  }
+
+  /** lowestBetween(); `passed` since the heartbeat before, undefined for the first one of an agent. */
+  told(xid: number, clock: number, passed = UNSEEN): void {
+    this.#lowest.push({ xid, clock: clock - passed });
   }
 
   /** noteClockStep(): another one may come before it is dealt with. */
   noticed(): void {
     const { step } = this.#node.clockWatch;
-    if (step) this.#noted.add(step.before);
+    if (!step || this.#noted.some(({ before }) => before.xid === step.before.xid)) return;
+    this.#noted.push({ before: step.before });
+  }
+
+  #peerRows({ before, lateAt = before.clock }: KnownStep): PeerRows {
+    const since = this.#lowest.filter(({ xid }) => xid >= before.xid).map(({ clock }) => clock);
+    const { xmax } = this.#node.server;
+    return { from: Math.min(...since), upTo: lateAt, first: before.xmin, end: xmax };
   }
 
   *run(): Steps {
@@ -111,23 +143,21 @@ export class ModelRewriter {
     const session = server.connect('clock');
     this.#session = session;
     for (;;) {
-      // readDueSteps()
-      const isDue = ({ clock }: LastHeartbeat) =>
-        server.clock() > clock + UNTOLD && this.#node.peersLimit() > clock + UNTOLD;
+      // readDueSteps(), readDuePeerRows()
+      const isDue = ({ before, lateAt }: KnownStep) => {
+        const time = lateAt ?? ((before.clock + UNTOLD) as PgTime);
+        return server.clock() > time && this.#node.peersLimit() > time;
+      };
       yield { ready: () => this.#due !== undefined && isDue(this.#due) };
       const step = this.#due;
       if (!step) continue;
-      const due = server.clock();
+      const which =
+        step.lateAt === undefined ? isLate(step.before) : isOfPeer(this.#peerRows(step));
       try {
         if (!this.#world.has('rows below the clock’s greatest time stay')) {
           const transaction = server.begin(session);
           for (const key of server.keys()) {
-            const row = yield* this.#node.statements.update(
-              transaction,
-              key,
-              (old) => old,
-              (one) => isLate(one, step, due),
-            );
+            const row = yield* this.#node.statements.update(transaction, key, (old) => old, which);
             if (!row) continue;
             const newTuple = tupleOf([key, row.v, row.origin === 0 ? UNCHANGED : row.big]);
             const update = { kind: 'update', relation: ITEM, newTuple } as const;
@@ -136,7 +166,8 @@ export class ModelRewriter {
           yield undefined;
           yield* server.commit(session, true);
         }
-        this.#ended.add(step.xid);
+        if (step.lateAt === undefined) step.lateAt = server.clock();
+        else step.isEnded = true;
       } catch (error) {
         server.rollback(session);
         if (error !== LOCK_CONFLICT) throw error;
@@ -146,8 +177,14 @@ export class ModelRewriter {
 }
 
 /** LATE in src/apply/statements.ts */
-function isLate({ origin, time, xid }: Row, { clock, xmin }: LastHeartbeat, due: PgTime): boolean {
-  return time <= (origin === 0 ? clock + UNTOLD : due) && xid >= xmin;
+function isLate({ clock, xmin }: LastHeartbeat): (row: Row) => boolean {
+  return ({ origin, time, xid }) => origin === 0 && time <= clock + UNTOLD && xid >= xmin;
+}
+
+/** OF_PEERS there */
+function isOfPeer({ from, upTo, first, end }: PeerRows): (row: Row) => boolean {
+  return ({ origin, time, xid }) =>
+    origin !== 0 && time >= from && time <= upTo && xid >= first && xid < end;
 }
 
 /**

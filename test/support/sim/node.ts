@@ -237,6 +237,7 @@ export class ModelNode {
     const { server } = this;
     const world = this.#world;
     let told = LONG_AGO;
+    let before: { readonly xid: number; readonly startedAt: number } | undefined;
     for (;;) {
       yield* this.#pause(this.#heartbeatPause);
       if (world.scheduler.isHealing && !this.#isHeard()) yield { ready: () => this.#isHeard() };
@@ -247,6 +248,7 @@ export class ModelNode {
           .filter(({ watermark }) => watermark.time > LONG_AGO)
           .map(({ provider, watermark }) => [nodeKey(provider.writer.id), watermark.time]),
       );
+      const startedAt = world.time;
       yield undefined;
       const transaction = server.begin(session);
       const first = server.clock();
@@ -261,6 +263,10 @@ export class ModelNode {
       const clock = (world.has('heartbeat reads the clock last') ? server.clock() : first) + more;
       const heartbeat = { clock, xid, xmin: this.#oldestWriter(own), applied };
       transaction.changes.push(heartbeatMessage(heartbeat));
+      if (world.switches.clocks) {
+        this.rewriter.told(before?.xid ?? xid, clock, before && world.time - before.startedAt);
+      }
+      before = { xid, startedAt };
       yield undefined;
       yield* server.commit(session);
     }
