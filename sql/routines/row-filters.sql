@@ -70,7 +70,8 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_published_filter_tree(oid, text) FROM PUBLIC;
 
--- The filters of a table by set: its own, else those of the partitioned table above it.
+-- The filters of a table by set: its own, else those of the partitioned table above it. As their carriers have them: a row of
+-- bdr.table_row_filter whose trigger has not looked at it yet is none.
 CREATE OR REPLACE FUNCTION bdr.internal_filters_of(relation oid)
 RETURNS jsonb
 LANGUAGE sql STABLE
@@ -78,13 +79,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(jsonb_object_agg(x.set_name, x.filter), '{}')
     FROM (
-        SELECT DISTINCT ON (f.set_name) f.set_name, f.filter
+        SELECT DISTINCT ON (f.set_name) f.set_name, told.filter
         FROM (
             SELECT $1 AS relid, 0 AS level
             UNION ALL
             SELECT a.relid, a.level FROM pg_partition_ancestors($1) WITH ORDINALITY AS a (relid, level)
         ) AS above
         JOIN bdr.table_row_filter AS f ON f.relation = above.relid
+        CROSS JOIN LATERAL bdr.internal_published_filters(f.relation, bdr.internal_filter_carrier(f.set_name)) AS told
         ORDER BY f.set_name, above.level
     ) AS x
 $$;
@@ -123,7 +125,7 @@ BEGIN
         EXIT WHEN depth < 0;
     END LOOP;
     -- Without a backslash the constants E'…' and '…' end alike, whatever standard_conforming_strings is.
-    IF depth <> 0 OR bare ~ $re$['"$;]|--|/\*$re$ OR strpos(expression, chr(92)) > 0 OR expression !~ '\S' THEN
+    IF depth <> 0 OR bare ~ $re$['"$;]|--|/\*|[uU]& x $re$ OR strpos(expression, chr(92)) > 0 OR expression !~ '\S' THEN
         RAISE EXCEPTION 'a row filter must be one expression' USING
             ERRCODE = 'syntax_error',
             DETAIL = 'It may hold constants in single quotes and names in double quotes, but no backslash, and outside of quotes no "$", '
@@ -279,15 +281,15 @@ BEGIN
         CONTINUE WHEN word.previous = 'collate'
             AND EXISTS (SELECT FROM pg_collation AS c WHERE c.collnamespace = 'pg_catalog'::regnamespace AND c.collname = word.name);
         CONTINUE WHEN NOT word.is_quoted AND word.name = 'starts_with' AND word.next = '(';
-        -- Words that the server takes for no name.
-        CONTINUE WHEN NOT word.is_quoted AND word.name IN (
+        -- Words that the server takes for no name: it looks for these as ASCII.
+        CONTINUE WHEN NOT word.is_quoted AND word.catcode IS NOT NULL AND word.name IN (
             'and', 'or', 'not', 'in', 'null', 'true', 'false', 'symmetric', 'asymmetric', 'distinct', 'from', 'any', 'some', 'all', 'array',
             'collate'
         );
         -- Before a constant these, and the name of a column, would be that of a type; before a parenthesis, of a function.
         IF word.next NOT LIKE '''%' AND word.next <> '(' OR word.name = 'between' AND NOT word.is_quoted THEN
-            CONTINUE WHEN NOT word.is_quoted AND word.name IN ('is', 'isnull', 'notnull');
-            IF word.is_quoted OR word.catcode IS NULL OR word.catcode IN ('U', 'C') THEN
+            CONTINUE WHEN NOT word.is_quoted AND word.catcode IS NOT NULL AND word.name IN ('is', 'isnull', 'notnull');
+            IF (word.is_quoted OR word.catcode IS NULL OR word.catcode IN ('U', 'C')) AND word.token <> '.' AND word.token NOT LIKE ':%' THEN
                 SELECT l AS leaf, a.attname, EXISTS (SELECT FROM bdr.internal_key_columns(l)) AS has_key,
                        l IS NULL OR NOT of_key OR a.attname IN (SELECT k FROM bdr.internal_key_columns(l) AS k) AS is_of_key,
                        t.oid < 16384 AND t.typtype = 'b' AND t.typname !~ '^_?reg' AS has_known_type
@@ -306,9 +308,9 @@ BEGIN
                         DETAIL = 'Its type is not one of the server''s own base types, or names objects.';
                 END IF;
                 CONTINUE WHEN FOUND;
-                CONTINUE WHEN NOT word.is_quoted AND word.name IN ('between', 'unknown')
+                CONTINUE WHEN NOT word.is_quoted AND word.catcode IS NOT NULL AND word.name IN ('between', 'unknown')
                     AND word.name <> (SELECT c.relname FROM pg_class AS c WHERE c.oid = relation);
-                IF (word.catcode IS NULL OR word.catcode = 'U') AND word.token <> '.' AND word.token NOT LIKE ':%' AND word.next <> '.' THEN
+                IF (word.catcode IS NULL OR word.catcode = 'U') AND word.next <> '.' THEN
                     RAISE EXCEPTION 'column "%" of table % does not exist', word.name, relation::regclass USING ERRCODE = 'undefined_column';
                 END IF;
             END IF;
