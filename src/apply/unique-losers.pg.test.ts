@@ -9,6 +9,7 @@ import {
   PROVIDER,
   providersWriter,
 } from '../../test/support/apply-writers.ts';
+import { until } from '../../test/support/cluster.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { quoteLiteral } from '../base/names.ts';
@@ -24,6 +25,7 @@ import { tupleOf, type TupleValue } from '../pgoutput/tuple-value.ts';
 import { commitStamped, ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import { readUniqueness } from '../postgres/unique-indexes.ts';
 import type { Session } from '../postgres/session.ts';
+import { MustWait } from './lock-conflict.ts';
 import { OutboxSender } from './outbox-sender.ts';
 import { rivalsSql } from './rival-statements.ts';
 import { TableMap } from './table-map.ts';
@@ -348,6 +350,57 @@ describe('an ask', () => {
     expect(await told()).toEqual([`kill 1 0 ${ME}`]);
     expect(await remembered()).toEqual([`1 0 ${ME}`]);
     expect(await history()).toEqual(['unique_index last_update_wins_keep_remote delete 1 1']);
+  });
+});
+
+describe('an ask for a row that is on the log and not seen yet', () => {
+  /** Commits wait for a standby that never comes. */
+  const commitsWait = async (wait: boolean) => {
+    const value = wait
+      ? `SET synchronous_standby_names = 'nobody'`
+      : 'RESET synchronous_standby_names';
+    await user.run(`ALTER SYSTEM ${value}`);
+    await user.run('SELECT pg_reload_conf()');
+    await until('the setting to hold', async () => {
+      const [now] = await texts(`SELECT current_setting('synchronous_standby_names') AS text`);
+      return now === (wait ? 'nobody' : '');
+    });
+  };
+  const holds = async (condition: string) =>
+    (await texts(`SELECT (${condition})::text AS text`))[0];
+  let waiting: Session;
+  beforeEach(async () => {
+    waiting = await openSession(server);
+    await user.script('SET synchronous_commit = local');
+    await session.script('SET synchronous_commit = local');
+  });
+  afterEach(async () => {
+    await commitsWait(false);
+    await user.script('RESET synchronous_commit');
+    await session.script('RESET synchronous_commit');
+    await waiting.close();
+  });
+
+  test('waits for it, as long as a commit up to its version waits', async () => {
+    await commitsWait(true);
+    const inserted = waiting.run(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
+    await until(
+      'the commit to wait',
+      async () =>
+        (await holds(`EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')`)) ===
+        'true',
+    );
+    const ask = await death('ask', 'person', '1', at(5), LOCAL);
+    await expect(applied(at(6), ask)).rejects.toThrow(MustWait);
+    // Neither one for a row of another node, nor one for a row that is older than what waits.
+    await applied(at(6), await death('ask', 'person', '1', at(5), OTHER));
+    await applied(at(6), await death('ask', 'person', '1', at(-5), LOCAL));
+    await commitsWait(false);
+    await inserted;
+    expect(await rows('person')).toEqual(['(1,a@x,,mine)']);
+    await applied(at(7), ask);
+    expect(await rows('person')).toEqual([]);
+    expect(await told()).toEqual([`kill 1 0 ${ME}`]);
   });
 });
 

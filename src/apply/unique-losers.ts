@@ -4,11 +4,14 @@ import type { ConflictAction } from '../catalog/conflict-history.ts';
 import type { Resolution } from '../conflict/decide.ts';
 import { answerTo, deathOf, losesTo, type Death } from '../conflict/unique.ts';
 import type { Version, Writer } from '../conflict/version.ts';
+import { sameNode } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
+import { hasUnseenCommit } from '../postgres/snapshot-shows.ts';
 import { readUniqueness, type UniqueIndex, type Uniqueness } from '../postgres/unique-indexes.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog, MetChange } from './conflict-log.ts';
 import { sentIn } from './fast-statements.ts';
+import { MustWait } from './lock-conflict.ts';
 import { columnParams, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import { rivalsSql, type Candidate } from './rival-statements.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
@@ -111,15 +114,21 @@ export class UniqueLosers {
     return undefined;
   }
 
-  /** An ask of the provider for the row of a version: it goes if it is this node's and no newer. */
+  /**
+   * An ask of the provider for the row of a version: it goes if it is this node's and no newer. It may have come to the provider before
+   * it is seen here, and could not be found yet: then the ask waits. Its own time may be below `asked`, which a group has stamped.
+   */
   async follow(
     table: Table,
     key: RowValues,
     asked: Version,
     context: ChangeContext,
   ): Promise<void> {
-    const found = await this.#rows.find(table, key, asked.time);
     const { local } = this.#origins();
+    if (sameNode(asked.writer.id, local.id) && (await hasUnseenCommit(this.#session, asked.time))) {
+      throw new MustWait('the commit of a row that is asked for is not seen yet');
+    }
+    const found = await this.#rows.find(table, key, asked.time);
     const death = answerTo(asked, found?.row, local, this.#knownUpTo(context));
     if (!found || !death) return;
     await this.#record('delete', 'keep_remote', table, key, found, context, 'delete');

@@ -1,3 +1,4 @@
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import type { Session } from './session.ts';
 
 /**
@@ -32,4 +33,22 @@ export async function isSeen(session: Session, xid: number): Promise<boolean> {
     'SELECT pg_current_snapshot()::text AS snapshot',
   );
   return snapshotShows(row?.snapshot ?? '', xid);
+}
+
+/**
+ * Whether a commit of a time up to `upTo` is on the log and not seen yet: it waits for a standby, or is about to be seen. A transaction
+ * holds the lock on its id until it is seen, and its commit time can be read from its record on.
+ */
+export async function hasUnseenCommit(session: Session, upTo: PgTime): Promise<boolean> {
+  const [row] = await session.query<{ any: string }>(
+    /* sql */ `
+      SELECT EXISTS (
+          SELECT FROM pg_locks
+          WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+            AND pg_xact_commit_timestamp(transactionid) <= $1::timestamptz
+      ) AS any
+    `,
+    [formatPgTime(upTo)],
+  );
+  return row?.any === 't';
 }

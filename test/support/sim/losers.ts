@@ -1,7 +1,7 @@
 import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import { answerTo, deathOf, losesTo, type Death } from '../../../src/conflict/unique.ts';
 import type { Version } from '../../../src/conflict/version.ts';
-import type { Steps } from './process.ts';
+import { LOCK_CONFLICT, type Steps } from './process.ts';
 import type { Statements, Values } from './statements.ts';
 import type { Outgoing, Row, Transaction } from './transaction.ts';
 import type { World } from './world.ts';
@@ -76,10 +76,15 @@ export class ModelLosers {
   /** follow(): an ask. */
   *follow(transaction: Transaction, key: string, asked: Version): Steps {
     const statements = this.#statements;
+    const { server } = statements;
+    const { writer } = server;
+    const mayBeUnseen = asked.writer === writer && server.hasUnseenCommit(asked.time);
+    if (mayBeUnseen && !this.#world.has('asks are followed before their rows are seen')) {
+      throw LOCK_CONFLICT;
+    }
     const found = yield* statements.find(transaction, key);
     yield undefined;
     const row = found && statements.localRow(transaction, found, asked.time);
-    const { writer } = statements.server;
     const answer = answerTo(asked, row, writer, this.#seenUpTo());
     const death = this.#world.has('asked rows are killed whatever their version')
       ? row && deathOf(row, writer, this.#seenUpTo())

@@ -187,6 +187,11 @@ export const MUTANTS = [
     unique: true,
   },
   {
+    name: 'asks are followed before their rows are seen',
+    rule: 'an ask waits for commits up to its version that are on the log and not seen: its row may be of one',
+    unique: true,
+  },
+  {
     name: 'kill takes smaller rows only',
     rule: 'a kill takes a row of its own writer whatever the times say',
     unique: true,

@@ -182,6 +182,14 @@ export class ModelServer {
     return true;
   }
 
+  /** postgres/snapshot-shows.ts: whether a commit of a time up to that is on the log and not seen. */
+  hasUnseenCommit(upTo: PgTime): boolean {
+    for (const { phase, time } of this.open) {
+      if (phase === 'written' && time !== undefined && time <= upTo) return true;
+    }
+    return false;
+  }
+
   rollback(session: ModelSession): void {
     const { transaction } = session;
     if (!transaction) return;
