@@ -398,6 +398,14 @@ describe('an ask for a row that is on the log and not seen yet', () => {
     await commitsWait(false);
     await inserted;
     expect(await rows('person')).toEqual(['(1,a@x,,mine)']);
+    // The server's own commits have waited, too.
+    await until(
+      'all commits to be seen',
+      async () =>
+        (await holds(
+          `NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND pid <> pg_backend_pid())`,
+        )) === 'true',
+    );
     await applied(at(7), ask);
     expect(await rows('person')).toEqual([]);
     expect(await told()).toEqual([`kill 1 0 ${ME}`]);
