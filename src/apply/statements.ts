@@ -222,14 +222,12 @@ function rewriteSql(
   table: Table,
   condition: string,
   most: number,
-  alsoSet: readonly string[] = [],
+  otherwise: ReadonlyMap<string, string> = new Map(),
 ): string | undefined {
   const [column] = updatable(table, writable(table));
   if (!column) return undefined;
   const [name, first] = [quoteQualified(table.local.name), quoteIdent(column.name)];
-  const sets = alsoSet.some((set) => set.startsWith(`${first} = `))
-    ? alsoSet
-    : [`${first} = t.${first}`, ...alsoSet];
+  const sets = [...new Map([[first, `t.${first}`], ...otherwise])].map((set) => set.join(' = '));
   return (
     `UPDATE ONLY ${name} AS t SET ${sets.join(', ')} WHERE t.ctid = ANY (ARRAY(` +
     `SELECT t.ctid FROM ONLY ${name} AS t WHERE ${condition} LIMIT ${most} FOR UPDATE SKIP LOCKED))`
@@ -238,16 +236,16 @@ function rewriteSql(
 
 /**
  * Of a row of a peer all long values are to be sent, and those that stay the same are not: a peer that has an older row of this node there
- * would keep what that had. Written as text by a function, and read back, a value is another one.
+ * would keep what that had. Written as text by a function, and read back, a value is another one. By column, quoted, what it is set to.
  */
-function rewrittenWhole(table: Table): string[] {
-  return settable(longColumns(table)).map(({ name, local }) => {
-    const column = quoteIdent(name);
-    return (
-      `${column} = CASE WHEN t.${column} IS NULL THEN t.${column}` +
-      ` ELSE pg_catalog.concat(t.${column})::${local?.type} END`
-    );
-  });
+function rewrittenWhole(table: Table): Map<string, string> {
+  return new Map(
+    settable(longColumns(table)).map(({ name, local }) => {
+      const column = quoteIdent(name);
+      const whole = `pg_catalog.concat(t.${column})::${local?.type}`;
+      return [column, `CASE WHEN t.${column} IS NULL THEN t.${column} ELSE ${whole} END`];
+    }),
+  );
 }
 
 function hasRowsSql(table: Table, condition: string): string {

@@ -41,25 +41,25 @@ export async function readUnsettledTables(session: Session): Promise<UnsettledTa
   return rows.map(({ name, unknown }) => ({ name, isUnknown: unknown === 't' }));
 }
 
-/** Tables that were not settled yet: the next look begins with the first. */
-export type UnsettledTables = readonly string[];
+export interface SettleOptions {
+  /** So long at most; without an end where it is left out. */
+  readonly mostMs?: number;
+  /** What the last call has left: tables that are held keep no others from their turn. */
+  readonly before?: readonly string[];
+  /** Those of which no event trigger knows, too: as while a node joins. */
+  readonly takesUnknown?: boolean;
+  /** The server refuses a table for another reason than that it is held. If this returns, the table counts as held; else it is thrown. */
+  readonly onRefused?: (relation: string, error: unknown) => void;
+}
 
 /**
  * Publishes each table as its replication sets ask for, to all subscribers that this node knows of. Table by table, so that what is
- * held keeps nobody else waiting, and for `mostMs` at most. Returns those that are left: first what was not looked at, then what
- * somebody writes to. Given to the next call, tables that are held keep no others from their turn.
- * `takesUnknown`: those of which no event trigger knows, too, as while a node joins.
- * `onRefused`: what to do where the server refuses a table for another reason; if it returns, the table counts as held.
+ * held keeps nobody else waiting. Returns those that are left: first what was not looked at, then what somebody writes to.
  */
 export async function settlePublications(
   session: Session,
-  mostMs = Infinity,
-  before: UnsettledTables = [],
-  takesUnknown = true,
-  onRefused: (relation: string, error: unknown) => void = (_, error) => {
-    throw error;
-  },
-): Promise<UnsettledTables> {
+  { mostMs = Infinity, before = [], takesUnknown = true, onRefused }: SettleOptions = {},
+): Promise<readonly string[]> {
   const end = performance.now() + mostMs;
   const unsettled = (await readUnsettledTables(session))
     .filter(({ isUnknown }) => takesUnknown || !isUnknown)
@@ -79,6 +79,7 @@ export async function settlePublications(
       // Dropped meanwhile: there is none to publish.
       if (!(await isThere(session, relation))) continue;
       if (!hasSqlstate(error, SQLSTATE.lockNotAvailable, SQLSTATE.deadlockDetected)) {
+        if (!onRefused) throw error;
         onRefused(relation, error);
       }
       held.push(relation);
@@ -92,7 +93,7 @@ async function isThere(session: Session, relation: string): Promise<boolean> {
   return found.length > 0;
 }
 
-function inTurn(unsettled: readonly string[], before: UnsettledTables): string[] {
+function inTurn(unsettled: readonly string[], before: readonly string[]): string[] {
   const left = new Set(unsettled);
   const first = before.filter((name) => left.has(name));
   return [...new Set([...first, ...unsettled])];

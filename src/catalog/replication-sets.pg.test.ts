@@ -342,7 +342,7 @@ describe('in a node with two peers', () => {
     await expect(settlePublications(session)).rejects.toThrow('refused');
     const refused: string[] = [];
     expect(
-      await settlePublications(session, Infinity, [], true, (table) => refused.push(table)),
+      await settlePublications(session, { onRefused: (table) => refused.push(table) }),
     ).toEqual(['public.item']);
     expect(refused).toEqual(['public.item']);
     expect([await sent('public.item', 8), await sent('public.other', 8)]).toEqual(['iudt', 'iu']);
@@ -359,7 +359,7 @@ describe('in a node with two peers', () => {
     const counts: number[] = [];
     let left: readonly string[] = [];
     for (const _ of unsettled) {
-      left = await settlePublications(session, 0, left);
+      left = await settlePublications(session, { mostMs: 0, before: left });
       counts.push(left.length);
     }
     expect(left).toEqual(['public.item']);
@@ -372,7 +372,7 @@ describe('in a node with two peers', () => {
     expect(await readUnsettledTables(session)).toEqual([
       { name: 'public.unseen', isUnknown: true },
     ]);
-    expect(await settlePublications(session, Infinity, [], false)).toEqual([]);
+    expect(await settlePublications(session, { takesUnknown: false })).toEqual([]);
     expect(await sent('public.unseen', 8)).toBe('');
     await session.script('DROP TABLE public.unseen');
   });

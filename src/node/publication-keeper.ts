@@ -1,10 +1,8 @@
+import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import {
-  readSetsInForce,
-  settlePublications,
-  type UnsettledTables,
-} from '../catalog/publications.ts';
+import { readSetsInForce, settlePublications } from '../catalog/publications.ts';
 import type { Session } from '../postgres/session.ts';
+import { describeError } from './describe-error.ts';
 
 /** What is published may be otherwise without that the sets have changed: tables that a command could not wait for. */
 const INTERVAL_MS = 10_000;
@@ -20,7 +18,7 @@ export class PublicationKeeper {
   readonly #log: Logger;
   #settledAt = -Infinity;
   #settled: string | undefined;
-  #left: UnsettledTables = [];
+  #left: readonly string[] = [];
   /** Tables that the server refused, and why. */
   #refused = new Map<string, string>();
 
@@ -34,19 +32,18 @@ export class PublicationKeeper {
     const facts = await readSetsInForce(session);
     if (facts === this.#settled && now - this.#settledAt < INTERVAL_MS) return;
     const refused = new Map<string, string>();
-    const left = await settlePublications(
-      session,
-      MOST_LOOK_MS,
-      this.#left,
-      false,
-      (table, error) => {
-        const reason = error instanceof Error ? error.message : String(error);
+    const left = await settlePublications(session, {
+      mostMs: MOST_LOOK_MS,
+      before: this.#left,
+      takesUnknown: false,
+      onRefused: (table, error) => {
+        const reason = messageOf(error);
         refused.set(table, reason);
-        if (this.#refused.get(table) !== reason) {
-          this.#log.error({ table, err: error }, 'replication sets do not take effect in a table');
-        }
+        if (this.#refused.get(table) === reason) return;
+        const fields = { table, ...describeError(error) };
+        this.#log.error(fields, 'replication sets do not take effect in a table');
       },
-    );
+    });
     this.#refused = new Map(
       [...this.#refused, ...refused].filter(([table]) => left.includes(table)),
     );
