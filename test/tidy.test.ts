@@ -73,6 +73,7 @@ const text = new Map(
   [...sources, ...tests].map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]),
 );
 const code = (path: string) => text.get(path) ?? '';
+const page = (path: string) => readFileSync(join(ROOT, path), 'utf8');
 
 function importsOf(path: string): string[] {
   const imports = /(?:from|import)\s*\(?\s*'(\.[^']+)'/g;
@@ -153,8 +154,6 @@ describe('code', () => {
 });
 
 describe('documentation', () => {
-  const page = (path: string) => readFileSync(join(ROOT, path), 'utf8');
-
   test('explains every error code', () => {
     const errors = page('docs/reference/errors.md');
     expect(Object.keys(ERROR_CODES).filter((name) => !errors.includes(`\`${name}\``))).toEqual([]);
@@ -192,6 +191,24 @@ describe('documentation', () => {
     );
     expect([...settings].filter((name) => !reference.includes(name))).toEqual([]);
   });
+});
+
+test('SQL means the same whatever standard_conforming_strings of a session is', () => {
+  // The bodies of functions are read with it, unless they set it.
+  const pieces = files('sql', '.sql').flatMap((file) =>
+    page(file)
+      .split(/(?=CREATE OR REPLACE FUNCTION)/)
+      .filter((piece) => !piece.includes('SET standard_conforming_strings = on'))
+      .map((piece) =>
+        piece
+          .replaceAll(/--.*$/gm, '')
+          .replaceAll(/\bE'(?:[^'\\]|\\[^]|'')*'/g, '')
+          .replaceAll(/\$re\$[^]*?\$re\$/g, ''),
+      ),
+  );
+  expect(pieces.length).toBeGreaterThan(200);
+  const literals = pieces.flatMap((piece) => [...piece.matchAll(/'(?:[^']|'')*'/g)]);
+  expect(literals.map(([text]) => text).filter((text) => text.includes('\\'))).toEqual([]);
 });
 
 function withoutComments(source: string): string {

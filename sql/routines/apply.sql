@@ -42,20 +42,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT a.deletes AND (a.delete_filter IS NULL OR a.delete_filter = a.update_filter)
     FROM bdr.bdr_local_node AS me
-    LEFT JOIN bdr.bdr_connections AS from_all
-      ON (from_all.conn_sysid, from_all.conn_timeline, from_all.conn_dboid) = (me.node_sysid, me.node_timeline, me.node_dboid)
-     AND from_all.conn_origin_sysid = '0'
-    LEFT JOIN bdr.bdr_connections AS from_there
-      ON (from_there.conn_sysid, from_there.conn_timeline, from_there.conn_dboid) = (me.node_sysid, me.node_timeline, me.node_dboid)
-     AND (from_there.conn_origin_sysid, from_there.conn_origin_timeline, from_there.conn_origin_dboid)
-         = (provider_sysid, provider_timeline, provider_dboid)
     CROSS JOIN LATERAL bdr.internal_sent_actions(
         bdr.internal_sets_of(relation), bdr.internal_filters_of(relation),
-        CASE
-            WHEN from_there.conn_sysid IS NOT NULL THEN from_there.conn_replication_sets
-            WHEN from_all.conn_sysid IS NOT NULL THEN from_all.conn_replication_sets
-            ELSE ARRAY['default']
-        END
+        bdr.internal_sets_from(
+            me.node_sysid, me.node_timeline, me.node_dboid, provider_sysid, provider_timeline, provider_dboid
+        )
     ) AS a
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_gets_deletions(oid, text, oid, oid) FROM PUBLIC;

@@ -213,15 +213,8 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_count_text_command() FROM PUBLIC;
 
--- In replica mode a command is not captured, but counted: others in one text or one function with it are told from it by their place.
-CREATE OR REPLACE FUNCTION bdr.internal_is_replica()
-RETURNS boolean
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT current_setting('session_replication_role') = 'replica' $$;
-REVOKE ALL ON FUNCTION bdr.internal_is_replica() FROM PUBLIC;
-
--- Whether the agent runs the command: what it does for peers.
+-- In replica mode a command is not captured, but counted: others in one text or one function with it are told from it by their place. Not
+-- where the agent runs the command: what it does for peers.
 CREATE OR REPLACE FUNCTION bdr.internal_is_applied()
 RETURNS boolean
 LANGUAGE plpgsql

@@ -14,6 +14,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT 10000 $$;
 COMMENT ON FUNCTION bdr.bdr_version_num() IS 'The version as major * 10000 + minor * 100 + revision';
 
+-- Event triggers and others that are not ENABLE ALWAYS do not fire then: in apply sessions, and where a superuser wants that.
+CREATE OR REPLACE FUNCTION bdr.internal_is_replica()
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT current_setting('session_replication_role') = 'replica' $$;
+REVOKE ALL ON FUNCTION bdr.internal_is_replica() FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION bdr.internal_server_major()
 RETURNS smallint
 LANGUAGE sql STABLE

@@ -355,7 +355,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- Not where it arrives, nor where it stays on this node.
-    IF current_setting('session_replication_role') = 'replica' OR NOT bdr.internal_captures_commands()
+    IF bdr.internal_is_replica() OR NOT bdr.internal_captures_commands()
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', session_user) OR bdr.internal_is_alone()
     THEN
         RETURN;

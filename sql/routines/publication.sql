@@ -62,6 +62,31 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_stop_publishing(text) FROM PUBLIC;
 
+-- The sets that a node gets from a provider: as it has them from that one, else from all. NULL or none: everything.
+CREATE OR REPLACE FUNCTION bdr.internal_sets_from(
+    sysid text, timeline oid, dboid oid, provider_sysid text, provider_timeline oid, provider_dboid oid
+)
+RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT x.sets
+    FROM (
+        SELECT c.conn_replication_sets AS sets, CASE c.conn_origin_sysid WHEN '0' THEN 2 ELSE 1 END AS turn
+        FROM bdr.bdr_connections AS c
+        WHERE (c.conn_sysid, c.conn_timeline, c.conn_dboid) = ($1, $2, $3)
+          AND (
+              c.conn_origin_sysid = '0'
+              OR (c.conn_origin_sysid, c.conn_origin_timeline, c.conn_origin_dboid) = (provider_sysid, provider_timeline, provider_dboid)
+          )
+        UNION ALL
+        SELECT ARRAY['default'], 3
+    ) AS x
+    ORDER BY x.turn
+    LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_sets_from(text, oid, oid, text, oid, oid) FROM PUBLIC;
+
 -- Those who get this node's changes, and the sets that they get from it.
 CREATE OR REPLACE FUNCTION bdr.internal_subscribers(OUT prefix text, OUT sets text[])
 RETURNS SETOF record
@@ -69,21 +94,10 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT bdr.internal_publication_prefix(n.node_sysid, n.node_timeline, n.node_dboid),
-           CASE
-               WHEN from_here.conn_sysid IS NOT NULL THEN from_here.conn_replication_sets
-               WHEN from_all.conn_sysid IS NOT NULL THEN from_all.conn_replication_sets
-               ELSE ARRAY['default']
-           END
+           bdr.internal_sets_from(n.node_sysid, n.node_timeline, n.node_dboid, me.node_sysid, me.node_timeline, me.node_dboid)
     FROM bdr.bdr_local_node AS me
     JOIN bdr.bdr_nodes AS n
       ON (n.node_sysid, n.node_timeline, n.node_dboid) <> (me.node_sysid, me.node_timeline, me.node_dboid) AND n.node_status <> 'k'
-    LEFT JOIN bdr.bdr_connections AS from_all
-      ON (from_all.conn_sysid, from_all.conn_timeline, from_all.conn_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
-     AND from_all.conn_origin_sysid = '0'
-    LEFT JOIN bdr.bdr_connections AS from_here
-      ON (from_here.conn_sysid, from_here.conn_timeline, from_here.conn_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
-     AND (from_here.conn_origin_sysid, from_here.conn_origin_timeline, from_here.conn_origin_dboid)
-         = (me.node_sysid, me.node_timeline, me.node_dboid)
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_subscribers() FROM PUBLIC;
 

@@ -317,19 +317,19 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_check_replicated_table(oid) FROM PUBLIC;
 
--- Sends a call about a table to the other nodes, as a command with the rights of the table's owner.
-CREATE OR REPLACE FUNCTION bdr.internal_queue_call(called text, owner text, arguments text)
+-- Sends a call about a table to the other nodes, as a command with the rights of a role.
+CREATE OR REPLACE FUNCTION bdr.internal_queue_call(called text, role text, arguments text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_setting('session_replication_role') <> 'replica' AND bdr.internal_captures_commands()
+    IF NOT bdr.internal_is_replica() AND bdr.internal_captures_commands()
        AND NOT bdr.internal_superuser_setting('bdr.skip_ddl_replication', session_user)
     THEN
         PERFORM bdr.internal_refuse_read_only(called);
         PERFORM bdr.internal_queue(
-            owner, 'DO', format('DO %L', format('BEGIN PERFORM %s(%s); END', called, arguments)), NULL, false, NULL
+            role, 'DO', format('DO %L', format('BEGIN PERFORM %s(%s); END', called, arguments)), NULL, false, NULL
         );
     END IF;
 END

@@ -41,7 +41,6 @@ DECLARE
     changed bdr.table_row_filter;
     wanted text;
     place record;
-    is_there boolean;
 BEGIN
     IF TG_OP = 'DELETE' THEN
         changed := OLD;
@@ -49,16 +48,19 @@ BEGIN
         changed := NEW;
         wanted := NEW.filter;
     END IF;
+    IF NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
+        IF TG_OP <> 'DELETE' THEN
+            RAISE EXCEPTION 'BDR is not active in this database' USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        -- It is being removed.
+        RETURN NULL;
+    END IF;
     SELECT n.nspname, c.relname INTO place
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = changed.relation;
-    is_there := FOUND;
-    IF TG_OP <> 'DELETE' AND NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
-        RAISE EXCEPTION 'BDR is not active in this database' USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-    -- Of a table that is gone; or BDR is being removed.
-    IF NOT is_there OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
+    -- Of a table that is gone.
+    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     -- As it is, or in the server's words.
@@ -92,7 +94,7 @@ BEGIN
         PERFORM bdr.internal_check_expression(wanted);
         PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
         -- What is leakproof differs between majors.
-        IF current_setting('session_replication_role') <> 'replica' THEN
+        IF NOT bdr.internal_is_replica() THEN
             PERFORM bdr.internal_check_filter_cannot_fail(
                 bdr.internal_published_filter_tree(changed.relation, bdr.internal_filter_carrier(changed.set_name))
             );

@@ -114,6 +114,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_check_expression(expression text)
 RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
+-- Its own patterns are read by that, whoever calls.
+SET standard_conforming_strings = on
 AS $$
 DECLARE
     bare text := regexp_replace(expression, $re$'[^']*'|"[^"]*"$re$, ' x ', 'g');
@@ -142,6 +144,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_check_filter_cannot_fail(tree text)
 RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+-- Its own patterns are read by that, whoever calls.
+SET standard_conforming_strings = on
 AS $$
 DECLARE
     column_node CONSTANT text := '\{VAR [^{}]*\}';
@@ -240,6 +244,8 @@ CREATE OR REPLACE FUNCTION bdr.internal_check_filter_names(relation oid, express
 RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+-- Its own patterns are read by that, whoever calls.
+SET standard_conforming_strings = on
 AS $$
 DECLARE
     -- As the server reads: no other blanks, and every character beyond ASCII is one of names.
@@ -378,7 +384,7 @@ DECLARE
     node text := (
         SELECT n.node_name FROM bdr.bdr_nodes AS n
         WHERE n.node_status <> 'k' AND coalesce(n.node_server_major, 14) < 15
-          AND current_setting('session_replication_role') <> 'replica'
+          AND NOT bdr.internal_is_replica()
         ORDER BY n.node_seq_id LIMIT 1
     );
 BEGIN

@@ -229,7 +229,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     await using other = await openSession(server, 'app');
     await other.script(`
       SET bdr.skip_ddl_locking = on; SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Tokyo'; SET intervalstyle = iso_8601;
-      SET quote_all_identifiers = on`);
+      SET quote_all_identifiers = on; SET standard_conforming_strings = off`);
     await other.query(
       `SELECT bdr.table_set_row_filter('public.other_types', 'default', $$t < '2020-01-02' AND i > '1 mon'$$)`,
     );
@@ -483,6 +483,10 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     await using hers = await openSession(server, 'app');
     // No agent is there to settle the lock, which only a superuser's session passes over.
     await hers.script('SET bdr.skip_ddl_locking = on; SET search_path = hers, pg_catalog');
+    const nothingRan = async (why?: string) =>
+      expect(await session.query('SELECT is_called FROM hers.calls'), why).toEqual([
+        { is_called: 'f' },
+      ]);
     const set = (table: string, text: string) =>
       hers.query('SELECT bdr.table_set_row_filter($1::regclass, $2, $3)', [table, 'default', text]);
     await set('hers.item', 'id = 1');
@@ -540,9 +544,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
       ['hers.odd', `_d U&'{1}' IS NULL`, '42601'],
     ] as const) {
       await expect(set(table, text), text).rejects.toMatchObject({ code });
-      expect(await session.query('SELECT is_called FROM hers.calls'), text).toEqual([
-        { is_called: 'f' },
-      ]);
+      await nothingRan(text);
     }
     for (const name of ['starts_with', 'hers.starts_with', 'OPERATOR(hers.+)']) {
       await expect(set('hers.item', `${name}(id, 'a')`), name).rejects.not.toThrow('called');
@@ -555,7 +557,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
            ('hers.item'::regclass, 'zzz', 'true); SELECT nextval(''hers.calls''); --')`,
       ),
     ).rejects.toThrow('must be one expression');
-    expect(await session.query('SELECT is_called FROM hers.calls')).toEqual([{ is_called: 'f' }]);
+    await nothingRan();
     await session.script(`SELECT bdr.connection_set_replication_sets('{zzz}', 'there')`);
     await expect(
       hers.query(
@@ -563,7 +565,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
            ('hers.item'::regclass, 'default', 'true); SELECT nextval(''hers.calls''); --')`,
       ),
     ).rejects.toThrow('must be one expression');
-    expect(await session.query('SELECT is_called FROM hers.calls')).toEqual([{ is_called: 'f' }]);
+    await nothingRan();
   });
 });
 
