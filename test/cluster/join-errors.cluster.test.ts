@@ -369,7 +369,7 @@ describe('a join goes on by itself when', () => {
   test.runIf(canMount())('the disk of the target was full during the copy', async () => {
     const host = joiner.host;
     const mount = mkdtempSync(path.join(os.tmpdir(), 'pg-bdr-small-'));
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=30m', 'tmpfs', mount]);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', mount]);
     try {
       const place = path.join(mount, 'place');
       mkdirSync(place);
