@@ -10,7 +10,7 @@ import { Seen } from '../apply/writers.ts';
 import { assert } from '../base/assert.ts';
 import { BoundedQueue } from '../base/bounded-queue.ts';
 import { formatLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
-import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { hasDefinition } from '../catalog/definition-notes.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
@@ -25,6 +25,7 @@ import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat } from '../receive/watermark.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
+import { GroupPatience } from './group-patience.ts';
 import type { LinkConnections } from './link-connections.ts';
 import type { LinkContext } from './link-context.ts';
 import { linkLog } from './link-log.ts';
@@ -47,15 +48,8 @@ const FIRST_WAITING_BYTES = 512 * 1024;
 const LOST_VALUES_MS = 1000;
 /** So many arrivals make a backlog, for which waiting for other links may pay. */
 const LEAST_BACKLOG = 20;
-const PATIENCE_MS = 100;
-/** For the own stream, as long as its heartbeats do not tell that somebody is writing for long: so many of them. */
-const HEARTBEAT_PATIENCE_MS = 1000;
-const MOST_BEATS = 4;
 /** How often it is looked whether another link has applied a command. */
 const DEFINITION_POLL_MS = 20;
-const PATIENCE_POLL_MS = 5;
-/** Who has waited in vain does not wait again for so many times that long. */
-const IMPATIENCE = 5;
 /** About what an arrival costs besides its bytes on the wire. */
 const ARRIVAL_BYTES = 200;
 
@@ -88,15 +82,13 @@ export class LinkStream {
   #heartbeat: Buffer | undefined;
   /** Of a transaction only some parts are applied. */
   #open = false;
-  /** Other links were waited for in vain: not again before. */
-  #impatientUntil = -Infinity;
-  /** There the own stream's watermark was waited for in vain: not again before it moves. */
-  #heldAt: PgTime | undefined;
+  readonly #patience: GroupPatience;
 
   constructor(context: LinkContext, connections: LinkConnections, state: LinkState) {
     this.#context = context;
     this.#connections = connections;
     this.#state = state;
+    this.#patience = new GroupPatience(context, () => state.watermark);
     const { worker, early, lostValues, lostWrites, definitionNotes } = createLinkWorkers(
       context,
       connections,
@@ -303,43 +295,11 @@ export class LinkStream {
     return groupSize(partsIn(this.#arrivals.items()), this.#context.groupLimit());
   }
 
-  /**
-   * With a backlog, waits a little for the own stream, which the node's next heartbeat moves on, and for links that are further
-   * behind: what they bring up lets this one group (DESIGN 4.6). Who is last waits for no link, so that backlogs do not hold each
-   * other; and who waited in vain goes on one by one for a while, because what holds the others may be a long transaction.
-   */
   async #waitForOthers(signal: AbortSignal): Promise<void> {
-    if (this.#arrivals.length < LEAST_BACKLOG || performance.now() < this.#impatientUntil) return;
-    const { ownLimit, ownHeard, groupLimit, onOwnBehind } = this.#context;
-    const begun = performance.now();
-    let end: number;
-    let heard: PgTime = LONG_AGO;
-    let beats = 0;
-    const head = this.#arrivals.first;
-    while (head?.kind === 'part' && head.part.isFirst && !this.#mayGroup(head.part)) {
-      const { commitTime } = head.part.context;
-      const own = ownLimit();
-      if (own < commitTime) {
-        if (own === this.#heldAt) return;
-        onOwnBehind();
-        if (ownHeard() > Math.max(heard, commitTime)) beats += 1;
-        heard = ownHeard();
-        end = beats < MOST_BEATS ? begun + HEARTBEAT_PATIENCE_MS : 0;
-      } else if (groupLimit() >= this.#state.watermark) return;
-      else end = begun + PATIENCE_MS;
-      if (performance.now() > end) {
-        if (own < commitTime) this.#heldAt = own;
-        const now = performance.now();
-        this.#impatientUntil = now + IMPATIENCE * (now - begun);
-        return;
-      }
-      await pause(PATIENCE_POLL_MS, signal);
-      signal.throwIfAborted();
-    }
-  }
-
-  #mayGroup({ context, isAlone }: TransactionPart): boolean {
-    return isAlone || context.commitTime <= this.#context.groupLimit();
+    const { first, length } = this.#arrivals;
+    if (length < LEAST_BACKLOG || first?.kind !== 'part') return;
+    const { isFirst, isAlone, context } = first.part;
+    if (isFirst && !isAlone) await this.#patience.wait(context.commitTime, signal);
   }
 
   async #handle(arrival: Arrival | undefined, signal: AbortSignal): Promise<void> {
