@@ -221,7 +221,7 @@ BEGIN
         IF told IS NULL OR clock_timestamp() > told + interval '1 s' THEN
             told := clock_timestamp();
             PERFORM bdr.internal_emit_message(message);
-            IF current_setting('server_version_num')::integer < 170000 THEN
+            IF bdr.internal_server_major() < 17 THEN
                 PERFORM pg_try_advisory_xact_lock_shared(1650749952, 6);
             END IF;
         END IF;

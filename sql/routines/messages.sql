@@ -79,7 +79,7 @@ DECLARE
     -- As it is signed: a text would be sent in the encoding of the database.
     content bytea := convert_to(message, 'UTF8');
 BEGIN
-    IF current_setting('server_version_num')::integer >= 170000 THEN
+    IF bdr.internal_server_major() >= 17 THEN
         EXECUTE $emit$ SELECT pg_logical_emit_message(false, 'bdr', $1, flush => true) $emit$ USING content;
     ELSE
         PERFORM pg_logical_emit_message(false, 'bdr', content);

@@ -2,6 +2,7 @@ import type { QualifiedName } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import type { GlobalLockRow, LockAsk, LockMode, LockNeed } from '../model/global-lock.ts';
 import type { NodeId } from '../model/node.ts';
+import { serverMajor } from '../postgres/server-facts.ts';
 import type { Session } from '../postgres/session.ts';
 import { whileNode } from './apply-gate.ts';
 
@@ -98,10 +99,7 @@ export async function readWaitedFor(session: Session, pids: readonly number[]): 
 
 /** Whether an ask reaches the disk only with the next commit. */
 export async function mustFlushAsks(session: Session): Promise<boolean> {
-  const [row] = await session.query<{ old: string }>(
-    /* sql */ `SELECT current_setting('server_version_num')::integer < 170000 AS old`,
-  );
-  return row?.old === 't';
+  return (await serverMajor(session)) < 17;
 }
 
 /** Puts on disk what transactions ask for, if any is asking. */
