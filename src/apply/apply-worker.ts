@@ -2,9 +2,7 @@ import { assert } from '../base/assert.ts';
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import type { Lsn } from '../base/lsn.ts';
-import type { PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
-import { enterApplyGate, type GateAnswer } from '../catalog/apply-gate.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
@@ -13,19 +11,12 @@ import type { AheadSender } from './ahead-sender.ts';
 import type { ApplyOptions } from './apply-options.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { Statement } from './prepared.ts';
+import { ApplyPaused, Entrance } from './entrance.ts';
 import type { SetWriter } from './set-writer.ts';
 import type { TableMap } from './table-map.ts';
 import { isLockConflict, LOCK_BACKOFF, MustWait } from './lock-conflict.ts';
 import { dueTime, isWhole, latest, type TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
-
-/** Apply was paused by bdr_apply_pause(): the link is to be let go until it is resumed, so that the provider need not wait for it. */
-export class ApplyPaused extends Error {
-  constructor() {
-    super('apply is paused');
-    this.name = 'ApplyPaused';
-  }
-}
 
 /**
  * How changes are written: as sets; one by one in their order; or so, each held against the unique indexes first, because one has found
@@ -66,8 +57,6 @@ const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 const LEAST_FOR_SETS = 20;
 /** From so many statements on a batch is sent. */
 const ENOUGH_FOR_BATCH = 128;
-/** Between two tries at a gate that is closed, and up to twice as long. */
-const GATE_CLOSED_MS = 5;
 /** So often is looked for who has a value before its being taken again and again is an error. */
 const MOST_COLLISIONS = 10;
 const SENT_SAVEPOINT = 'bdr_sent';
@@ -92,6 +81,7 @@ export class ApplyWorker {
   readonly #sets: SetWriter;
   readonly #ahead: AheadSender;
   readonly #options: ApplyOptions;
+  readonly #entrance: Entrance;
   /** A transaction of which not all parts have come. */
   #unfinished: Current | undefined;
   #folded: Folded | undefined;
@@ -110,6 +100,7 @@ export class ApplyWorker {
     this.#sets = sets;
     this.#ahead = ahead;
     this.#options = options;
+    this.#entrance = new Entrance(session, tables, options, () => writer.mustBeAlone);
   }
 
   /**
@@ -364,7 +355,7 @@ export class ApplyWorker {
       if (current.written) await this.#session.script(`ROLLBACK TO SAVEPOINT ${SENT_SAVEPOINT}`);
       else {
         await this.#session.script('ROLLBACK');
-        await this.#enter(current);
+        await this.#entrance.enter(dueTime(current.parts ?? [], this.#options.applyDelayMs));
       }
       for (const { change, context } of sending) await this.#writer.write(change, context);
     }
@@ -385,60 +376,10 @@ export class ApplyWorker {
   }
 
   async #open(current: Current): Promise<void> {
-    await this.#enter(current);
+    await this.#entrance.enter(dueTime(current.parts ?? [], this.#options.applyDelayMs));
     this.#writer.begin(current.way === 'careful');
     this.#sets.begin();
     current.written = false;
-  }
-
-  /**
-   * Begins the local transaction when it may begin: apply is not paused, and the server's own clock has passed the provider's
-   * commit time, so that a local write that follows gets a greater version than what it overwrites (DESIGN 4.7).
-   */
-  async #enter(current: Current): Promise<void> {
-    const { applyDelayMs, maxClockSkewMs, onProgress, random, signal } = this.#options;
-    const due = dueTime(current.parts ?? [], applyDelayMs);
-    for (;;) {
-      signal.throwIfAborted();
-      const gate = await this.#tryGate(due);
-      if (gate === 'closed') {
-        onProgress();
-        await pause(GATE_CLOSED_MS * (1 + random()), signal);
-        continue;
-      }
-      if (!gate) {
-        throw new BdrError('invalid_membership', { message: 'BDR was removed from this node' });
-      }
-      const { earlyMs } = gate;
-      if (!gate.paused && earlyMs === 0) {
-        this.#tables.defined(gate.definitions);
-        return;
-      }
-      await this.#session.script('ROLLBACK');
-      if (gate.paused) throw new ApplyPaused();
-      if (earlyMs > applyDelayMs + maxClockSkewMs) {
-        throw new BdrError('clock_skew', {
-          message: `the provider's clock is ${Math.round(earlyMs / 1000)} s ahead of this server's`,
-          hint: 'Synchronise the clocks (NTP). The link goes on by itself once they are closer, or raise bdr.max_clock_skew.',
-        });
-      }
-      onProgress();
-      await pause(Math.min(earlyMs, 1000), signal);
-    }
-  }
-
-  /**
-   * The gate is closed while another link waits to be alone, and is. That says nothing about tables, and there is nothing to take back:
-   * it is tried again soon.
-   */
-  async #tryGate(due: PgTime): Promise<GateAnswer | undefined | 'closed'> {
-    try {
-      return await enterApplyGate(this.#session, due, this.#writer.mustBeAlone);
-    } catch (error) {
-      if (this.#session.lost.aborted || !isLockConflict(error)) throw error;
-      await this.#session.script('ROLLBACK');
-      return 'closed';
-    }
   }
 
   /** Runs a step; after a lock conflict rolls back, waits holding nothing, and runs it again. */

@@ -1,6 +1,7 @@
 import type { QualifiedName } from '../base/names.ts';
 import { textArray } from '../base/text-array.ts';
-import type { LockTarget, StatementNeed, WrittenName } from '../ddl/lock-strength.ts';
+import type { LockTarget, StatementNeed } from '../ddl/lock-need.ts';
+import type { WrittenName } from '../ddl/written-name.ts';
 import type { CommandPlace } from '../model/global-lock.ts';
 import type { Session } from '../postgres/session.ts';
 

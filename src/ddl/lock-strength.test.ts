@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { lockStrength, type LockTarget } from './lock-strength.ts';
+import type { LockTarget } from './lock-need.ts';
+import { lockStrength } from './lock-strength.ts';
 import { parseStatements } from './parser.ts';
 
 /** What a statement needs, in words: the mode of a lock without tables, then the targets. */

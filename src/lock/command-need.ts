@@ -5,7 +5,8 @@ import {
   type LockedTables,
 } from '../catalog/lock-targets.ts';
 import { firesEventTriggers, statementsAround } from '../ddl/statements-around.ts';
-import { localTableMadeBy, lockStrength, type StatementNeed } from '../ddl/lock-strength.ts';
+import type { StatementNeed } from '../ddl/lock-need.ts';
+import { localTableMadeBy, lockStrength } from '../ddl/lock-strength.ts';
 import type { AskedCommand, CommandPlace, LockNeed } from '../model/global-lock.ts';
 import type { Session } from '../postgres/session.ts';
 

@@ -1,9 +1,12 @@
-import { lockMembership, readParting } from '../catalog/nodes.ts';
+import { messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { lockMembership, readNodes, readParting } from '../catalog/nodes.ts';
 import { isPublishedTo, stopPublishingTo } from '../catalog/publications.ts';
-import type { Link } from '../model/link.ts';
-import { slotName } from '../model/link.ts';
-import type { Session } from '../postgres/session.ts';
-import { readSlot } from '../postgres/slots.ts';
+import { ownSlotName, slotName, type Link } from '../model/link.ts';
+import { sameNode, type Node, type NodeId } from '../model/node.ts';
+import { Session } from '../postgres/session.ts';
+import { dropSlot, readSlot } from '../postgres/slots.ts';
+import type { Endpoints } from './endpoints.ts';
 
 /** How long a parted node may go on reading, so that it learns that it was parted. */
 const GRACE_S = 5;
@@ -33,4 +36,47 @@ export async function releaseParted(session: Session, link: Link): Promise<boole
     await stopPublishingTo(session, link.subscriber);
     return true;
   });
+}
+
+/** As releaseParted(), by a node that was parted itself: for all its former peers, and its own stream. Returns whether nothing is left. */
+export async function releaseOwnSlots(
+  session: Session,
+  me: NodeId,
+  peers: readonly NodeId[],
+): Promise<boolean> {
+  let left = 0;
+  for (const peer of peers) {
+    if (!(await releaseParted(session, { provider: me, subscriber: peer }))) left += 1;
+  }
+  const own = await readSlot(session, ownSlotName(me));
+  // The end of its reader is noticed a moment later.
+  if (own?.active) left += 1;
+  else if (own) await dropSlot(session, own.name);
+  return left === 0;
+}
+
+/**
+ * Asks the peers whether they have parted this node while it could not hear of it. Returns one that says so.
+ */
+export async function askWhetherParted(
+  endpoints: Endpoints,
+  me: Node,
+  peers: readonly Node[],
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<Node | undefined> {
+  for (const peer of peers) {
+    if (peer.status !== 'r' || peer.dsn === null) continue;
+    try {
+      await using asked = await Session.connect(endpoints.conninfo(peer.dsn), {
+        applicationName: `${me.name}:check`,
+        signal,
+        connectTimeoutMs: 5000,
+      });
+      const mine = (await readNodes(asked)).find(({ id }) => sameNode(id, me.id));
+      if (mine?.status === 'k') return peer;
+    } catch (error) {
+      log.debug({ peer: peer.name, error: messageOf(error) }, 'peer could not be asked');
+    }
+  }
+  return undefined;
 }

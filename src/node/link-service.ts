@@ -1,5 +1,5 @@
 import { prepareLooks } from '../apply/table-map.ts';
-import { ApplyPaused } from '../apply/apply-worker.ts';
+import { ApplyPaused } from '../apply/entrance.ts';
 import { BdrError, messageOf } from '../base/errors.ts';
 import { formatLsn } from '../base/lsn.ts';
 import type { Logger } from '../base/logger.ts';

@@ -1,4 +1,5 @@
-import { ApplyPaused, type ApplyWorker } from '../apply/apply-worker.ts';
+import type { ApplyWorker } from '../apply/apply-worker.ts';
+import { ApplyPaused } from '../apply/entrance.ts';
 import type { EarlyApply } from '../apply/early-apply.ts';
 import { groupSize, loneRun } from '../apply/group.ts';
 import type { LostValues } from '../apply/lost-values.ts';
