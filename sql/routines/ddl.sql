@@ -456,6 +456,55 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_unlogged_reference(oid[], oid[]) FROM PUBLIC;
 
+-- CREATE TABLE (LIKE …) leaves no trace of what it was like, so this goes by the text: other nodes do not have that table, or have another
+-- one of its name. Not seen: a name with a comment before it, or behind a semicolon within the command.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_local_like(command text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    identifier CONSTANT text := E'(?:"(?:[^"]|"")+"|[[:alpha:]_][\\w$]*)';
+    schemas name[] := current_setting('bdr.command_schemas');
+    "like" regclass;
+BEGIN
+    -- A long text is not split again for each of its commands where there is nothing to find.
+    IF NOT EXISTS (
+        SELECT FROM pg_class AS c WHERE c.relpersistence = 'u' OR c.relnamespace = pg_my_temp_schema()
+    ) THEN
+        RETURN;
+    END IF;
+    SELECT f.oid INTO "like"
+    FROM regexp_split_to_table(command, ';') AS piece
+    CROSS JOIN LATERAL regexp_matches(
+        piece, concat(E'\\mLIKE\\s+(', identifier, E'(?:\\s*\\.\\s*', identifier, ')?)'), 'gi'
+    ) AS l (name)
+    CROSS JOIN LATERAL parse_ident(l.name[1]) AS i (parts)
+    -- As the server finds it: temporary tables first, unless the path says otherwise.
+    CROSS JOIN LATERAL (
+        SELECT c.oid, c.relpersistence
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relname = i.parts[cardinality(i.parts)]
+          AND CASE
+              WHEN cardinality(i.parts) = 1 THEN n.nspname = ANY (schemas) OR n.oid = pg_my_temp_schema()
+              WHEN i.parts[1] = 'pg_temp' THEN n.oid = pg_my_temp_schema()
+              ELSE n.nspname = i.parts[1]
+          END
+        ORDER BY coalesce(array_position(schemas, n.nspname), 0)
+        LIMIT 1
+    ) AS f
+    WHERE piece ~* E'\\mCREATE\\s+TABLE\\s' AND f.relpersistence <> 'p'
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'CREATE TABLE ... LIKE would copy from table %, which is on this node only', "like"
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Name the columns, or CREATE TABLE ... AS TABLE ... WITH NO DATA.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_local_like(text) FROM PUBLIC;
+
 -- A table is about to be written anew. `columns` are those that it had before the command.
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(role text, relation oid, reasons integer, columns smallint[])
 RETURNS boolean
@@ -787,6 +836,9 @@ BEGIN
     PERFORM bdr.internal_check_unbuilt(tag);
     IF NOT permits_unsafe AND made.ids IS NOT NULL THEN
         PERFORM bdr.internal_refuse_unlogged_reference(made.ids, made.classes);
+    END IF;
+    IF NOT permits_unsafe AND tag = 'CREATE TABLE' THEN
+        PERFORM bdr.internal_refuse_local_like(bdr.internal_text_of_command(caller));
     END IF;
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
         PERFORM bdr.internal_refuse_exclusion(c.objid)

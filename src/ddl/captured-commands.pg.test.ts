@@ -251,6 +251,39 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     await session.script('DROP TABLE other_1 CASCADE');
   });
 
+  test('nothing permanent is made like what is only here', async () => {
+    await session.script(`
+      CREATE TEMP TABLE fleeting (id integer); CREATE UNLOGGED TABLE "Odd ""one" (id integer);
+      CREATE TEMP TABLE shadowed (id integer); CREATE TABLE shadowed (id integer, v text); CREATE TABLE kept_2 (id integer);
+      CREATE TABLE kept_3 (v text)`);
+    for (const command of [
+      'CREATE TABLE like_1 (LIKE fleeting)',
+      'CREATE TABLE like_1 (a integer, LIKE kept_3, LIKE\nFleeting INCLUDING ALL)',
+      'CREATE TABLE like_1 (LIKE pg_temp . "fleeting")',
+      'CREATE TABLE like_1 (LIKE public."Odd ""one")',
+      'CREATE TABLE like_1 (LIKE shadowed)',
+      `SELECT run('CREATE TABLE like_1 (LIKE fleeting)')`,
+      'CREATE TEMP TABLE fleeting_2 (id integer); CREATE TABLE like_1 (LIKE fleeting_2)',
+      'CREATE TABLE IF NOT EXISTS like_1 (LIKE fleeting)',
+    ]) {
+      await expect(session.script(command), command).rejects.toMatchObject({
+        code: '0A000',
+        message: expect.stringContaining('which is on this node only') as string,
+      });
+    }
+    expect(
+      await replicated(`
+        CREATE TEMP TABLE fleeting_3 (LIKE fleeting); CREATE UNLOGGED TABLE fleeting_4 (LIKE fleeting);
+        CREATE TABLE like_2 (LIKE public.shadowed); CREATE TABLE like_3 (LIKE kept_2, v text CHECK (v LIKE 'fleeting'));`),
+    ).toHaveLength(2);
+    await session.script('SET search_path = public, pg_temp');
+    expect(await replicated('CREATE TABLE like_4 (LIKE shadowed)')).toHaveLength(1);
+    await session.script('SET search_path = public');
+    await session.script(
+      'DROP TABLE fleeting, fleeting_3, fleeting_4, "Odd ""one", pg_temp.shadowed, kept_2, kept_3; DROP TABLE shadowed, like_2, like_3, like_4',
+    );
+  });
+
   test('an aggregate is dropped by the name that it has', async () => {
     await session.script(`CREATE AGGREGATE "odd()" (integer) (SFUNC = int4pl, STYPE = integer);
       CREATE AGGREGATE plain (*) (SFUNC = int8inc, STYPE = bigint, INITCOND = '0')`);
