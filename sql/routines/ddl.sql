@@ -340,24 +340,33 @@ REVOKE ALL ON FUNCTION bdr.internal_refuse_read_only(text) FROM PUBLIC;
 
 -- What is refused because the nodes would differ afterwards ---------------------------------------------------------------
 
+-- Whether a constraint keeps rows out that have another key: of exclusion, or a key WITHOUT OVERLAPS, from 18 on.
+CREATE OR REPLACE FUNCTION bdr.internal_excludes_rows(k pg_catalog.pg_constraint)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT k.contype = 'x' OR (k.contype IN ('p', 'u') AND coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false)) $$;
+REVOKE ALL ON FUNCTION bdr.internal_excludes_rows(pg_catalog.pg_constraint) FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_exclusion(relation oid)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found text := (
-        SELECT format('Table %s has exclusion constraint %I.', k.conrelid::regclass, k.conname)
-        FROM pg_constraint AS k
-        -- Made by this transaction: one that a superuser has permitted does not hold up what comes later.
-        WHERE k.conrelid = relation AND k.contype = 'x' AND age(k.xmin) <= 0
-        LIMIT 1
-    );
+    bad record;
 BEGIN
-    IF found IS NOT NULL THEN
-        RAISE EXCEPTION 'EXCLUDE constraints are unsafe with BDR active'
+    SELECT k.conrelid::regclass AS "table", k.conname, CASE k.contype WHEN 'x' THEN 'EXCLUDE' ELSE 'WITHOUT OVERLAPS' END AS kind
+    INTO bad
+    FROM pg_constraint AS k
+    WHERE k.conrelid = relation AND bdr.internal_excludes_rows(k)
+      -- Made by this transaction: one that a superuser has permitted does not hold up what comes later.
+      AND age(k.xmin) <= 0
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% constraints are unsafe with BDR active', bad.kind
             USING ERRCODE = 'feature_not_supported',
-                  DETAIL = found,
+                  DETAIL = format('Table %s has constraint %I.', bad."table", bad.conname),
                   HINT = 'Nodes that accept rows at the same time cannot keep them from excluding each other. A superuser may SET '
                       || 'bdr.permit_unsafe_ddl_commands = on.';
     END IF;

@@ -186,7 +186,7 @@ BEGIN
         JOIN pg_class AS c ON c.oid = t
         JOIN pg_namespace AS n ON n.oid = c.relnamespace
         JOIN pg_constraint AS x ON x.conrelid = c.oid
-        WHERE x.contype = 'x'
+        WHERE bdr.internal_excludes_rows(x)
         ORDER BY 1, 2, 3
     LOOP
         RAISE EXCEPTION 'BDR can''t be enabled because exclusion constraints exist on persistent tables that are not excluded from replication'

@@ -8,7 +8,7 @@ import type { LocalColumn } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 import { isLockConflict } from './lock-conflict.ts';
-import { quoteName } from './statements.ts';
+import { equalsSql, quoteName } from './statements.ts';
 import type { Table } from './table.ts';
 
 /** A row by column, as text. */
@@ -101,7 +101,7 @@ function callSql(name: string, { table, type, change, local, remote }: HandledCo
   const values = columns.map((column) => `((h.r).${quoteIdent(column.name)})::text`);
   const key = table.key.columns.map(
     ({ name: column, local: found }) =>
-      `(h.r).${quoteIdent(column)} ${found?.equals ?? '='} ${constant(remote[column], found?.type)}`,
+      `${equalsSql(`(h.r).${quoteIdent(column)}`, found)} ${constant(remote[column], found?.type)}`,
   );
   return (
     `SELECT json_build_object('action', h.a, 'isNull', h.r IS NULL, 'sameKey', ${key.join(' AND ')},` +

@@ -26,10 +26,12 @@ export function rivalsSql(
   index: UniqueIndex,
   candidate: Candidate,
 ): string {
-  const values = index.terms.map(({ expression }, n) => `(${expression}) AS bdr_value${n}`);
-  const equal = index.terms.map(({ expression, collate, equals }, n) => {
+  const values = index.terms.map(
+    ({ expression, cast }, n) => `(${expression})${cast} AS bdr_value${n}`,
+  );
+  const equal = index.terms.map(({ expression, cast, collate, equals }, n) => {
     const value = `bdr_new.bdr_value${n}`;
-    const same = `(${expression})${collate} ${equals} ${value}`;
+    const same = `(${expression})${cast}${collate} ${equals} ${value}`;
     return index.nullsNotDistinct
       ? `(${same} OR (${expression}) IS NULL AND ${value} IS NULL)`
       : same;

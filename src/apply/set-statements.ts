@@ -1,5 +1,6 @@
 import { quoteIdent, quoteQualified } from '../base/names.ts';
 import { ORIGIN, OWN, versionTest, type Unrecorded } from './row-tests.ts';
+import { equalsSql } from './statements.ts';
 import type { Table, TableColumn } from './table.ts';
 
 /**
@@ -108,10 +109,10 @@ function rows(columns: readonly TableColumn[]): string {
 /** The key's arrays begin at column `first` of `s`. */
 function sameKey(table: Table, first: number): string {
   return table.key.columns
-    .map((column, index) => {
-      const equals = column.local?.equals ?? '=';
-      return `t.${quoteIdent(column.name)} ${equals} ${value(column, first + index)}`;
-    })
+    .map(
+      (column, index) =>
+        `${equalsSql(`t.${quoteIdent(column.name)}`, column.local)} ${value(column, first + index)}`,
+    )
     .join(' AND ');
 }
 

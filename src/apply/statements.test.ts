@@ -13,6 +13,7 @@ const column = (name: string, more: Partial<LocalColumn> = {}): LocalColumn => (
   identityAlways: false,
   castsFromText: true,
   isVarlena: true,
+  isDomain: false,
   ...more,
 });
 

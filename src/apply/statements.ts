@@ -1,6 +1,7 @@
 import { quoteIdent, quoteQualified } from '../base/names.ts';
 import { pgTimeSql } from '../base/pg-time.ts';
 import { LOOK_AGAIN } from '../catalog/ahead.ts';
+import type { LocalColumn } from '../postgres/relation-info.ts';
 import { ORIGIN, OWN, versionTest, type Unrecorded } from './row-tests.ts';
 import type { Table, TableColumn } from './table.ts';
 
@@ -346,7 +347,7 @@ function keysGiven({ key: { columns } }: Table): { given: string; equal: string 
   const names = columns.map((_, index) => `key${index}`);
   const equal = columns.map(
     ({ name, local }, index) =>
-      `t.${quoteIdent(name)} ${local?.equals ?? '='} k.key${index}::${local?.type ?? 'text'}`,
+      `${equalsSql(`t.${quoteIdent(name)}`, local)} k.key${index}::${local?.type ?? 'text'}`,
   );
   return {
     given: `unnest(${arrays.join(', ')}) WITH ORDINALITY AS k (${names.join(', ')}, n)`,
@@ -413,8 +414,16 @@ function setList(columns: readonly TableColumn[]): { sql: string; count: number 
 function keyCondition(table: Table, first: number): Conditions {
   const { kind, columns } = table.key;
   const equals = (column: string, position: number, { local }: TableColumn) =>
-    `${column} ${local?.equals ?? '='} $${position}${local ? `::${local.type}` : ''}`;
+    `${equalsSql(column, local)} $${position}${local ? `::${local.type}` : ''}`;
   return conditions(columns, first, kind === 'unique' ? equals : textEquals);
+}
+
+/**
+ * A value of a key's column and the operator that compares it, up to the other value, of the column's type. A domain counts as what it is
+ * made of: the operators of enums do not take domains over these.
+ */
+export function equalsSql(value: string, local: LocalColumn | undefined): string {
+  return `${value}${local?.isDomain ? `::${local.type}` : ''} ${local?.equals ?? '='}`;
 }
 
 interface Conditions {

@@ -251,6 +251,22 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     await session.script('DROP TABLE other_1 CASCADE');
   });
 
+  test.runIf(major >= 18)('a key over a period excludes rows, too', async () => {
+    await session.script('CREATE TABLE booked (id int4range, during daterange NOT NULL)');
+    for (const command of [
+      'CREATE TABLE priced (id int4range, during daterange, PRIMARY KEY (id, during WITHOUT OVERLAPS))',
+      'ALTER TABLE booked ADD UNIQUE (id, during WITHOUT OVERLAPS)',
+    ]) {
+      await expect(session.script(command)).rejects.toMatchObject({
+        code: '0A000',
+        message: 'WITHOUT OVERLAPS constraints are unsafe with BDR active',
+      });
+    }
+    expect(
+      await replicated('ALTER TABLE booked ADD PRIMARY KEY (id, during); DROP TABLE booked'),
+    ).toHaveLength(2);
+  });
+
   test('nothing permanent is made like what is only here', async () => {
     await session.script(`
       CREATE TEMP TABLE fleeting (id integer); CREATE UNLOGGED TABLE "Odd ""one" (id integer);

@@ -12,7 +12,7 @@ export interface DoctorTable {
   readonly keyCandidate: string | null;
   /** Unique indexes beside the key by which rows are found. */
   readonly uniques: readonly UniqueIndex[];
-  /** Names of exclusion constraints. */
+  /** Names of exclusion constraints, and of keys WITHOUT OVERLAPS. */
   readonly exclusions: readonly string[];
 }
 
@@ -115,7 +115,10 @@ async function readTables(session: Session): Promise<DoctorTable[]> {
            ), '[]') AS uniques,
            coalesce((
                SELECT json_agg(x.conname ORDER BY x.conname)
-               FROM pg_constraint AS x WHERE x.conrelid = c.oid AND x.contype = 'x'
+               FROM pg_constraint AS x
+               WHERE x.conrelid = c.oid
+                 -- As bdr.internal_excludes_rows(), which need not be there.
+                 AND (x.contype = 'x' OR (x.contype IN ('p', 'u') AND (to_jsonb(x) ->> 'conperiod')::boolean))
            ), '[]') AS exclusions
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -10,6 +10,7 @@ export interface LocalColumn {
    * need not be of the domain, and what is written becomes so when it is assigned.
    */
   readonly type: string;
+  readonly isDomain: boolean;
   /** The equality of the unique index that the column is in, as an operator with its schema; undefined without such an index. */
   readonly equals: string | undefined;
   /** Values that `equals` calls equal have one hash by the type's default hash function. */
@@ -88,6 +89,7 @@ export async function readRelation(
   const { rows: columns } = await session.execute<{
     name: string;
     type: string;
+    domain: string;
     equals: string | null;
     hashable: string;
     collate: string;
@@ -100,6 +102,7 @@ export async function readRelation(
     /* sql */ `
       SELECT a.attname AS name,
              format_type(b.oid, -1) AS type,
+             t.typtype = 'd' AS domain,
              CASE WHEN e.name IS NOT NULL THEN format('OPERATOR(%I.%s)', e.schema, e.name) END AS equals,
              e.hashes AND bdr.internal_is_hashable(a.atttypid) AS hashable,
              coalesce((
@@ -170,6 +173,7 @@ export async function readRelation(
         {
           name: column.name,
           type: column.type,
+          isDomain: column.domain === 't',
           equals: column.equals ?? undefined,
           hashable: column.hashable === 't',
           collate: column.collate,

@@ -17,6 +17,8 @@ export interface UniqueTerm {
   readonly column: string | null;
   /** The operator that calls two values equal, with its schema. */
   readonly equals: string;
+  /** `::type`, to be put behind a value of a domain; else empty. The operators of enums do not take domains over these. */
+  readonly cast: string;
   /** ` COLLATE …`; empty for what has none. */
   readonly collate: string;
 }
@@ -53,6 +55,17 @@ export async function readUniqueness(session: Session, oid: string): Promise<Uni
                                 'expression', pg_get_indexdef(i.indexrelid, k.n::integer, false),
                                 'column', a.attname,
                                 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
+                                'cast', coalesce('::' || (
+                                    WITH RECURSIVE base AS (
+                                        SELECT t.oid, t.typbasetype
+                                        FROM pg_attribute AS ia
+                                        JOIN pg_type AS t ON t.oid = ia.atttypid AND t.typtype = 'd'
+                                        WHERE ia.attrelid = i.indexrelid AND ia.attnum = k.n
+                                        UNION ALL
+                                        SELECT t.oid, t.typbasetype FROM base JOIN pg_type AS t ON t.oid = base.typbasetype
+                                    )
+                                    SELECT format_type(base.oid, -1) FROM base WHERE base.typbasetype = 0
+                                ), ''),
                                 'collate', CASE WHEN co.oid IS NULL THEN '' ELSE format(' COLLATE %I.%I', cn.nspname, co.collname) END
                             ) ORDER BY k.n) AS list
                      FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[])

@@ -113,6 +113,10 @@ const USER_TYPES = `
   CREATE TABLE key_composite (a integer, b text, c date, v text, PRIMARY KEY (c, a, b));
   CREATE TABLE key_domain (k even_shorter PRIMARY KEY, v text);
   CREATE TABLE key_enum (k "Odd ""types"."Mood" PRIMARY KEY, v text);
+  CREATE DOMAIN mild AS "Odd ""types"."Mood" CHECK (VALUE <> 'sad');
+  CREATE DOMAIN milder AS mild;
+  CREATE TABLE key_enum_domain (k milder PRIMARY KEY, v text);
+  CREATE TABLE unique_enum_domain (id integer PRIMARY KEY, mood milder UNIQUE);
   CREATE TABLE key_citext (k citext PRIMARY KEY, v text);
   CREATE TABLE key_timestamptz (k timestamptz PRIMARY KEY, v text);
   CREATE TABLE key_numeric (k numeric PRIMARY KEY, v text);
@@ -285,6 +289,33 @@ describe('values of every type', () => {
       expect(await one.sql(`SELECT v FROM ${table}`), table).toEqual([['two']]);
     }
     expect(await cluster.equal('key_composite')).toEqual(['(1,x,2026-01-01,two)']);
+  });
+
+  // The operators of enums take no domain over one, not even twice the same.
+  test('many rows, and rivals, are found by a domain over an enum', async () => {
+    await one.sql(
+      `INSERT INTO key_enum_domain VALUES ('it''s "ok"', 'one'), ('née, heureux', 'one')`,
+    );
+    await cluster.settled();
+    await two.sql(`UPDATE key_enum_domain SET v = 'two'`);
+    await cluster.equal('key_enum_domain');
+    await two.sql('DELETE FROM key_enum_domain');
+    await cluster.settled();
+    await one.sql(
+      `BEGIN; INSERT INTO key_enum_domain VALUES ('it''s "ok"', 'one'), ('née, heureux', 'one');
+       ${`UPDATE key_enum_domain SET v = v || '.';`.repeat(15)} COMMIT`,
+    );
+    await cluster.settled();
+    await two.sql(
+      `BEGIN; ${`UPDATE key_enum_domain SET v = v || ',';`.repeat(15)}
+       DELETE FROM key_enum_domain WHERE k::text = 'née, heureux'; COMMIT`,
+    );
+    expect(await cluster.equal('key_enum_domain')).toHaveLength(1);
+    await concurrently(cluster.nodes, async () => {
+      await one.sql(`INSERT INTO unique_enum_domain VALUES (1, 'née, heureux')`);
+      await two.sql(`INSERT INTO unique_enum_domain VALUES (2, 'née, heureux')`);
+    });
+    expect(await cluster.equal('unique_enum_domain')).toEqual(['(2,"née, heureux")']);
   });
 
   test('a key that is only spelt anew keeps its row', async () => {

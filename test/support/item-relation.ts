@@ -33,6 +33,7 @@ export const ITEM_LOCALLY: LocalRelation = {
         identityAlways: false,
         castsFromText: true,
         isVarlena: true,
+        isDomain: false,
       },
     ]),
   ),
