@@ -120,6 +120,12 @@ export class Links {
     for (const link of links) await this.#reportOne(session, link);
   }
 
+  /** Writes down why none of them can be begun. */
+  async noteFailure(session: Session, me: NodeId, error: unknown): Promise<void> {
+    for (const { id } of this.#options.group.others(me))
+      await noteLinkFailure(session, { provider: id, subscriber: me }, describeError(error));
+  }
+
   running(): readonly RunningLink[] {
     return [...this.#running.values()];
   }

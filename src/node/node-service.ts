@@ -7,6 +7,7 @@ import { noteClockStep } from '../catalog/clock-steps.ts';
 import { markSelfParted, readLocalNode, type LocalNode } from '../catalog/nodes.ts';
 import { reportOwnStream } from '../catalog/own-stream.ts';
 import type { Endpoints } from '../membership/endpoints.ts';
+import { refuseCopy } from '../membership/own-address.ts';
 import { askWhetherParted, releaseOwnSlots } from '../membership/part.ts';
 import { sameNode, type Node } from '../model/node.ts';
 import { endLeftOverSessions, markAgentSession } from '../postgres/advisory.ts';
@@ -60,6 +61,8 @@ export class NodeService {
   #notedStep: string | undefined;
   #partedCheckDue = false;
   #released = false;
+  /** The session in which it was found that this is the node, and no copy of it. */
+  #original: Session | undefined;
   /** The call of create or join that all of this belongs to. */
   #call: string | undefined;
 
@@ -225,6 +228,7 @@ export class NodeService {
       case 'r':
         break;
     }
+    await this.#refuseCopy(session, me);
     // As above.
     await this.#records.look(session);
     this.#heartbeats.start();
@@ -239,6 +243,18 @@ export class NodeService {
     await this.#publications.look(session);
     const isReady = me.status === 'r';
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
+  }
+
+  /** Once in each session: the server does not change meanwhile. */
+  async #refuseCopy(session: Session, me: Node): Promise<void> {
+    if (this.#original === session) return;
+    try {
+      await refuseCopy(session, this.#endpoints, me, { log: this.#log, signal: this.#stop.signal });
+    } catch (error) {
+      await this.#links.noteFailure(session, me.id, error);
+      throw error;
+    }
+    this.#original = session;
   }
 
   #horizons(me: Node): Horizons {
