@@ -374,6 +374,26 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_exclusion(oid) FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_generated_key(relation oid)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    bad name := bdr.internal_generated_key_column(relation);
+BEGIN
+    -- Made by this transaction: one that a superuser has permitted does not hold up what comes later.
+    IF bad IS NOT NULL AND EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = relation AND age(i.xmin) <= 0) THEN
+        RAISE EXCEPTION 'generated columns in a key are unsafe with BDR active'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('The rows of table %s would be told apart by generated column %I, which is not sent.', relation::regclass, bad),
+                  HINT = 'Make it an ordinary column that a trigger fills, or choose another PRIMARY KEY or REPLICA IDENTITY. A superuser '
+                      || 'may SET bdr.permit_unsafe_ddl_commands = on.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_generated_key(oid) FROM PUBLIC;
+
 -- Whether an expression, as the catalogs hold it, may have another value each time: it calls such a function, or one with a default
 -- argument that does, or takes a number of a sequence. `stable_too`: or within another transaction.
 CREATE OR REPLACE FUNCTION bdr.internal_is_changing(expression pg_node_tree, stable_too boolean)
@@ -850,7 +870,7 @@ BEGIN
         PERFORM bdr.internal_refuse_local_like(bdr.internal_text_of_command(caller));
     END IF;
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
-        PERFORM bdr.internal_refuse_exclusion(c.objid)
+        PERFORM bdr.internal_refuse_exclusion(c.objid), bdr.internal_refuse_generated_key(c.objid)
         FROM pg_event_trigger_ddl_commands() AS c
         WHERE c.object_type = 'table';
     END IF;

@@ -194,6 +194,18 @@ BEGIN
                   DETAIL = format('Table %I.%I has exclusion constraint %I', found.nspname, found.relname, found.conname);
     END LOOP;
 
+    FOR found IN
+        SELECT t AS "table", bdr.internal_generated_key_column(t) AS "column"
+        FROM bdr.internal_replicated_tables() AS t
+        WHERE bdr.internal_generated_key_column(t) IS NOT NULL
+        ORDER BY 1
+    LOOP
+        RAISE EXCEPTION 'BDR can''t be enabled because the key of table % has a generated column', found."table"
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Its rows would be told apart by column %I, which is not sent.', found."column"),
+                  HINT = 'Choose another PRIMARY KEY or REPLICA IDENTITY.';
+    END LOOP;
+
     SELECT string_agg(format('%I.%I constraint %I', n.nspname, c.relname, x.conname), ', ' ORDER BY n.nspname, c.relname, x.conname)
     INTO secondary
     FROM bdr.internal_replicated_tables() AS t

@@ -190,3 +190,22 @@ EXCEPTION
 END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_is_hashable(oid) FROM PUBLIC;
+
+-- A generated column of the key by which the rows of a table are told apart where they are sent; NULL for none. The server does not send it, so
+-- that a key would mean other rows elsewhere. From 18 on it refuses UPDATE and DELETE there.
+CREATE OR REPLACE FUNCTION bdr.internal_generated_key_column(relation oid)
+RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.attname
+    FROM pg_class AS c
+    JOIN pg_index AS i
+      ON i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+    CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.attnum AND a.attgenerated <> ''
+    WHERE c.oid = relation AND k.place <= i.indnkeyatts
+    ORDER BY k.place
+    LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_generated_key_column(oid) FROM PUBLIC;

@@ -39,6 +39,7 @@ function tableOf(
       oid: '16400',
       name: { schema: 'public', name: 'it"em' },
       columns: new Map(columns.map((one) => [one.name, one])),
+      generatedKeyColumn: undefined,
       primaryKey: full ? [] : ['id'],
       deferrable: false,
       hasReplicaTriggers: false,

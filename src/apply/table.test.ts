@@ -25,6 +25,7 @@ const local = (
   oid: '16400',
   name: { schema: 'public', name: 'item' },
   columns: new Map(columns.map((one) => [one.name, one])),
+  generatedKeyColumn: undefined,
   primaryKey: ['id'],
   deferrable: false,
   hasReplicaTriggers: false,
@@ -109,6 +110,13 @@ describe('joinTable', () => {
       columns,
       false,
     ]);
+  });
+
+  test('refuses a key that is not sent as a whole, but finds whole rows', () => {
+    const columns = [column('id'), column('sum', { generated: true })];
+    const here = local(columns, { primaryKey: ['id', 'sum'], generatedKeyColumn: 'sum' });
+    expect(() => joinTable(remote(['id*', 'b']), here)).toThrow(/has generated column "sum"/);
+    expect(joinTable(remote(['id*', 'b*'], 'full'), here).key.kind).toBe('whole-row');
   });
 
   test('knows a key that is checked only at the end of a transaction', () => {

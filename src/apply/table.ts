@@ -83,6 +83,8 @@ function keyOf(
 ): TableKey {
   const flagged = columns.filter(({ position }) => relation.columns[position]?.isKey);
   // REPLICA IDENTITY FULL flags every column: the primary key finds the row better, where there is one.
+  if (relation.replicaIdentity !== 'full' && local.generatedKeyColumn !== undefined)
+    throw generatedKey(local, local.generatedKeyColumn);
   if (flagged.length > 0 && relation.replicaIdentity !== 'full') {
     return uniqueKey(local, columns, flagged, true);
   }
@@ -94,6 +96,14 @@ function keyOf(
   return flagged.length > 0
     ? { kind: 'whole-row', columns: flagged.filter(({ local: found }) => found), ...none }
     : { kind: 'none', columns: [], ...none };
+}
+
+/** What is sent of the key means other rows here. */
+function generatedKey({ name }: LocalRelation, column: string): BdrError {
+  return new BdrError('apply_failed', {
+    message: `the key of table ${displayName(name)} has generated column "${column}", which is not sent`,
+    hint: 'With SET bdr.skip_ddl_replication = on, give the table another PRIMARY KEY or REPLICA IDENTITY on all nodes; then skip the transaction on each (docs/guides/recover.md) and make the rows equal.',
+  });
 }
 
 function uniqueKey(

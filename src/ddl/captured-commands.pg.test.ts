@@ -251,6 +251,27 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     await session.script('DROP TABLE other_1 CASCADE');
   });
 
+  test('a key has no generated column, which would not be sent', async () => {
+    await session.script(
+      'CREATE TABLE sums (id integer NOT NULL, a integer, k integer GENERATED ALWAYS AS (a + 1) STORED NOT NULL)',
+    );
+    for (const command of [
+      'CREATE TABLE keyed (id integer, k integer GENERATED ALWAYS AS (id + 1) STORED, PRIMARY KEY (id, k))',
+      'ALTER TABLE sums ADD PRIMARY KEY (id, k)',
+      'CREATE UNIQUE INDEX sums_k ON sums (k); ALTER TABLE sums REPLICA IDENTITY USING INDEX sums_k',
+    ]) {
+      await expect(session.script(command), command).rejects.toMatchObject({
+        code: '0A000',
+        message: 'generated columns in a key are unsafe with BDR active',
+      });
+    }
+    expect(
+      await replicated(
+        'ALTER TABLE sums ADD PRIMARY KEY (id) INCLUDE (k), ADD UNIQUE (k); DROP TABLE sums',
+      ),
+    ).toHaveLength(2);
+  });
+
   test.runIf(major >= 18)('a key over a period excludes rows, too', async () => {
     await session.script('CREATE TABLE booked (id int4range, during daterange NOT NULL)');
     for (const command of [

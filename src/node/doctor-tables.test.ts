@@ -8,6 +8,7 @@ const TABLE: DoctorTable = {
   identity: 'd',
   keyCandidate: null,
   uniques: [],
+  generatedKeyColumn: null,
   exclusions: [],
 };
 const SEQUENCE: DoctorSequence = {

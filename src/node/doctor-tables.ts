@@ -20,6 +20,7 @@ export function checkTables(
     for (const table of tables) {
       checkKey(table, numbering.nodes > 1, say);
       checkUniques(table, say);
+      checkGeneratedKey(table, say);
       checkExclusions(table, say);
     }
     if (tables.length > 0 && tables.every(hasKey)) {
@@ -99,6 +100,16 @@ function checkUniques(table: DoctorTable, say: Say): void {
     'unique_index',
     `table ${displayName(table.name)} is unique in more than its key: ${someOf(list)}. If two nodes write the same value at once, ${outcome}`,
     'let one node alone write such values, or make the node part of them',
+  );
+}
+
+function checkGeneratedKey({ name, generatedKeyColumn }: DoctorTable, say: Say): void {
+  if (generatedKeyColumn === null) return;
+  say(
+    'error',
+    'generated_key',
+    `the key of table ${displayName(name)} has generated column ${generatedKeyColumn}, which is not sent: its changes cannot be applied`,
+    `Give it another PRIMARY KEY or REPLICA IDENTITY.`,
   );
 }
 

@@ -12,6 +12,8 @@ export interface DoctorTable {
   readonly keyCandidate: string | null;
   /** Unique indexes beside the key by which rows are found. */
   readonly uniques: readonly UniqueIndex[];
+  /** A generated column of the key by which rows are found. */
+  readonly generatedKeyColumn: string | null;
   /** Names of exclusion constraints, and of keys WITHOUT OVERLAPS. */
   readonly exclusions: readonly string[];
 }
@@ -82,6 +84,7 @@ async function readTables(session: Session): Promise<DoctorTable[]> {
     candidate: string | null;
     uniques: string;
     exclusions: string;
+    generated: string | null;
   }>(/* sql */ `
     SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS identity,
            coalesce((
@@ -119,7 +122,17 @@ async function readTables(session: Session): Promise<DoctorTable[]> {
                WHERE x.conrelid = c.oid
                  -- As bdr.internal_excludes_rows(), which need not be there.
                  AND (x.contype = 'x' OR (x.contype IN ('p', 'u') AND (to_jsonb(x) ->> 'conperiod')::boolean))
-           ), '[]') AS exclusions
+           ), '[]') AS exclusions,
+           -- As bdr.internal_generated_key_column(), which need not be there.
+           (
+               SELECT a.attname
+               FROM pg_index AS i
+               CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+               JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.attnum AND a.attgenerated <> ''
+               WHERE i.indrelid = c.oid AND k.place <= i.indnkeyatts
+                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+               LIMIT 1
+           ) AS generated
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND ${USER_TABLES}
@@ -131,6 +144,7 @@ async function readTables(session: Session): Promise<DoctorTable[]> {
     identity: row.identity,
     keyCandidate: row.candidate,
     uniques: JSON.parse(row.uniques) as UniqueIndex[],
+    generatedKeyColumn: row.generated,
     exclusions: JSON.parse(row.exclusions) as string[],
   }));
 }

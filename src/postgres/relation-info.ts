@@ -37,6 +37,8 @@ export interface LocalRelation {
   readonly columns: ReadonlyMap<string, LocalColumn>;
   /** The primary key's columns in order; empty when there is none. */
   readonly primaryKey: readonly string[];
+  /** A generated column of the key that the server sends of changed rows, but for that column. */
+  readonly generatedKeyColumn: string | undefined;
   /** There is a deferrable unique or exclusion constraint, which ON CONFLICT cannot use and would not notice. */
   readonly deferrable: boolean;
   /** The column sets of the unique indexes that are checked at once and hold every row. */
@@ -53,7 +55,12 @@ export async function readRelation(
   // Prepared: to plan these takes ten times as long as to run them, and a schema has many tables.
   const {
     rows: [table],
-  } = await session.execute<{ oid: string; indexes: string; triggers: string }>(
+  } = await session.execute<{
+    oid: string;
+    indexes: string;
+    triggers: string;
+    generated_key: string | null;
+  }>(
     'bdr_relation',
     /* sql */ `
       SELECT c.oid,
@@ -61,6 +68,7 @@ export async function readRelation(
                  SELECT FROM pg_trigger AS t
                  WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
              ) AS triggers,
+             bdr.internal_generated_key_column(c.oid) AS generated_key,
              coalesce((
                  SELECT json_agg(json_build_object(
                      'primary', i.indisprimary,
@@ -185,6 +193,7 @@ export async function readRelation(
       ]),
     ),
     primaryKey: indexes.find((index) => index.primary)?.columns ?? [],
+    generatedKeyColumn: table.generated_key ?? undefined,
     deferrable: indexes.some((index) => !index.immediate),
     hasReplicaTriggers: table.triggers === 't',
     immediateKeys: indexes

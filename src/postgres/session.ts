@@ -28,6 +28,8 @@ export interface SessionOptions {
  * (text formats), names must resolve to nothing by accident, and a session must not outlive the process that holds it.
  */
 const COMMON_SETTINGS: Readonly<Record<string, string>> = {
+  // First: others may be for superusers.
+  role: 'none',
   datestyle: 'ISO, YMD',
   intervalstyle: 'postgres',
   extra_float_digits: '3',
@@ -45,6 +47,7 @@ const COMMON_SETTINGS: Readonly<Record<string, string>> = {
   default_transaction_isolation: 'read committed',
   default_transaction_read_only: 'off',
   client_min_messages: 'warning',
+  exit_on_error: 'off',
 };
 
 /**
@@ -53,9 +56,12 @@ const COMMON_SETTINGS: Readonly<Record<string, string>> = {
  */
 const SEARCH_PATH = /* sql */ `SET search_path = pg_catalog, pg_temp`;
 
-/** Where the server has it: transaction_timeout came with 17. */
-const SETTINGS_OF_NEWER_SERVERS = /* sql */ `
-  SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout')
+/** Where the server has it, and the role may: transaction_timeout came with 17, temp_file_limit is for superusers. */
+const SETTINGS_OF_SOME = /* sql */ `
+  SELECT set_config(s.name, w.value, false)
+  FROM (VALUES ('transaction_timeout', '0'), ('temp_file_limit', '-1')) AS w (name, value)
+  JOIN pg_settings AS s ON s.name = w.name AND s.setting <> w.value
+  WHERE s.context <> 'superuser' OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user)
 `;
 
 const DEFAULT_CONNECT_TIMEOUT_MS = 15_000;
@@ -115,7 +121,7 @@ export class Session implements AsyncDisposable {
           ...Object.entries(settings).map(
             ([name, value]) => `SET ${quoteSetting(name)} = ${quoteLiteral(value)}`,
           ),
-          SETTINGS_OF_NEWER_SERVERS,
+          SETTINGS_OF_SOME,
         ].join('; '),
       );
       if (accepts && !(await accepts(session))) {

@@ -37,6 +37,7 @@ export const ITEM_LOCALLY: LocalRelation = {
       },
     ]),
   ),
+  generatedKeyColumn: undefined,
   primaryKey: ['id'],
   deferrable: false,
   hasReplicaTriggers: false,

@@ -1,0 +1,36 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openSession } from '../../test/support/agents.ts';
+import { startServer } from '../../test/support/servers.ts';
+import type { EmbeddedServer } from '../embedded/server.ts';
+
+let server: EmbeddedServer;
+beforeAll(async () => {
+  server = await startServer();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+test('what is set for a database or a role does not reach into sessions', async () => {
+  await using first = await openSession(server);
+  await first.script('CREATE DATABASE odd');
+  await first.script(`
+    CREATE ROLE lowly;
+    ALTER DATABASE odd SET role = 'lowly';
+    ALTER DATABASE odd SET temp_file_limit = '1MB';
+    ALTER DATABASE odd SET exit_on_error = on;
+    ALTER DATABASE odd SET default_transaction_read_only = on;
+    ALTER DATABASE odd SET statement_timeout = '1ms';
+    ALTER ROLE ALL IN DATABASE odd SET search_path = 'nowhere'`);
+  await using session = await openSession(server, 'odd');
+  const [row] = await session.query(`
+    SELECT current_user = session_user AS self, current_setting('temp_file_limit') AS temp, current_setting('exit_on_error') AS exits,
+           current_setting('transaction_read_only') AS reads, current_setting('statement_timeout') AS timeout,
+           current_setting('search_path') AS path`);
+  expect(row).toEqual({
+    self: 't',
+    temp: '-1',
+    exits: 'off',
+    reads: 'off',
+    timeout: '0',
+    path: 'pg_catalog, pg_temp',
+  });
+});
