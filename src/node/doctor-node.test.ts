@@ -357,6 +357,17 @@ describe('slots', () => {
     ]);
   });
 
+  test('where all have, and the node cannot read its own log either, it is the one that stays', () => {
+    const findings = check({
+      slots: [{ ...SLOT, walStatus: 'lost', active: false }],
+      ownStream: { ...OWN, status: 'failed' },
+    });
+    expect(findings.map(({ check: name }) => name)).toEqual(
+      expect.arrayContaining(['own_stream', 'slot']),
+    );
+    for (const { fix } of findings) expect(fix).toContain('this one stays');
+  });
+
   test('one that is about to lose it is a warning', () => {
     expect(check({ slots: [{ ...SLOT, walStatus: 'unreserved' }] })).toMatchObject([
       { level: 'warning', fix: expect.stringContaining('max_slot_wal_keep_size') as string },

@@ -206,11 +206,26 @@ function checkLinks({ links, nodes, status, applyPaused }: ActiveStatus, say: Sa
   if (streaming.length > 0) say('ok', 'link', `streams from ${someOf(streaming)}`);
 }
 
-function checkOwnStream({ ownStream }: ActiveStatus, say: Say): void {
+function checkOwnStream(status: ActiveStatus, say: Say): void {
+  const { ownStream } = status;
   if (ownStream?.status !== 'failed') return;
   const reason = ownStream.error?.message ?? 'no reason is known';
   const message = `this node cannot read its own log since ${ownStream.since}: ${reason}`;
-  say('error', 'own_stream', message, ownStream.error?.hint ?? null);
+  const fix = isLeftAlone(status) ? STAY : (ownStream.error?.hint ?? null);
+  say('error', 'own_stream', message, fix);
+}
+
+/** What a node has written is nowhere else: it is not the one to be parted. */
+const STAY =
+  'no node gets any more what this one writes, so this one stays: remove BDR from the others, then here, with ' +
+  'bdr.remove_bdr_from_local_node(true); create the group here, and let them join again';
+
+/** Neither the others nor the node itself can read its log any more. */
+function isLeftAlone({ ownStream, slots, nodes }: ActiveStatus): boolean {
+  const peers = nodes.filter(({ isLocal, status }) => !isLocal && status !== 'k');
+  const isLost = ({ id }: (typeof peers)[number]) =>
+    slots.some(({ subscriber, walStatus }) => walStatus === 'lost' && sameNode(subscriber, id));
+  return ownStream?.status === 'failed' && peers.length > 0 && peers.every(isLost);
 }
 
 function checkDeletions({ ownStream, heldDeletions, openWriters }: ActiveStatus, say: Say): void {
@@ -252,7 +267,8 @@ function checkRecords({ records, links }: ActiveStatus, say: Say): void {
   }
 }
 
-function checkSlots({ slots, nodes, status }: ActiveStatus, say: Say): void {
+function checkSlots(active: ActiveStatus, say: Say): void {
+  const { slots, nodes, status } = active;
   for (const slot of slots) {
     const reader = nodes.find(({ id }) => sameNode(id, slot.subscriber));
     const part = `SELECT bdr.bdr_part_by_node_names(ARRAY[${quoteLiteral(slot.to)}]);`;
@@ -269,7 +285,9 @@ function checkSlots({ slots, nodes, status }: ActiveStatus, say: Say): void {
         'error',
         'slot',
         `WAL that ${slot.to} needs is gone: it can never catch up`,
-        `${part}\n-- then, on ${slot.to}: SELECT bdr.remove_bdr_from_local_node(true); and join it again`,
+        isLeftAlone(active)
+          ? STAY
+          : `${part}\n-- then, on ${slot.to}: SELECT bdr.remove_bdr_from_local_node(true); and join it again`,
       );
     } else if (slot.walStatus === 'unreserved') {
       const message = `WAL that ${slot.to} needs may be removed at any moment`;
