@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -129,8 +130,10 @@ export class TestNode {
     return new TestClient(client);
   }
 
-  /** Runs statements on a connection of their own; returns the rows of the last as arrays. */
+  /** Runs statements on a connection of their own, in `until` on one for all looks; returns the rows of the last as arrays. */
   async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
+    const look = LOOK.getStore();
+    if (look) return look.sql(this, text, values);
     await using client = await this.connect();
     return await client.sql(text, values);
   }
@@ -200,20 +203,19 @@ export class TestNode {
     return String(await this.#done(what, HAS_NOTHING_LEFT));
   }
 
-  /** Asks again and again, on one connection, until the first column is true; returns the second. `meanwhile` is run after each no. */
+  /** Asks until the first column is true; returns the second. `meanwhile` is run after each no. */
   async #done(
     what: string,
     question: string,
     values: unknown[] = [],
     meanwhile?: string,
   ): Promise<unknown> {
-    await using client = await this.connect();
     let second: unknown;
     await until(what, async () => {
-      const [row] = await client.sql(question, values);
+      const [row] = await this.sql(question, values);
       second = row?.[1];
       if (row?.[0] === true) return true;
-      if (meanwhile !== undefined) await client.sql(meanwhile);
+      if (meanwhile !== undefined) await this.sql(meanwhile);
       return false;
     });
     return second;
@@ -228,12 +230,20 @@ export class TestNode {
 export class TestClient implements AsyncDisposable {
   readonly client: pg.Client;
   readonly notices: string[] = [];
+  #isOpen = true;
 
   constructor(client: pg.Client) {
     this.client = client;
+    client.on('end', () => {
+      this.#isOpen = false;
+    });
     client.on('notice', (notice) =>
       this.notices.push(`${notice.severity ?? ''}: ${notice.message ?? ''}`),
     );
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
   }
 
   async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
@@ -398,15 +408,56 @@ export async function concurrently(
   }
 }
 
+/** The connections of one `until`: new ones for each look would cost more than most of what is waited for. */
+class Look implements AsyncDisposable {
+  readonly #clients = new Map<TestNode, TestClient>();
+  readonly #asked = new Map<TestNode, Promise<unknown>>();
+
+  /** On each node one after the other, as they are asked for. */
+  sql(node: TestNode, text: string, values: unknown[]): Promise<unknown[][]> {
+    const before = this.#asked.get(node) ?? Promise.resolve();
+    const asked = before.then(() => this.#ask(node, text, values));
+    this.#asked.set(
+      node,
+      asked.catch(() => undefined),
+    );
+    return asked;
+  }
+
+  async #ask(node: TestNode, text: string, values: unknown[]): Promise<unknown[][]> {
+    const known = this.#clients.get(node);
+    const client = known?.isOpen ? known : await node.connect();
+    this.#clients.set(node, client);
+    try {
+      return await client.sql(text, values);
+    } catch (error) {
+      // A transaction may be open, and the server may be gone.
+      this.#clients.delete(node);
+      await client[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#asked.values());
+    await Promise.all([...this.#clients.values()].map((client) => client[Symbol.asyncDispose]()));
+  }
+}
+
+const LOOK = new AsyncLocalStorage<Look>();
+
 /** Polls a fact; fails with `what` after a deadline. */
 export async function until(
   what: string,
   fact: () => Promise<boolean>,
   deadlineMs = 180_000,
 ): Promise<void> {
+  await using look = new Look();
   const end = performance.now() + deadlineMs;
-  while (!(await fact())) {
-    if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
-    await pause(20);
-  }
+  await LOOK.run(look, async () => {
+    while (!(await fact())) {
+      if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+      await pause(20);
+    }
+  });
 }

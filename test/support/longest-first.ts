@@ -9,7 +9,6 @@ const LONGEST = [
   'test/cluster/row-filters.cluster.test.ts',
   'test/cluster/ddl.cluster.test.ts',
   'test/cluster/membership.cluster.test.ts',
-  'test/chaos/short.chaos.test.ts',
   'test/cluster/early-apply.cluster.test.ts',
   'test/e2e/demo.e2e.test.ts',
   'test/cluster/join-errors.cluster.test.ts',
