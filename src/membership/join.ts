@@ -231,9 +231,11 @@ export class Join {
     }
   }
 
-  /** The next try does it as well; until then others on that disk would have no room either. Never throws. */
+  /** The next try does it as well; until then others on that disk would have no room either. Never throws. The session ends after it. */
   async #throwCopyAway(before: Before): Promise<void> {
     try {
+      // Nobody is kept from the error by those who look at what was copied.
+      await this.#session.script(`SET lock_timeout = '5s'`);
       await wipeDatabase(this.#session, before);
     } catch (error) {
       this.#log.warn({ reason: messageOf(error) }, 'what was copied could not be removed yet');
