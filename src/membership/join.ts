@@ -226,7 +226,9 @@ export class Join {
     } catch (error) {
       // The copy may have filled the disk: then there is room for the error's own note only when this is done.
       await reserve.free();
-      if (!this.#signal.aborted) await this.#throwCopyAway(before);
+      // A join that was given up, or whose node was parted, has no business here any more.
+      const isOver = error instanceof BdrError && !error.retry;
+      if (!isOver && !this.#signal.aborted) await this.#throwCopyAway(before);
       throw error;
     }
   }
