@@ -35,6 +35,7 @@ import {
   type Before,
   type CopyPosition,
 } from '../snapshot/database-copy.ts';
+import { DiskReserve } from '../snapshot/disk-reserve.ts';
 import { copyTombstones } from '../snapshot/tombstone-copy.ts';
 import type { Endpoints } from './endpoints.ts';
 import { JoinChecks } from './join-checks.ts';
@@ -186,30 +187,61 @@ export class Join {
     await this.#begin('copying');
     const before = this.#state.before ?? (await objectsBefore(this.#session));
     await this.#save({ ...this.#state, copying: true, before });
-    const watermark = Math.min(...Object.values(starts).map(({ clock }) => clock)) as PgTime;
-    const position = await copyDatabase({
-      source: this.#endpoints.conninfo(this.#node.initFromDsn ?? ''),
-      target: this.#endpoints.local,
-      node: this.#node.id,
-      sourceNode: sourceNode.id,
-      watermark,
-      sourceParameters: this.#endpoints.parameters(this.#node.initFromDsn ?? ''),
-      environment: this.#endpoints.environment.env,
-      now: () => performance.now(),
-      signal: this.#signal,
-      log: this.#log,
-      onStep: async (step) => this.#begin(step),
-      onProgress: async (progress) => this.#progress(progress),
-    });
-
-    await this.#begin('copying tombstones');
-    await this.#waitForOwnStream(source, sourceNode.id, position.sourceLsn);
-    await copyTombstones(source, this.#session, this.#signal);
+    const position = await this.#copy(source, sourceNode.id, starts, before);
 
     await this.#begin('starting links');
     await this.#createLinks(peers, sourceNode.id, starts, position);
     await this.#checkNotParted(source);
     await setStatus(this.#session, me.id, 'c');
+  }
+
+  /** Copies what the source has. When that fails, nothing of it is left, as far as the server can be reached. */
+  async #copy(
+    source: Session,
+    sourceId: NodeId,
+    starts: Readonly<Record<string, PeerStart>>,
+    before: Before,
+  ): Promise<CopyPosition> {
+    await using reserve = await DiskReserve.take(this.#endpoints.local, this.#signal);
+    try {
+      const watermark = Math.min(...Object.values(starts).map(({ clock }) => clock)) as PgTime;
+      const position = await copyDatabase({
+        source: this.#endpoints.conninfo(this.#node.initFromDsn ?? ''),
+        target: this.#endpoints.local,
+        node: this.#node.id,
+        sourceNode: sourceId,
+        watermark,
+        sourceParameters: this.#endpoints.parameters(this.#node.initFromDsn ?? ''),
+        environment: this.#endpoints.environment.env,
+        now: () => performance.now(),
+        signal: this.#signal,
+        log: this.#log,
+        onStep: async (step) => this.#begin(step),
+        onProgress: async (progress) => this.#progress(progress),
+      });
+      await this.#begin('copying tombstones');
+      await this.#waitForOwnStream(source, sourceId, position.sourceLsn);
+      await copyTombstones(source, this.#session, this.#signal);
+      return position;
+    } catch (error) {
+      // The copy may have filled the disk: then there is room for the error's own note only when this is done.
+      await reserve.free();
+      // A join that was given up, or whose node was parted, has no business here any more.
+      const isOver = error instanceof BdrError && !error.retry;
+      if (!isOver && !this.#signal.aborted) await this.#throwCopyAway(before);
+      throw error;
+    }
+  }
+
+  /** The next try does it as well; until then others on that disk would have no room either. Never throws. The session ends after it. */
+  async #throwCopyAway(before: Before): Promise<void> {
+    try {
+      // Nobody is kept from the error by those who look at what was copied.
+      await this.#session.script(`SET lock_timeout = '5s'`);
+      await wipeDatabase(this.#session, before);
+    } catch (error) {
+      this.#log.warn({ reason: messageOf(error) }, 'what was copied could not be removed yet');
+    }
   }
 
   /**

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, until, type TestNode } from '../support/cluster.ts';
+import { Cluster, LOSES_WHAT_IS_RECENT, type TestNode, until } from '../support/cluster.ts';
 import { Load } from '../support/load.ts';
 
 describe('crashes while both nodes are written', () => {
@@ -7,7 +7,7 @@ describe('crashes while both nodes are written', () => {
   let loads: Load[];
 
   beforeAll(async () => {
-    cluster = await Cluster.start(2, Load.SCHEMA);
+    cluster = await Cluster.start(2, Load.SCHEMA, { settings: LOSES_WHAT_IS_RECENT });
     loads = cluster.nodes.map((node) => new Load(node));
   });
   afterAll(async () => {

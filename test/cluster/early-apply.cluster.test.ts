@@ -1,5 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, until, type TestClient, type TestNode } from '../support/cluster.ts';
+import {
+  Cluster,
+  LOSES_WHAT_IS_RECENT,
+  type TestClient,
+  type TestNode,
+  until,
+} from '../support/cluster.ts';
 
 const SCHEMA = `
   CREATE TABLE item (id integer PRIMARY KEY, v text);
@@ -15,7 +21,9 @@ describe('large transactions that are applied while they arrive', () => {
   let two: TestNode;
   let next = 1;
   beforeAll(async () => {
-    cluster = await Cluster.start(3, SCHEMA, { settings: { logical_decoding_work_mem: '64kB' } });
+    cluster = await Cluster.start(3, SCHEMA, {
+      settings: { logical_decoding_work_mem: '64kB', ...LOSES_WHAT_IS_RECENT },
+    });
     [one, two] = [cluster.node(1), cluster.node(2)];
     await cluster.settled();
   });

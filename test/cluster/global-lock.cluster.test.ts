@@ -1,5 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, until, type TestClient, type TestNode } from '../support/cluster.ts';
+import {
+  Cluster,
+  LOSES_WHAT_IS_RECENT,
+  type TestClient,
+  type TestNode,
+  until,
+} from '../support/cluster.ts';
 import { failure } from '../support/failure.ts';
 
 const SCHEMA = `
@@ -19,7 +25,9 @@ let two: TestNode;
 let three: TestNode;
 
 beforeAll(async () => {
-  cluster = await Cluster.start(3, SCHEMA, { settings: { max_prepared_transactions: 2 } });
+  cluster = await Cluster.start(3, SCHEMA, {
+    settings: { max_prepared_transactions: 2, ...LOSES_WHAT_IS_RECENT },
+  });
   [one, two, three] = [cluster.node(1), cluster.node(2), cluster.node(3)];
   await cluster.settled();
 });

@@ -1,5 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, Host, until, type TestClient, type TestNode } from '../support/cluster.ts';
+import {
+  Cluster,
+  Host,
+  LOSES_WHAT_IS_RECENT,
+  type TestClient,
+  type TestNode,
+  until,
+} from '../support/cluster.ts';
 import { fullMesh } from '../support/membership.ts';
 import { PacedWriter } from '../support/paced-writer.ts';
 import { commitsWait, waitingCommit } from '../support/waiting-commits.ts';
@@ -70,7 +77,8 @@ describe('a join while every member is written', () => {
   let writers: PacedWriter[] = [];
 
   beforeAll(async () => {
-    for (let i = 0; i < 3; i++) cluster.hosts.push(await Host.start());
+    for (let i = 0; i < 3; i++)
+      cluster.hosts.push(await Host.start({ settings: LOSES_WHAT_IS_RECENT }));
     const [one, two] = [
       await cluster.addNode('node1', cluster.hosts[0] as Host, 'app'),
       await cluster.addNode('node2', cluster.hosts[1] as Host, 'app'),

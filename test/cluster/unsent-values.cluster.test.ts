@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Cluster, until, type TestNode } from '../support/cluster.ts';
+import { Cluster, LOSES_WHAT_IS_RECENT, type TestNode, until } from '../support/cluster.ts';
 import { commitsWait, NOT_WAITING, waitingCommit } from '../support/waiting-commits.ts';
 
 // A change of key that leaves a TOASTed value out arrives while its commit cannot be seen on the provider yet.
@@ -13,6 +13,7 @@ beforeAll(async () => {
     2,
     `CREATE TABLE long_value (id integer PRIMARY KEY, v text, big text);
      ALTER TABLE long_value ALTER COLUMN big SET STORAGE EXTERNAL;`,
+    { settings: LOSES_WHAT_IS_RECENT },
   );
   [one, two] = [cluster.node(1), cluster.node(2)];
   await one.sql(

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -5,9 +6,20 @@ import pg from 'pg';
 import { expect } from 'vitest';
 import type { EmbeddedServer } from '../../src/embedded/server.ts';
 import { startServer } from './servers.ts';
-import { FIRST_MARK, HAS_LOOKED_BELOW, HAS_NOTHING_LEFT, HAS_READ_OWN_LOG } from './settled.ts';
+import {
+  FIRST_MARK,
+  HAS_LOOKED_BELOW,
+  HAS_NOTHING_LEFT,
+  HAS_READ_OWN_LOG,
+  STIR,
+} from './settled.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** What is committed without waiting for the disk is on it at once: most tests wait for that again and again, and lose nothing by it. */
+const QUICK = { wal_writer_delay: '10ms' };
+/** PostgreSQL's own, for tests in which a server crashes: what it had not written is lost, and is to be more than nothing. */
+export const LOSES_WHAT_IS_RECENT = { wal_writer_delay: '200ms' };
 
 type HostOptions = NonNullable<Parameters<typeof startServer>[0]> & {
   /** Definitions that a test changes are replicated. Most tests are about rows: what they change they change on each node. */
@@ -27,7 +39,11 @@ export class Host implements AsyncDisposable {
   }
 
   static async start(options: HostOptions = {}): Promise<Host> {
-    const server = await startServer({ extensionDir: `${ROOT}dist/extension`, ...options });
+    const server = await startServer({
+      extensionDir: `${ROOT}dist/extension`,
+      ...options,
+      settings: { ...QUICK, ...options.settings },
+    });
     const host = new Host(server, options);
     host.startAgent();
     return host;
@@ -114,8 +130,10 @@ export class TestNode {
     return new TestClient(client);
   }
 
-  /** Runs statements on a connection of their own; returns the rows of the last as arrays. */
+  /** Runs statements on a connection of their own, in `until` on one for all looks; returns the rows of the last as arrays. */
   async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
+    const look = LOOK.getStore();
+    if (look) return look.sql(this, text, values);
     await using client = await this.connect();
     return await client.sql(text, values);
   }
@@ -165,18 +183,15 @@ export class TestNode {
 
   /** Returns when the node's own stream has passed a position: what its users deleted until then is remembered. */
   async ownLogRead(upTo: string): Promise<void> {
-    await until(`${this.name} to have read its own log up to ${upTo}`, async () => {
-      const [row] = await this.sql(HAS_READ_OWN_LOG, [upTo]);
-      return row?.[0] === true;
-    });
+    await this.#done(`${this.name} to have read its own log up to ${upTo}`, HAS_READ_OWN_LOG, [
+      upTo,
+    ]);
   }
 
   /** Returns when the node has looked after all deletions of others that are remembered here. */
   async lookedBelow(): Promise<void> {
-    await until(`${this.name} to have looked below the deletions of others`, async () => {
-      const [row] = await this.sql(HAS_LOOKED_BELOW);
-      return row?.[0] === true;
-    });
+    const what = `${this.name} to have looked below the deletions of others`;
+    await this.#done(what, HAS_LOOKED_BELOW, [], STIR);
   }
 
   /**
@@ -184,13 +199,26 @@ export class TestNode {
    * index: a mark that is another one when it has had more to tell.
    */
   async nothingLeft(): Promise<string> {
-    let mark = '';
-    await until(`${this.name} to have nothing left to read again or to tell`, async () => {
-      const [row] = await this.sql(HAS_NOTHING_LEFT);
-      mark = String(row?.[1]);
-      return row?.[0] === true;
+    const what = `${this.name} to have nothing left to read again or to tell`;
+    return String(await this.#done(what, HAS_NOTHING_LEFT));
+  }
+
+  /** Asks until the first column is true; returns the second. `meanwhile` is run after each no. */
+  async #done(
+    what: string,
+    question: string,
+    values: unknown[] = [],
+    meanwhile?: string,
+  ): Promise<unknown> {
+    let second: unknown;
+    await until(what, async () => {
+      const [row] = await this.sql(question, values);
+      second = row?.[1];
+      if (row?.[0] === true) return true;
+      if (meanwhile !== undefined) await this.sql(meanwhile);
+      return false;
     });
-    return mark;
+    return second;
   }
 
   /** Returns when all that was committed here is applied everywhere. */
@@ -202,12 +230,20 @@ export class TestNode {
 export class TestClient implements AsyncDisposable {
   readonly client: pg.Client;
   readonly notices: string[] = [];
+  #isOpen = true;
 
   constructor(client: pg.Client) {
     this.client = client;
+    client.on('end', () => {
+      this.#isOpen = false;
+    });
     client.on('notice', (notice) =>
       this.notices.push(`${notice.severity ?? ''}: ${notice.message ?? ''}`),
     );
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
   }
 
   async sql(text: string, values: unknown[] = []): Promise<unknown[][]> {
@@ -310,6 +346,7 @@ export class Cluster implements AsyncDisposable {
   /** Returns whether a node has told something since it was settled last. */
   async #settledOnce(nodes: readonly TestNode[]): Promise<boolean> {
     const ends = await Promise.all(nodes.map((node) => node.logEnd()));
+    // One after the other: what a node writes because of what it applies counts as well.
     for (const node of nodes) {
       await node.applied().catch((error: unknown) => {
         // Who waits is seldom who is at fault.
@@ -319,13 +356,13 @@ export class Cluster implements AsyncDisposable {
         throw new Error(`${node.name}: ${String(error)}\n${logs.join('\n')}`, { cause: error });
       });
     }
-    for (const [index, node] of nodes.entries()) {
-      await node.ownLogRead(ends[index] ?? '0/0');
-      await node.lookedBelow();
-    }
+    await Promise.all(nodes.map((node, index) => node.ownLogRead(ends[index] ?? '0/0')));
+    await Promise.all(nodes.map((node) => node.lookedBelow()));
     let isNew = false;
-    for (const node of nodes) {
-      const mark = await node.nothingLeft();
+    const marks = await Promise.all(
+      nodes.map(async (node) => [node, await node.nothingLeft()] as const),
+    );
+    for (const [node, mark] of marks) {
       isNew ||= mark !== (this.#marks.get(node) ?? FIRST_MARK);
       this.#marks.set(node, mark);
     }
@@ -371,15 +408,56 @@ export async function concurrently(
   }
 }
 
+/** The connections of one `until`: new ones for each look would cost more than most of what is waited for. */
+class Look implements AsyncDisposable {
+  readonly #clients = new Map<TestNode, TestClient>();
+  readonly #asked = new Map<TestNode, Promise<unknown>>();
+
+  /** On each node one after the other, as they are asked for. */
+  sql(node: TestNode, text: string, values: unknown[]): Promise<unknown[][]> {
+    const before = this.#asked.get(node) ?? Promise.resolve();
+    const asked = before.then(() => this.#ask(node, text, values));
+    this.#asked.set(
+      node,
+      asked.catch(() => undefined),
+    );
+    return asked;
+  }
+
+  async #ask(node: TestNode, text: string, values: unknown[]): Promise<unknown[][]> {
+    const known = this.#clients.get(node);
+    const client = known?.isOpen ? known : await node.connect();
+    this.#clients.set(node, client);
+    try {
+      return await client.sql(text, values);
+    } catch (error) {
+      // A transaction may be open, and the server may be gone.
+      this.#clients.delete(node);
+      await client[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#asked.values());
+    await Promise.all([...this.#clients.values()].map((client) => client[Symbol.asyncDispose]()));
+  }
+}
+
+const LOOK = new AsyncLocalStorage<Look>();
+
 /** Polls a fact; fails with `what` after a deadline. */
 export async function until(
   what: string,
   fact: () => Promise<boolean>,
   deadlineMs = 180_000,
 ): Promise<void> {
+  await using look = new Look();
   const end = performance.now() + deadlineMs;
-  while (!(await fact())) {
-    if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
-    await pause(20);
-  }
+  await LOOK.run(look, async () => {
+    while (!(await fact())) {
+      if (performance.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+      await pause(20);
+    }
+  });
 }

@@ -29,3 +29,13 @@ export const HAS_NOTHING_LEFT = /* sql */ `
 
 /** The mark of a node that never had anything to tell. */
 export const FIRST_MARK = '1 false';
+
+/**
+ * Keeps an idle node from waiting a second for its next heartbeat, and another for its next report: so much in its log looks like work,
+ * and its agent looks at once when it is told to. Rests a little, for the agent to do that.
+ */
+export const STIR = /* sql */ `
+  SELECT pg_logical_emit_message(false, 'test', repeat('x', 5000));
+  NOTIFY bdr;
+  SELECT pg_sleep(0.05)
+`;
