@@ -1,21 +1,16 @@
 import { defineConfig } from 'vitest/config';
-import { LongestFirst } from './test/support/longest-first.ts';
 
 interface Group {
   readonly maxWorkers: number;
   readonly sequence: { readonly groupOrder: number };
 }
 
-/** Files that start no more than a server, before the others. */
+/** Files that start no more than a server run two at a time, before the others. */
 const SMALL: Group = { maxWorkers: 2, sequence: { groupOrder: 0 } };
-/**
- * Each starts servers and agents, and waits for them half of the time: two cores have room for two. Deadlines are long, so that they
- * measure no neighbours.
- */
-const LARGE: Group = { maxWorkers: 2, sequence: { groupOrder: 1 } };
-
-/** How much happens in a run of chaos is a matter of time: a neighbour would take it away. */
-const ALONE: Group = { maxWorkers: 1, sequence: { groupOrder: 2 } };
+/** One file at a time: each starts servers and agents enough for two cores, and deadlines would measure the neighbours. */
+const LARGE: Group = { maxWorkers: 1, sequence: { groupOrder: 1 } };
+/** What a user would run, whole: these wait for servers to start most of the time, and have long deadlines. */
+const WHOLE: Group = { maxWorkers: 2, sequence: { groupOrder: 2 } };
 
 // What a test needs is in its name: nobody starts a server by accident (docs/style.md).
 const project = (name: string, include: string[], timeoutMs: number, group: Group) => ({
@@ -35,7 +30,6 @@ const project = (name: string, include: string[], timeoutMs: number, group: Grou
 export default defineConfig({
   test: {
     reporters: ['./test/support/reporter.ts'],
-    sequence: { sequencer: LongestFirst },
     projects: [
       project('tidy', ['test/tidy.test.ts'], 120_000, SMALL),
       project(
@@ -47,9 +41,9 @@ export default defineConfig({
       project('sim', ['test/sim/**/*.sim.test.ts'], 120_000, SMALL),
       project('pg', ['src/**/*.pg.test.ts', 'bench/**/*.pg.test.ts'], 120_000, SMALL),
       project('cluster', ['test/cluster/**/*.cluster.test.ts'], 600_000, LARGE),
-      project('chaos', ['test/chaos/*.chaos.test.ts'], 600_000, ALONE),
-      project('matrix', ['test/matrix/**/*.matrix.test.ts'], 600_000, LARGE),
-      project('e2e', ['test/e2e/**/*.e2e.test.ts'], 600_000, LARGE),
+      project('chaos', ['test/chaos/*.chaos.test.ts'], 600_000, LARGE),
+      project('matrix', ['test/matrix/**/*.matrix.test.ts'], 600_000, WHOLE),
+      project('e2e', ['test/e2e/**/*.e2e.test.ts'], 600_000, WHOLE),
     ],
   },
 });
