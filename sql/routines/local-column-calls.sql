@@ -190,7 +190,17 @@ BEGIN
     END IF;
     PERFORM bdr.internal_hand_down_local_columns();
     IF NOT bdr.internal_is_replica() THEN
-        PERFORM bdr.internal_check_local_columns();
+        -- Of the tables that the command has locked; one that builds an index CONCURRENTLY has let its table go by now.
+        PERFORM bdr.internal_check_local_columns(l.relation)
+        FROM bdr.table_local_columns AS l
+        WHERE l.relation IN (
+            SELECT held FROM bdr.internal_own_strong_locks() AS held
+            UNION ALL
+            SELECT i.indrelid
+            FROM pg_event_trigger_ddl_commands() AS c
+            JOIN pg_index AS i ON i.indexrelid = c.objid
+            WHERE c.classid = 'pg_class'::regclass
+        );
     END IF;
 END
 $$;

@@ -95,8 +95,7 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_why_not_local(oid, int2) FROM PUBLIC;
 
--- Of a table, or of all.
-CREATE OR REPLACE FUNCTION bdr.internal_check_local_columns(only_one oid DEFAULT NULL)
+CREATE OR REPLACE FUNCTION bdr.internal_check_local_columns(relation oid)
 RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -108,8 +107,8 @@ BEGIN
     FROM bdr.table_local_columns AS l
     JOIN pg_attribute AS a ON a.attrelid = l.relation AND a.attnum = ANY (l.columns) AND NOT a.attisdropped
     CROSS JOIN LATERAL bdr.internal_why_not_local(a.attrelid, a.attnum) AS why (detail)
-    WHERE (only_one IS NULL OR l.relation = only_one) AND why.detail IS NOT NULL
-    ORDER BY l.relation, a.attnum
+    WHERE l.relation = $1 AND why.detail IS NOT NULL
+    ORDER BY a.attnum
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'column "%" of table % may not be local', bad.attname, bad.name

@@ -360,6 +360,21 @@ describe.each([14, 18])('local columns, on PostgreSQL %i', (major) => {
     expect(await readLocalColumns(session)).toEqual(expected);
   });
 
+  test('an index that was built concurrently is refused, told, and holds up nothing but its table', async () => {
+    await keep('app.item', ['v']);
+    await expect(
+      session.query('CREATE UNIQUE INDEX CONCURRENTLY of_v ON app.item (v)'),
+    ).rejects.toMatchObject({ code: '42P10' });
+    await expect(session.script('ALTER TABLE app.item ADD w text')).rejects.toMatchObject({
+      code: '42P10',
+    });
+    await session.script(
+      'CREATE TABLE app.other (id integer PRIMARY KEY); CREATE INDEX ON app.parts (v)',
+    );
+    await session.script('DROP INDEX app.of_v');
+    await session.script('ALTER TABLE app.item ADD w text');
+  });
+
   test('what was made of one without event triggers is told', async () => {
     await keep('app.item', ['v']);
     await session.script(`
