@@ -148,6 +148,17 @@ BEGIN
             DETAIL = 'Its values may differ between nodes, and nothing would make them equal.',
             HINT = 'Name all columns that are to be local. Or add another column, UPDATE the rows to have its values there, and drop this one.';
     END IF;
+    -- Whoever writes the row himself could name one that is to come.
+    IF EXISTS (
+        SELECT FROM unnest(after) AS u (number)
+        WHERE (u.number = ANY (before)) IS NOT TRUE
+          AND NOT EXISTS (
+              SELECT FROM pg_attribute AS a
+              WHERE a.attrelid = changed.relation AND a.attnum = u.number AND a.attnum > 0 AND NOT a.attisdropped
+          )
+    ) THEN
+        RAISE EXCEPTION 'table % has not all of the columns %', changed.relation::regclass, after USING ERRCODE = 'undefined_column';
+    END IF;
     -- What arrives was looked at where it was set.
     IF NOT bdr.internal_is_replica() THEN
         PERFORM bdr.internal_check_local_columns(changed.relation);

@@ -309,6 +309,15 @@ describe.each([14, 18])('local columns, on PostgreSQL %i', (major) => {
     await expect(keep('bdr.bdr_nodes', ['node_name'])).rejects.toMatchObject({ code: '42809' });
     await expect(keep('app.item', ['none'])).rejects.toMatchObject({ code: '42703' });
     await expect(keep('app.item', ['ctid'])).rejects.toMatchObject({ code: '42703' });
+    for (const numbers of ['{2,99}', '{-1}', '{2,NULL}']) {
+      await expect(
+        session.query(
+          `INSERT INTO bdr.table_local_columns VALUES ('app.item'::regclass, $1::int2[])`,
+          [numbers],
+        ),
+        numbers,
+      ).rejects.toMatchObject({ code: '42703' });
+    }
     await session.script('BEGIN ISOLATION LEVEL REPEATABLE READ');
     await expect(keep('app.item', ['v'])).rejects.toMatchObject({ code: '55000' });
     await session.script('ROLLBACK');
