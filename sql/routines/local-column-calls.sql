@@ -294,6 +294,8 @@ AS $$
             SELECT n.relation, 0 FROM named AS n
         ) AS x
         JOIN pg_class AS c ON c.oid = x.oid
+        -- Others' are not locked for it, whatever the text names.
+        WHERE bdr.internal_is_owner(x.oid)
         GROUP BY x.oid
         ORDER BY max(x.level) DESC, x.oid
     )
