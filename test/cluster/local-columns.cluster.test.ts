@@ -302,6 +302,8 @@ describe('local columns', () => {
   });
 
   test('a joining node has defaults there, and keeps what it writes', async () => {
+    await one.sql(`INSERT INTO coded (id, v) VALUES (500, 'x')`);
+    await same('coded');
     const four = await cluster.addNode('node4', two.host, 'app4');
     await four.join(two);
     for (const table of ['item', 'fixed', 'mail', 'coded', 'parts'] as const) await same(table);
