@@ -243,6 +243,16 @@ CREATE TABLE bdr.table_row_filter (
 COMMENT ON TABLE bdr.table_row_filter IS
     'Which rows of a table a replication set sends; without a row all of them. Written by table_set_row_filter()';
 
+CREATE TABLE bdr.table_local_columns (
+    -- Each table by itself, partitions and the tables above them too.
+    relation oid    NOT NULL,
+    -- By their numbers, which stay when columns are renamed. Of those that were dropped some may be left.
+    columns  int2[] NOT NULL,
+    CONSTRAINT table_local_columns_pkey PRIMARY KEY (relation)
+);
+COMMENT ON TABLE bdr.table_local_columns IS
+    'Columns of tables whose values stay on each node. Written by table_set_local_columns()';
+
 CREATE TABLE bdr.bdr_local_node (
     -- One row at most.
     singleton      boolean     NOT NULL DEFAULT true,

@@ -82,6 +82,7 @@ BEGIN
     DELETE FROM bdr.bdr_replication_set_config;
     DELETE FROM bdr.table_replication_sets;
     DELETE FROM bdr.table_row_filter;
+    DELETE FROM bdr.table_local_columns;
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -467,6 +468,7 @@ BEGIN
     DELETE FROM bdr.bdr_replication_set_config;
     DELETE FROM bdr.table_replication_sets;
     DELETE FROM bdr.table_row_filter;
+    DELETE FROM bdr.table_local_columns;
     DELETE FROM bdr.record_mark;
     DELETE FROM bdr.bdr_clock_steps;
     DELETE FROM bdr.late_deletion;

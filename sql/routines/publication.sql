@@ -101,16 +101,20 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_subscribers() FROM PUBLIC;
 
--- The user's tables, or one of them, and the publications that they belong into, with the condition that their rows must meet there.
+-- The user's tables, or one of them, and the publications that they belong into, with the condition that their rows must meet there, and the
+-- columns that are listed there.
 CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(
-    only_one oid DEFAULT NULL, OUT publication text, OUT relation regclass, OUT filter text
+    only_one oid DEFAULT NULL, OUT publication text, OUT relation regclass, OUT filter text, OUT columns int2[]
 )
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH tables AS MATERIALIZED (
-        SELECT t.relation, t.sets, t.filters FROM bdr.internal_table_sets(only_one) AS t
+        SELECT t.relation, t.sets, t.filters, CASE
+            WHEN t.relation IN (SELECT l.relation FROM bdr.table_local_columns AS l) THEN bdr.internal_listed_columns(t.relation)
+        END AS columns
+        FROM bdr.internal_table_sets(only_one) AS t
     ),
     sent AS MATERIALIZED (
         SELECT m.sets, m.filters, s.prefix, a.*
@@ -123,11 +127,11 @@ AS $$
         WHERE NOT (s.inserts AND s.updates AND s.deletes)
            OR coalesce(s.insert_filter, s.update_filter, s.delete_filter) IS NOT NULL
     )
-    SELECT 'bdr_own', t.relation, NULL FROM tables AS t
+    SELECT 'bdr_own', t.relation, NULL, NULL FROM tables AS t
     UNION ALL
-    SELECT 'bdr', t.relation, NULL FROM tables AS t WHERE (t.sets, t.filters) NOT IN (SELECT u.sets, u.filters FROM uneven AS u)
+    SELECT 'bdr', t.relation, NULL, t.columns FROM tables AS t WHERE (t.sets, t.filters) NOT IN (SELECT u.sets, u.filters FROM uneven AS u)
     UNION ALL
-    SELECT format('%s_%s', s.prefix, x.action), t.relation, x.filter
+    SELECT format('%s_%s', s.prefix, x.action), t.relation, x.filter, t.columns
     FROM tables AS t
     JOIN uneven AS u ON (u.sets, u.filters) = (t.sets, t.filters)
     JOIN sent AS s ON (s.sets, s.filters) = (t.sets, t.filters)
@@ -138,22 +142,23 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_wanted_publications(oid) FROM PUBLIC;
 
--- What is published otherwise than it should be: `filter` is what it should be with. What is no table of the user's any more is left alone.
+-- What is published otherwise than it should be: `filter` and `columns` are what it should be with. What is no table of the user's any more is left alone.
 CREATE OR REPLACE FUNCTION bdr.internal_publication_changes(
-    only_one oid DEFAULT NULL, OUT relation regclass, OUT publication text, OUT is_wanted boolean, OUT filter text
+    only_one oid DEFAULT NULL, OUT relation regclass, OUT publication text, OUT is_wanted boolean, OUT filter text, OUT columns int2[]
 )
 RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH wanted AS (
-        SELECT w.publication, w.relation, w.filter FROM bdr.internal_wanted_publications(only_one) AS w
+        SELECT w.publication, w.relation, w.filter, w.columns FROM bdr.internal_wanted_publications(only_one) AS w
     ),
     present AS (
-        SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation, f.filter
+        SELECT p.pubname::text AS publication, r.prrelid::regclass AS relation, f.filter, k.columns
         FROM pg_publication AS p
         JOIN pg_publication_rel AS r ON r.prpubid = p.oid
         LEFT JOIN bdr.internal_published_filters(only_one, NULL) AS f ON f.publication = p.pubname AND f.relation = r.prrelid
+        LEFT JOIN bdr.internal_published_columns(only_one) AS k ON k.publication = p.pubname AND k.relation = r.prrelid
         WHERE (
                 p.pubname IN ('bdr', 'bdr_own')
                 OR p.pubname IN (
@@ -164,10 +169,11 @@ AS $$
             )
           AND r.prrelid = ANY (ARRAY(SELECT t::oid FROM bdr.internal_replicated_tables(only_one) AS t))
     )
-    SELECT relation, publication, w.relation IS NOT NULL, w.filter
+    SELECT relation, publication, w.relation IS NOT NULL, w.filter, w.columns
     FROM wanted AS w
     FULL JOIN present AS p USING (publication, relation)
     WHERE w.relation IS NULL OR p.relation IS NULL OR w.filter IS DISTINCT FROM p.filter
+       OR w.columns IS DISTINCT FROM p.columns
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_publication_changes(oid) FROM PUBLIC;
 
@@ -209,6 +215,7 @@ BEGIN
     PERFORM bdr.internal_publish_to(s.prefix) FROM bdr.internal_subscribers() AS s;
     DELETE FROM bdr.table_replication_sets AS s WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = s.relation);
     DELETE FROM bdr.table_row_filter AS f WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = f.relation);
+    DELETE FROM bdr.table_local_columns AS l WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = l.relation);
     IF NOT waits THEN
         held := ARRAY(SELECT l FROM bdr.internal_own_strong_locks() AS l);
     END IF;
@@ -231,19 +238,26 @@ BEGIN
             CONTINUE WHEN NOT EXISTS (
                 SELECT FROM bdr.internal_publication_changes(change.relation) AS c
                 WHERE (c.relation, c.publication, c.is_wanted) = (change.relation, change.publication, change.is_wanted)
-                  AND c.filter IS NOT DISTINCT FROM change.filter
+                  AND (c.filter, c.columns) IS NOT DISTINCT FROM (change.filter, change.columns)
             );
         END IF;
         -- Somebody else may have done it while that waited.
         is_published := bdr.internal_is_published(change.relation, change.publication);
         CONTINUE WHEN is_published = change.is_wanted
-            AND (NOT is_published OR bdr.internal_published_filter(change.relation, change.publication) IS NOT DISTINCT FROM change.filter);
+            AND (
+                NOT is_published
+                OR bdr.internal_published_filter(change.relation, change.publication) IS NOT DISTINCT FROM change.filter
+                AND (
+                    SELECT k.columns FROM bdr.internal_published_columns(change.relation) AS k WHERE k.publication = change.publication
+                ) IS NOT DISTINCT FROM change.columns
+            );
         IF is_published THEN
             EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', change.publication, change.relation);
         END IF;
         IF change.is_wanted THEN
             EXECUTE format(
-                'ALTER PUBLICATION %I ADD TABLE ONLY %s%s', change.publication, change.relation, ' WHERE (' || change.filter || ')'
+                'ALTER PUBLICATION %I ADD TABLE ONLY %s%s%s', change.publication, change.relation,
+                bdr.internal_column_list(change.relation, change.columns), ' WHERE (' || change.filter || ')'
             );
         END IF;
         changed := changed + 1;

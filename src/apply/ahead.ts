@@ -6,8 +6,8 @@ import type { ChangeContext } from './change-context.ts';
 import { fastDelete, fastUpdate, strictInsert, type Form } from './fast-statements.ts';
 import { KeyJournal, keysOf } from './key-journal.ts';
 import type { Statement } from './prepared.ts';
-import { readValues, type RowValues } from './row-values.ts';
-import { isOwn, type Table } from './table.ts';
+import type { RowValues } from './row-values.ts';
+import { isOwn, rowOf, type Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import { Tombstones } from './tombstones.ts';
 import { latest, type TransactionPart } from './transaction-part.ts';
@@ -44,7 +44,7 @@ export class Ahead {
   async change(change: RowChange, context: ChangeContext): Promise<Statement | undefined> {
     const table = await this.#tables.find(change.relation);
     return Tombstones.byKey(table)
-      ? this.#statement(table, change, valuesOf(change), context, 'asserted')
+      ? this.#statement(table, change, valuesOf(table, change), context, 'asserted')
       : undefined;
   }
 
@@ -105,7 +105,7 @@ export class Ahead {
     const table = await this.#tables.seek(change.relation);
     if (!table) return undefined;
     tables.add(table);
-    const values = valuesOf(change);
+    const values = valuesOf(table, change);
     if (change.kind === 'insert') journal.add('inserted', table, values, context);
     else if (change.kind === 'delete') journal.add('deleted', table, values, context);
     // What is cast from text by another function than its type's input function would not be the same value.
@@ -144,6 +144,6 @@ export class Ahead {
 }
 
 /** The new row, or the old one of a delete. */
-function valuesOf(change: RowChange): RowValues {
-  return readValues(change.kind === 'delete' ? change.oldTuple : change.newTuple);
+function valuesOf(table: Table, change: RowChange): RowValues {
+  return rowOf(table, change.kind === 'delete' ? change.oldTuple : change.newTuple);
 }

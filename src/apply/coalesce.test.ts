@@ -88,6 +88,15 @@ describe('changes of one key', () => {
     expect(folded(masked, remove('1'))).toEqual([['delete', '1', 1]]);
   });
 
+  test('a row that comes anew is no update of the one that has gone, where this node has something of its own in it', () => {
+    const columns = new Map(
+      [...ITEM_LOCALLY.columns].map(([name, one]) => [name, { ...one, stays: name === 'big' }]),
+    );
+    const batch = new TableBatch(joinTable(ITEM, { ...ITEM_LOCALLY, columns }));
+    expect(batch.add(remove('1'), at(1))).toBe(true);
+    expect(batch.add(insert('1', 'anew'), at(1))).toBe(false);
+  });
+
   test('orders that no provider sends are not guessed at', () => {
     for (const [first, second] of [
       [update('1', 'a'), insert('1', 'b')],

@@ -53,7 +53,10 @@ export class TableBatch {
       this.#changes.push({ change, context, mask, wasNew: false });
       return true;
     }
-    const folded = fold(this.#changes[place] as FoldedChange, change, context, mask);
+    const earlier = this.#changes[place] as FoldedChange;
+    // A row that comes anew keeps nothing of the one that has gone: as an update it would.
+    const isAnew = earlier.change.kind === 'delete' && this.table.kept.length > 0;
+    const folded = isAnew ? undefined : fold(earlier, change, context, mask);
     if (!folded) return false;
     this.#changes[place] = folded;
     return true;

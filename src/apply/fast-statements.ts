@@ -39,8 +39,8 @@ function inserting(
   skipExisting: boolean,
   form: Form = 'plain',
 ): Statement {
-  const text = textOf(table, name, () => {
-    const columns = sql.writable(table);
+  const text = textOf(table, `${name} ${values.length}`, () => {
+    const columns = sql.insertable(table, values);
     const insert = sql.insertSql(table, columns, skipExisting);
     return { sql: form === 'step' ? `${insert};` : insert, columns };
   });

@@ -5,7 +5,7 @@ import type { LocalRow } from '../conflict/decide.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
 import { fetchAllSql, fetchSql, lockedColumnsSql } from './statements.ts';
-import { rowWith, type Table, type TableColumn } from './table.ts';
+import { rowWith, withKept, type Table, type TableColumn } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { writerOf, writerWithId, type OriginMap } from './writers.ts';
 
@@ -88,6 +88,21 @@ export class LocalRows {
     const filled = [...values];
     for (const { name, position } of unsent) filled[position] = row?.[name] ?? null;
     return filled;
+  }
+
+  /** The row to be inserted in the place of one, with what this node has there in columns that changes leave alone. */
+  async withKept(table: Table, { ctid }: FoundRow, values: RowValues): Promise<RowValues> {
+    if (table.kept.length === 0) return values;
+    const [row] = await this.#statements.rowsOnce<Record<string, string | null>>(
+      table,
+      lockedColumnsSql(table, table.kept),
+      [ctid],
+    );
+    return withKept(
+      table,
+      values,
+      table.kept.map(({ name }) => row?.[name] ?? null),
+    );
   }
 
   async #found(table: Table, fetched: FetchedRow, remoteTime: PgTime): Promise<FoundRow> {

@@ -249,6 +249,35 @@ describe('a row of this node that a concurrent change overwrites', () => {
     }
   });
 
+  test('has its local columns still, and comes back with them', async () => {
+    const local = (change: string) =>
+      user.script(`
+        ALTER TABLE bdr.table_local_columns DISABLE TRIGGER local_columns_changed;
+        ${change};
+        ALTER TABLE bdr.table_local_columns ENABLE ALWAYS TRIGGER local_columns_changed`);
+    await local(
+      `INSERT INTO bdr.table_local_columns VALUES ('public.item'::regclass, ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = 'public.item'::regclass AND attname = 'n'))`,
+    );
+    try {
+      await policy('update_wins');
+      await user.script(`INSERT INTO public.item VALUES (1, 'here', 1), (2, 'here', 2)`);
+      await applied(update(['2', 'base', '7'], ['2', 'there', '8']), remove(['1', 'base', '7']));
+      expect(await rows()).toEqual([['2', 'there', '2', 'provider']]);
+      await lost.settle();
+      expect(await rows()).toEqual([
+        ['1', 'here', '1', null],
+        ['2', 'there', '2', 'provider'],
+      ]);
+      // Only the other columns tell what its writer had.
+      await user.script(`TRUNCATE public.item; INSERT INTO public.item VALUES (3, 'here', 3)`);
+      noted = 0;
+      await applied(update(['3', 'here', '7'], ['3', 'there', '8']));
+      expect([noted, await rows()]).toEqual([0, [['3', 'there', '3', 'provider']]]);
+    } finally {
+      await local('DELETE FROM bdr.table_local_columns');
+    }
+  });
+
   test('comes back from a deletion under update_wins, and not under delete_wins', async () => {
     for (const [name, left] of [
       ['update_wins', [['1', 'here', '1', null]]],

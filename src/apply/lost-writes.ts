@@ -301,8 +301,9 @@ class Settler {
     }
     // No UPDATE can do that.
     if (found) await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
-    const params = columnParams(columns, values);
-    await this.#onTable.run(table, sql.insertSql(table, columns, false), params);
+    const inserted = [...columns, ...table.kept.filter(({ name }) => Object.hasOwn(row, name))];
+    const params = columnParams(inserted, values);
+    await this.#onTable.run(table, sql.insertSql(table, inserted, false), params);
   }
 
   /** Before anything is overwritten. */
@@ -357,7 +358,7 @@ function actionOf(found: FoundRow | undefined, row: Texts | undefined): Conflict
 }
 
 function valuesOf(table: Table, row: Texts): RowValues {
-  return table.columns.map(({ name }) => row[name] ?? null);
+  return [...table.columns, ...table.kept].map(({ name }) => row[name] ?? null);
 }
 
 /** A row of which only the key has values. */

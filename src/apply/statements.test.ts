@@ -10,6 +10,7 @@ const column = (name: string, more: Partial<LocalColumn> = {}): LocalColumn => (
   hashable: true,
   collate: '',
   generated: false,
+  stays: false,
   identityAlways: false,
   castsFromText: true,
   isVarlena: true,

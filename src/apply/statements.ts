@@ -3,6 +3,7 @@ import { pgTimeSql } from '../base/pg-time.ts';
 import { LOOK_AGAIN } from '../catalog/ahead.ts';
 import type { LocalColumn } from '../postgres/relation-info.ts';
 import { ORIGIN, OWN, versionTest, type Unrecorded } from './row-tests.ts';
+import type { RowValues } from './row-values.ts';
 import type { Table, TableColumn } from './table.ts';
 
 /**
@@ -16,6 +17,12 @@ export function writable(
   isSent: (position: number) => boolean = () => true,
 ): readonly TableColumn[] {
   return table.columns.filter((column) => column.local !== undefined && isSent(column.position));
+}
+
+/** Columns that an INSERT of a row writes: those of `writable`, and what the row brings along of this node's own. */
+export function insertable(table: Table, values: RowValues): readonly TableColumn[] {
+  const columns = writable(table);
+  return values.length > table.columns.length ? [...columns, ...table.kept] : columns;
 }
 
 /** With `skipExisting`, a row that is already here is seen as one row not taken, and not as an error. */
@@ -225,7 +232,7 @@ function rewriteSql(
   most: number,
   otherwise: ReadonlyMap<string, string> = new Map(),
 ): string | undefined {
-  const [column] = updatable(table, writable(table));
+  const column = rewritable(table);
   if (!column) return undefined;
   const [name, first] = [quoteQualified(table.local.name), quoteIdent(column.name)];
   const sets = [...new Map([[first, `t.${first}`], ...otherwise])].map((set) => set.join(' = '));
@@ -268,7 +275,7 @@ const OF_PEERS =
  * be set.
  */
 export function ownRowAgainSql(table: Table): string | undefined {
-  const [column] = updatable(table, writable(table));
+  const column = rewritable(table);
   if (!column) return undefined;
   const name = quoteIdent(column.name);
   return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${name} = t.${name} WHERE ${keyCondition(table, 1).sql} AND ${ORIGIN} = 0`;
@@ -396,6 +403,11 @@ export function updatable(table: Table, columns: readonly TableColumn[]): readon
   const payload =
     table.key.kind === 'unique' ? all.filter((column) => !table.key.columns.includes(column)) : all;
   return payload.length > 0 ? payload : all.slice(0, 1);
+}
+
+/** A column that can be set to what it is, to write a row again. */
+function rewritable(table: Table): TableColumn | undefined {
+  return updatable(table, writable(table))[0] ?? settable(table.kept)[0];
 }
 
 /** A GENERATED ALWAYS identity cannot be set, not even in replica role: there may be no column that can. */

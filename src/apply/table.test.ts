@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Relation, ReplicaIdentity } from '../pgoutput/transaction.ts';
+import { tupleOf, UNCHANGED } from '../pgoutput/tuple-value.ts';
 import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
-import { joinTable, refuseMissingColumns } from './table.ts';
+import { insertable, writable } from './statements.ts';
+import { joinTable, refuseMissingColumns, rowOf, withKept } from './table.ts';
 
 const column = (name: string, more: Partial<LocalColumn> = {}): LocalColumn => ({
   name,
@@ -11,6 +13,7 @@ const column = (name: string, more: Partial<LocalColumn> = {}): LocalColumn => (
   hashable: true,
   collate: '',
   generated: false,
+  stays: false,
   identityAlways: false,
   castsFromText: true,
   isVarlena: true,
@@ -48,6 +51,40 @@ const remote = (
     typmod: -1,
     isKey: name.endsWith('*'),
   })),
+});
+
+describe('local columns', () => {
+  const table = joinTable(
+    remote(['id*', 'note', 'v']),
+    local([
+      column('own'),
+      column('id'),
+      column('note', { stays: true }),
+      column('computed', { generated: true }),
+      column('v'),
+    ]),
+  );
+  const names = (columns: readonly { name: string }[]) => columns.map(({ name }) => name);
+
+  test('are not written, though they are sent, and what is sent of them is not looked at', () => {
+    expect(names(writable(table))).toEqual(['id', 'v']);
+    expect(rowOf(table, tupleOf(['1', UNCHANGED, 'a']))).toEqual(['1', null, 'a']);
+    expect(rowOf(table, tupleOf(['1', 'theirs', 'a']))).toEqual(['1', null, 'a']);
+    expect(table.columns.some(({ missing }) => missing)).toBe(false);
+  });
+
+  test('go along where a row brings them, as what only this node has does', () => {
+    const row = withKept(table, ['1', null, 'a'], ['mine', 'kept']);
+    expect(names(insertable(table, row))).toEqual(['id', 'v', 'own', 'note']);
+    expect(insertable(table, row).map(({ position }) => row[position])).toEqual([
+      '1',
+      'a',
+      'mine',
+      'kept',
+    ]);
+    expect(names(insertable(table, ['1', null, 'a']))).toEqual(['id', 'v']);
+    expect(withKept(table, row, ['other', 'values'])).toEqual(['1', null, 'a', 'other', 'values']);
+  });
 });
 
 describe('joinTable', () => {

@@ -2,14 +2,15 @@ import { BdrError } from '../base/errors.ts';
 import { displayName } from '../base/names.ts';
 import type { Policy, TablePolicy } from '../conflict/policy.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
+import type { Tuple } from '../pgoutput/tuple.ts';
 import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
-import { sameValue, type RowValues } from './row-values.ts';
+import { readValues, sameValue, type RowValues } from './row-values.ts';
 
 /** A column of the provider's relation with its local counterpart, matched by name. */
 export interface TableColumn {
   /** Position in the provider's tuples. */
   readonly position: number;
-  /** The local column; undefined when there is none, or when the server computes it. */
+  /** The local column, if changes write it; undefined when there is none, when the server computes it, or when its values stay on each node. */
   readonly local: LocalColumn | undefined;
   readonly name: string;
   readonly missing: boolean;
@@ -32,6 +33,13 @@ export interface Table {
   readonly relation: Relation;
   readonly local: LocalRelation;
   readonly columns: readonly TableColumn[];
+  /**
+   * Columns that have values of this node's own, which changes leave alone: local columns, and what only the local table has. Their
+   * positions are behind the provider's: a row that is longer brings them along (see `withKept`).
+   */
+  readonly kept: readonly TableColumn[];
+  /** Positions of local columns in the provider's tuples, where it has sent them all the same. */
+  readonly staying: ReadonlySet<number>;
   readonly key: TableKey;
   /**
    * OID of the owner, where the table runs his code when its rows are read or written: that is done with his rights. Undefined
@@ -55,8 +63,8 @@ export type TableTrust = Pick<Table, 'role' | 'hold'>;
 const TRUSTED: TableTrust = { role: undefined, hold: 'nothing' };
 
 /**
- * Joins the provider's relation to the local table, column by name: dropped columns and column order do not matter. Columns
- * that only the local table has keep their value, or take their default.
+ * Joins the provider's relation to the local table, column by name: dropped columns and column order do not matter. Local columns, and
+ * those that only the local table has, keep their value, or take their default.
  */
 export function joinTable(
   relation: Relation,
@@ -69,11 +77,49 @@ export function joinTable(
     return {
       position,
       name: column.name,
-      local: found?.generated ? undefined : found,
+      local: found?.generated || found?.stays ? undefined : found,
       missing: found === undefined,
     };
   });
-  return { relation, local, columns, key: keyOf(relation, local, columns), ...trust, policy };
+  const isStaying = ({ name }: TableColumn) => local.columns.get(name)?.stays === true;
+  return {
+    relation,
+    local,
+    columns,
+    kept: keptOf(local, columns),
+    staying: new Set(columns.filter(isStaying).map(({ position }) => position)),
+    key: keyOf(relation, local, columns),
+    ...trust,
+    policy,
+  };
+}
+
+function keptOf(local: LocalRelation, columns: readonly TableColumn[]): TableColumn[] {
+  const written = new Set(columns.map((column) => column.local?.name));
+  return [...local.columns.values()]
+    .filter(({ name, generated }) => !generated && !written.has(name))
+    .map((column, index) => ({
+      position: columns.length + index,
+      name: column.name,
+      local: column,
+      missing: false,
+    }));
+}
+
+/** The values of a row; of columns whose values stay on each node none, even where the provider has sent some. */
+export function rowOf({ staying }: Table, tuple: Tuple): RowValues {
+  const values = readValues(tuple);
+  if (staying.size === 0) return values;
+  return values.map((value, position) => (staying.has(position) ? null : value));
+}
+
+/** A row together with what this node has in the columns that changes leave alone: for one that is deleted and inserted again. */
+export function withKept(
+  { columns }: Table,
+  values: RowValues,
+  kept: readonly (string | null)[],
+): RowValues {
+  return [...values.slice(0, columns.length), ...kept];
 }
 
 function keyOf(

@@ -34,7 +34,7 @@ import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { completed, MOST_UNSEEN_MS, type ReadFromProvider } from './provider-values.ts';
 import { RecordProof } from './record-proof.ts';
-import { filledFrom, isComplete, readValues } from './row-values.ts';
+import { filledFrom, isComplete } from './row-values.ts';
 import type { RowValues } from './row-values.ts';
 import * as sql from './statements.ts';
 import { storedKey } from './stored-keys.ts';
@@ -42,6 +42,7 @@ import {
   hasFixedColumn,
   isOwn,
   refuseMissingColumns,
+  rowOf,
   sameKey,
   type Table,
   type TableColumn,
@@ -206,9 +207,9 @@ export class ChangeWriter {
   async done(change: RowChange, context: ChangeContext): Promise<void> {
     const table = await this.#tables.find(change.relation);
     if (change.kind === 'insert') {
-      this.#journal.add('inserted', table, readValues(change.newTuple), context);
+      this.#journal.add('inserted', table, rowOf(table, change.newTuple), context);
     } else if (change.kind === 'delete') {
-      this.#journal.add('deleted', table, readValues(change.oldTuple), context);
+      this.#journal.add('deleted', table, rowOf(table, change.oldTuple), context);
     }
   }
 
@@ -223,7 +224,7 @@ export class ChangeWriter {
     const table = await this.#tables.find(change.relation);
     switch (change.kind) {
       case 'insert': {
-        const values = readValues(change.newTuple);
+        const values = rowOf(table, change.newTuple);
         refuseMissingColumns(table, values);
         // A row filter makes an insert of a change of key: what was not sent is read under the new key, as in #moved().
         if (!isComplete(values)) await this.#untilSeen(context.xid, Infinity);
@@ -232,13 +233,13 @@ export class ChangeWriter {
         return;
       }
       case 'update': {
-        const sent = readValues(change.newTuple);
+        const sent = rowOf(table, change.newTuple);
         refuseMissingColumns(table, sent);
-        const old = change.oldTuple ? readValues(change.oldTuple) : sent;
+        const old = change.oldTuple ? rowOf(table, change.oldTuple) : sent;
         return this.#update(table, old, filledFrom(old, sent), context);
       }
       case 'delete':
-        return this.#delete(table, readValues(change.oldTuple), context, wasNew);
+        return this.#delete(table, rowOf(table, change.oldTuple), context, wasNew);
     }
   }
 
@@ -295,7 +296,7 @@ export class ChangeWriter {
     const isRead = !isComplete(values);
     const lost = await this.#makeRoom(table, row, undefined, context, isRead);
     if (lost) return lost;
-    const columns = sql.writable(table);
+    const columns = sql.insertable(table, row);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
     this.#noteInsert(table, row, context);
     if (table.key.deferrable) this.#deferred.add(table, row);
@@ -342,7 +343,8 @@ export class ChangeWriter {
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!sameKey(table, old, values)) {
         // Rule 7: a change of key is a delete of the old key and an insert of the new one, of one version.
-        const row = await this.#moved(table, old, values, context);
+        const moved = await this.#moved(table, old, values, context);
+        const row = await this.#bringingKept(table, old, moved, context);
         await this.#delete(table, old, context);
         await this.#insert(table, row, context);
         return;
@@ -370,6 +372,18 @@ export class ChangeWriter {
     if (found && this.#isProviders(found)) return this.#rows.filled(table, found, values);
     await this.#untilSeen(context.xid, Infinity);
     return values;
+  }
+
+  /** What this node has of its own in the row under the old key goes along to the new one. */
+  async #bringingKept(
+    table: Table,
+    old: RowValues,
+    values: RowValues,
+    context: ChangeContext,
+  ): Promise<RowValues> {
+    if (table.kept.length === 0) return values;
+    const found = await this.#rows.find(table, old, context.commitTime);
+    return found ? this.#rows.withKept(table, found, values) : values;
   }
 
   async #fastUpdate(table: Table, values: RowValues, context: ChangeContext): Promise<boolean> {
@@ -646,8 +660,10 @@ export class ChangeWriter {
     const isFixed = hasFixedColumn(table) && isComplete(row);
     if (settable.length === 0 || (moves && keyIsFixed) || isFixed) {
       // No UPDATE can do that.
+      const whole = await this.#rows.withKept(table, found, row);
+      const inserted = [...columns, ...table.kept];
       await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
-      await this.#insertOrFail(table, columns, columnParams(columns, row));
+      await this.#insertOrFail(table, inserted, columnParams(inserted, whole));
     } else {
       await this.#onTable.run(table, sql.lockedUpdateSql(table, settable), [
         ...columnParams(settable, row),

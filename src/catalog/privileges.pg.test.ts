@@ -168,7 +168,9 @@ test('a function that runs with the rights of its owner is for everybody only wh
     // It only refuses.
     'bdr.internal_check_whole(regclass)',
     'bdr.internal_is_being_filled()',
+    'bdr.internal_keep_local_columns()',
     'bdr.internal_keep_row_filters()',
+    'bdr.internal_list_columns_again()',
     // A ddl_lock is for everybody, as a command takes one.
     'bdr.internal_order_definition()',
     'bdr.internal_publish_new_tables()',
@@ -177,7 +179,10 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_queue_drop(text,text,text)',
     'bdr.internal_refuse_rewrite(text,oid,integer,smallint[])',
     'bdr.internal_snowflake_number()',
+    // What an event trigger calls, and who else calls it is told so.
+    'bdr.internal_take_lists_away(oid[])',
     // As in BDR.
+    'bdr.table_get_local_columns(regclass)',
     'bdr.table_get_replication_sets(regclass)',
     'bdr.table_get_row_filter(regclass,text)',
   ]);

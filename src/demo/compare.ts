@@ -1,5 +1,5 @@
 import { BdrError } from '../base/errors.ts';
-import { displayName, quoteQualified, type QualifiedName } from '../base/names.ts';
+import { displayName, quoteIdent, quoteQualified, type QualifiedName } from '../base/names.ts';
 import type { Session } from '../postgres/session.ts';
 import type { DemoNode } from './demo-node.ts';
 import { until } from './until.ts';
@@ -45,31 +45,48 @@ export async function waitUntilEqual(
 
 type Content = ReadonlyMap<string, readonly string[]>;
 
-/** The rows of every user table as text, in one order everywhere. */
+/** The rows of every user table as text, in one order everywhere, without what stays on each node. */
 async function readTables(node: DemoNode): Promise<Content> {
   await using session = await node.connect();
   const content = new Map<string, string[]>();
   for (const table of await listTables(session)) {
+    const row = `ROW(${table.columns.map((column) => `t.${quoteIdent(column)}`).join(', ')})::text`;
     const rows = await session.query<{ row: string }>(
-      `SELECT (t.*)::text AS row FROM ${quoteQualified(table)} AS t ORDER BY (t.*)::text COLLATE "C"`,
+      `SELECT ${row} AS row FROM ${quoteQualified(table.name)} AS t ORDER BY ${row} COLLATE "C"`,
     );
     content.set(
-      displayName(table),
+      displayName(table.name),
       rows.map(({ row }) => row),
     );
   }
   return content;
 }
 
-async function listTables(session: Session): Promise<QualifiedName[]> {
-  return session.query<{ schema: string; name: string }>(/* sql */ `
-    SELECT n.nspname AS schema, c.relname AS name
+interface ComparedTable {
+  readonly name: QualifiedName;
+  /** Those whose values do not stay on each node. */
+  readonly columns: readonly string[];
+}
+
+async function listTables(session: Session): Promise<ComparedTable[]> {
+  const tables = await session.query<{ schema: string; name: string; columns: string }>(/* sql */ `
+    SELECT n.nspname AS schema, c.relname AS name,
+           (
+               SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]')
+               FROM pg_attribute AS a
+               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                 AND a.attname <> ALL (bdr.internal_local_columns(c.oid))
+           ) AS columns
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence = 'p'
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'bdr', 'bdr_guard')
     ORDER BY 1, 2
   `);
+  return tables.map(({ schema, name, columns }) => ({
+    name: { schema, name },
+    columns: JSON.parse(columns) as string[],
+  }));
 }
 
 function differs(aName: string, a: Content, bName: string, b: Content): Difference | undefined {

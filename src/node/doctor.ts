@@ -6,6 +6,7 @@ import {
 } from '../catalog/installation.ts';
 import { readOpenGates } from '../catalog/gates.ts';
 import { readLocalNode, readNodes } from '../catalog/nodes.ts';
+import { readLocalColumns, type LocalColumns } from '../catalog/local-columns.ts';
 import { readPolicyStates, type PolicyState } from '../catalog/policy-states.ts';
 import { readUnsettledTables } from '../catalog/publications.ts';
 import { readUnconvertedSequences } from '../catalog/sequences.ts';
@@ -20,6 +21,7 @@ import { readServerFacts } from '../postgres/server-facts.ts';
 import type { Session } from '../postgres/session.ts';
 import { checkInstallation } from './doctor-database.ts';
 import { checkNode, type NodeToCheck } from './doctor-node.ts';
+import { checkLocalColumns } from './doctor-local-columns.ts';
 import { checkPolicies } from './doctor-policies.ts';
 import { checkServer, OLDEST_MAJOR, type ServerToCheck } from './doctor-server.ts';
 import { checkTables } from './doctor-tables.ts';
@@ -37,6 +39,7 @@ export interface DoctorFacts {
   readonly node: NodeToCheck | null;
   /** None while the database is not a node. */
   readonly policies: readonly PolicyState[];
+  readonly localColumns: readonly LocalColumns[];
 }
 
 export interface DoctorContext {
@@ -64,6 +67,7 @@ export function diagnose(facts: DoctorFacts, latestMigration: number): Finding[]
     ...(facts.tables ? checkTables(facts.tables, numbering) : []),
     ...(node ? checkNode(node) : []),
     ...checkPolicies(facts.policies),
+    ...checkLocalColumns(facts.localColumns),
   ];
 }
 
@@ -72,7 +76,7 @@ async function readDoctorFacts(session: Session, context: DoctorContext): Promis
   const { conninfo, environment } = context;
   if (basics.major < OLDEST_MAJOR) {
     const server = { basics, facts: null, replicationFailure: null, active: false };
-    return { server, installation: null, tables: null, node: null, policies: [] };
+    return { server, installation: null, tables: null, node: null, policies: [], localColumns: [] };
   }
   const node = basics.superuser ? await readNode(session, environment) : null;
   return {
@@ -86,6 +90,7 @@ async function readDoctorFacts(session: Session, context: DoctorContext): Promis
     tables: await readDoctorTables(session),
     node,
     policies: node ? await readPolicyStates(session) : [],
+    localColumns: node ? await readLocalColumns(session) : [],
   };
 }
 

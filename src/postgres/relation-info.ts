@@ -19,6 +19,8 @@ export interface LocalColumn {
   readonly collate: string;
   /** Computed by the server: never written. */
   readonly generated: boolean;
+  /** Local: its values stay on each node, whatever peers send. */
+  readonly stays: boolean;
   /** GENERATED ALWAYS AS IDENTITY: an INSERT must override it, an UPDATE may not name it. */
   readonly identityAlways: boolean;
   /**
@@ -60,6 +62,7 @@ export async function readRelation(
     indexes: string;
     triggers: string;
     generated_key: string | null;
+    local: string;
   }>(
     'bdr_relation',
     /* sql */ `
@@ -69,6 +72,7 @@ export async function readRelation(
                  WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
              ) AS triggers,
              bdr.internal_generated_key_column(c.oid) AS generated_key,
+             array_to_json(bdr.internal_local_columns(c.oid)) AS local,
              coalesce((
                  SELECT json_agg(json_build_object(
                      'primary', i.indisprimary,
@@ -94,6 +98,7 @@ export async function readRelation(
   );
   if (!table) return undefined;
   const indexes = JSON.parse(table.indexes) as UniqueIndex[];
+  const staying = JSON.parse(table.local) as string[];
   const { rows: columns } = await session.execute<{
     name: string;
     type: string;
@@ -186,6 +191,7 @@ export async function readRelation(
           hashable: column.hashable === 't',
           collate: column.collate,
           generated: column.generated === 't',
+          stays: staying.includes(column.name),
           identityAlways: column.always === 't',
           castsFromText: column.casts === 't',
           isVarlena: column.varlena === 't',

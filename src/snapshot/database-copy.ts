@@ -7,6 +7,7 @@ import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
 import { copyIndexBuilds } from '../catalog/index-builds.ts';
 import { copyLostValues, readNotedKeys, type NotedKeys } from '../catalog/lost-values.ts';
+import { copyLocalColumns } from '../catalog/local-columns.ts';
 import { copyRowFilters, copyTableSets } from '../catalog/replication-sets.ts';
 import { clearRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
@@ -297,6 +298,7 @@ async function copyTables(
       await copyIndexBuilds(from, into);
       await copyTableSets(from, into);
       await copyRowFilters(from, into);
+      await copyLocalColumns(from, into);
     }
     for (let next = queue.shift(); next && !signal.aborted; next = queue.shift()) {
       const piece = next;

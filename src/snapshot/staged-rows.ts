@@ -97,12 +97,14 @@ async function stagedColumns(target: Session, table: CopyTable): Promise<StagedC
     `,
     [quoteQualified(table.name)],
   );
-  return rows.map(({ name, type, base, text }) => ({
-    name,
-    type,
-    staged: text === 't' ? 'pg_catalog.text' : base,
-    isText: text === 't',
-  }));
+  return rows
+    .filter(({ name }) => table.columns.includes(name))
+    .map(({ name, type, base, text }) => ({
+      name,
+      type,
+      staged: text === 't' ? 'pg_catalog.text' : base,
+      isText: text === 't',
+    }));
 }
 
 async function asOwner(

@@ -56,7 +56,9 @@ export async function listTables(source: Session, subscriber?: NodeId): Promise<
     )
     SELECT n.nspname AS schema, c.relname AS name,
            (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute AS a
-            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+              -- What stays on each node is not copied.
+              AND a.attname <> ALL (bdr.internal_local_columns(c.oid))) AS columns,
            coalesce((SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_index AS i
                      JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
                      -- What changes will find the row by.

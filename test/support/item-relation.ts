@@ -28,6 +28,7 @@ export const ITEM_LOCALLY: LocalRelation = {
         type: 'text',
         equals: undefined,
         generated: false,
+        stays: false,
         hashable: true,
         collate: '',
         identityAlways: false,
