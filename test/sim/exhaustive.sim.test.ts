@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { exhaust, tryOrder, type Scope } from '../support/sim/exhaustive.ts';
+import { exhaust, tryOrder } from '../support/sim/exhaustive.ts';
 import type { MutantName } from '../support/sim/mutants.ts';
+import type { Scope } from '../support/sim/scope.ts';
 import { named } from './scopes.ts';
 
 /** Some seconds' worth of each scope; `npm run sim -- --exhaustive` has more scopes, and all of each. */

@@ -133,7 +133,7 @@ export class Checks {
    * that has lost its value.
    */
   converged(part?: ModelPart): void {
-    const wanted = this.#winners();
+    const wanted = this.winners();
     const mayDiffer = (key: string) => part?.mayLack(key) === true || this.#isLeftBehind(key);
     for (const key of wanted.keys()) if (mayDiffer(key)) wanted.delete(key);
     const [first, ...others] = this.#nodes()
@@ -168,7 +168,7 @@ export class Checks {
   }
 
   /** The last write of each key by commit time and writer, and a writer's own order: a deletion has no row. */
-  #winners(): Map<string, { readonly row: Row | undefined; readonly version: Version }> {
+  winners(): Map<string, { readonly row: Row | undefined; readonly version: Version }> {
     const winners = new Map<string, { row: Row | undefined; version: Version }>();
     const { servers } = this.#world();
     const keys = new Set(servers.flatMap((server) => [...server.keys()]));

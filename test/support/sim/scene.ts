@@ -1,0 +1,396 @@
+import type { PgTime } from '../../../src/base/pg-time.ts';
+import { Checks } from './checks.ts';
+import { ModelLink } from './link.ts';
+import type { MutantName } from './mutants.ts';
+import { ModelNode } from './node.ts';
+import { Process, type Processes, type Steps } from './process.ts';
+import { Random } from './random.ts';
+import { carryOut, type Scope } from './scope.ts';
+import { ModelServer, type SavedServer } from './server.ts';
+import { UNIQUE_VIOLATION } from './statements.ts';
+import { isSent, lastSent, writerOfNode } from './streams.ts';
+import { originOf, OWN_ORIGIN, Violation, type World } from './world.ts';
+
+/** A turn waits for a lock: its order is one in which another comes first. */
+export const BLOCKED = new Error('blocked');
+
+/** Something that may happen next, without anything in between. */
+export interface Turn {
+  readonly name: string;
+  /** The node whose server it changes, and no other one. */
+  readonly node: number;
+  readonly run: () => void;
+}
+
+/** A node while nothing is under way there. */
+interface SavedNode {
+  readonly server: SavedServer;
+  /** Of its own stream and its links. */
+  readonly greatestApplied: readonly PgTime[];
+}
+
+/** A state of a scene, to go back to. */
+export interface SavedScene {
+  readonly time: number;
+  readonly done: readonly number[];
+  readonly nodes: readonly SavedNode[];
+}
+
+/** The nodes of a scope, in which one turn is taken after the other. */
+export class Scene implements Processes {
+  readonly isHealing = true;
+  readonly world: World;
+  readonly nodes: readonly ModelNode[];
+  readonly scope: Scope;
+  /** For each node how much of its script is done, in half transactions. */
+  readonly done: number[];
+  readonly beats: number[];
+  readonly #processes = new Map<string, readonly Process[]>();
+
+  /** What a node has, where it was saved since its last turn. */
+  readonly #saved: (SavedNode | undefined)[];
+  /** Nodes that were gone back to: not all their processes have begun again. */
+  readonly #cold = new Set<ModelNode>();
+
+  constructor(scope: Scope, mutant: MutantName | undefined) {
+    this.scope = scope;
+    this.done = scope.scripts.map(() => 0);
+    this.beats = scope.scripts.map(() => 0);
+    this.#saved = scope.scripts.map(() => undefined);
+    const servers: ModelServer[] = [];
+    this.world = {
+      time: 1000,
+      random: new Random(1),
+      scheduler: this,
+      servers,
+      checks: new Checks(
+        () => this.world,
+        () => this.nodes,
+      ),
+      switches: { unique: scope.unique },
+      note: undefined,
+      policy: undefined,
+      has: (name) => name === mutant,
+    };
+    for (const index of scope.scripts.keys()) {
+      servers.push(new ModelServer(this.world, index, writerOfNode(index), 0));
+    }
+    this.nodes = servers.map((server) => new ModelNode(this.world, server));
+    for (const node of this.nodes) {
+      for (const provider of servers) {
+        node.server.statuses.set(provider.index, 'r');
+        if (provider !== node.server) node.links.push(new ModelLink(this.world, node, provider));
+      }
+      node.isQuiet = true;
+      node.start();
+      this.spawn(userOf(node), this.#user(node, 0));
+    }
+    this.#settle();
+  }
+
+  spawn(name: string, steps: Steps): Process {
+    const process = new Process(name, steps);
+    const others = this.#named(name).filter(({ ended }) => !ended);
+    this.#processes.set(name, [...others, process]);
+    return process;
+  }
+
+  /** What is spawned meanwhile is gone through as well: all stand where they wait for something to do. */
+  #settle(): void {
+    for (const name of this.#processes.keys()) this.#go(name);
+  }
+
+  kill(process: Process): void {
+    process.ended = true;
+  }
+
+  /** Whether the node's user has something left to do. */
+  isBusy(node: number): boolean {
+    return (this.done[node] ?? 0) < (this.scope.scripts[node]?.length ?? 0) * 2;
+  }
+
+  turns(): Turn[] {
+    return this.nodes.flatMap((node) => [
+      ...this.#userTurns(node),
+      ...this.#heartbeatTurns(node),
+      ...node.links.flatMap((link) => this.#linkTurns(node, link)),
+      ...this.#ownTurns(node),
+      ...this.#outboxTurns(node),
+    ]);
+  }
+
+  take({ node, run }: Turn): void {
+    this.#saved[node] = undefined;
+    run();
+    for (const { server } of this.nodes) server.flush();
+  }
+
+  /** Lets all that is left happen, and compares. */
+  drain(): void {
+    this.#wakeAll();
+    this.#saved.fill(undefined);
+    for (let round = 0; round < 100; round++) {
+      // Lost values wait for heartbeats.
+      const isNoted = this.nodes.some(({ server }) => server.lostValues().length > 0);
+      for (const node of isNoted ? this.nodes : []) this.#beat(node);
+      const turns = this.nodes.flatMap((node) => [
+        ...node.links.flatMap((link) => this.#linkTurns(node, link)),
+        ...this.#ownTurns(node),
+        ...this.#outboxTurns(node),
+      ]);
+      if (turns.length === 0) return this.world.checks.converged();
+      for (const { run } of turns) run();
+      for (const { server } of this.nodes) server.flush();
+    }
+    throw new Violation('a wait does not end', 'streams are not drained');
+  }
+
+  #userTurns(node: ModelNode): Turn[] {
+    const { index } = node.server;
+    const half = this.done[index] ?? 0;
+    if (half >= (this.scope.scripts[index]?.length ?? 0) * 2) return [];
+    const turn = (halves: number, name: string): Turn => ({
+      name: `${index} ${name}`,
+      node: index,
+      run: () => {
+        this.#wake(userOf(node), () =>
+          this.spawn(userOf(node), this.#user(node, Math.floor(half / 2))),
+        );
+        this.done[index] = half + halves;
+        this.world.time += 1;
+        this.#go(userOf(node));
+      },
+    });
+    if (half % 2 === 1) return [turn(1, 'commits')];
+    return [
+      turn(2, 'writes'),
+      ...(this.scope.heldWhen && index === 0 ? [turn(1, 'takes its time')] : []),
+    ];
+  }
+
+  #heartbeatTurns(node: ModelNode): Turn[] {
+    const { index } = node.server;
+    const beats = this.beats[index] ?? 0;
+    if (beats >= this.scope.heartbeats) return [];
+    return [
+      {
+        name: `${index} beats`,
+        node: index,
+        run: () => {
+          this.beats[index] = beats + 1;
+          this.#beat(node);
+        },
+      },
+    ];
+  }
+
+  #beat(node: ModelNode): void {
+    const { index } = node.server;
+    this.world.time += 1;
+    node.isQuiet = false;
+    this.#resume(`${index} heartbeat`);
+    node.isQuiet = true;
+    this.#go(`${index} heartbeat`);
+    node.server.flush();
+  }
+
+  #linkTurns({ server }: ModelNode, link: ModelLink): Turn[] {
+    const { provider, name } = link;
+    const origin = originOf(provider.index);
+    const position = server.position(origin);
+    const { index: node } = server;
+    const again: Turn = {
+      name: `${name} again`,
+      node,
+      run: () => {
+        this.#wakeLink(link);
+        this.#go(`${name} apply`);
+      },
+    };
+    const isNoted = server.lostValues().some(({ writer }) => writer === origin);
+    if (position >= lastSent(provider, true)) return isNoted ? [again] : [];
+    const waiting = provider.wal.slice(position).filter(isSent).length;
+    const taking = Array.from({ length: waiting }, (_, more) =>
+      this.#taking(server, link, more + 1),
+    );
+    return [...taking, ...(isNoted ? [again] : [])];
+  }
+
+  /** A link gets so many transactions, then applies them. */
+  #taking({ index: node }: ModelServer, link: ModelLink, count: number): Turn {
+    const { name } = link;
+    const run = () => {
+      this.#wakeLink(link);
+      for (let i = 0; i < count; i++) this.#resume(`${name} receive`);
+      this.#go(`${name} apply`);
+    };
+    return { name: count === 1 ? name : `${name} by ${count}`, node, run };
+  }
+
+  #ownTurns({ server, own }: ModelNode): Turn[] {
+    if (server.position(OWN_ORIGIN) >= lastSent(server, true)) return [];
+    const { index } = server;
+    return [
+      {
+        name: `${index} own`,
+        node: index,
+        run: () => {
+          this.#wake(`${index} own write`, () => own.start());
+          this.#go(`${index} own read`);
+          this.#go(`${index} own write`);
+        },
+      },
+    ];
+  }
+
+  #outboxTurns({ server }: ModelNode): Turn[] {
+    if (server.outbox().length === 0) return [];
+    const { index } = server;
+    return [{ name: `${index} sends`, node: index, run: () => this.#go(`${index} outbox`) }];
+  }
+
+  // Going back ---------------------------------------------------------------------------------------------------------
+
+  /** Whether it can be gone back to a state: where nothing stands in the middle of something, or knows what is in no table. */
+  get canGoBack(): boolean {
+    const { heartbeats, heldWhen, unique } = this.scope;
+    return heartbeats === 0 && heldWhen === undefined && !unique;
+  }
+
+  /** The state as it is. */
+  save(): SavedScene {
+    for (const [at, node] of this.nodes.entries()) this.#saved[at] ??= saveNode(node);
+    const nodes = this.#saved as readonly SavedNode[];
+    return { time: this.world.time, done: [...this.done], nodes: [...nodes] };
+  }
+
+  /** Goes back to a state. Processes do not: they begin anew when it is their turn, as after a crash of the agent. */
+  restore({ time, done, nodes }: SavedScene): void {
+    this.world.time = time;
+    // Nobody acknowledges before the end.
+    for (const { server } of this.nodes) server.confirmed.clear();
+    for (const [at, halves] of done.entries()) this.done[at] = halves;
+    for (const [at, saved] of nodes.entries()) {
+      if (saved === this.#saved[at]) continue;
+      const node = this.nodes[at] as ModelNode;
+      node.server.restore(saved.server);
+      this.#end(node, saved.greatestApplied);
+      this.#saved[at] = saved;
+      this.#cold.add(node);
+    }
+  }
+
+  #end(node: ModelNode, greatestApplied: readonly PgTime[]): void {
+    node.abandon();
+    for (const process of this.#named(userOf(node))) this.kill(process);
+    for (const [at, one] of [node.own, ...node.links].entries()) {
+      one.greatestApplied = greatestApplied[at] as PgTime;
+    }
+  }
+
+  /** A process of a node that was gone back to begins. */
+  #wake(name: string, start: () => void): void {
+    if (this.#named(name).some(({ ended }) => !ended)) return;
+    start();
+    this.#go(name);
+  }
+
+  #wakeLink(link: ModelLink): void {
+    this.#wake(`${link.name} apply`, () => {
+      link.start();
+      this.#go(`${link.name} apply`);
+      // To where it waits for a record: from there on each step takes one.
+      for (const process of this.#named(`${link.name} receive`)) {
+        if (!process.ended && !process.wait) this.#step(process);
+      }
+    });
+  }
+
+  /** All of the agents. */
+  #wakeAll(): void {
+    for (const node of this.#cold) {
+      // The few that have begun would else be there twice.
+      const { server, greatestApplied } = saveNode(node);
+      node.server.restore(server);
+      this.#end(node, greatestApplied);
+      node.start();
+    }
+    this.#cold.clear();
+    this.#settle();
+  }
+
+  #named(name: string): readonly Process[] {
+    return this.#processes.get(name) ?? [];
+  }
+
+  /** Lets processes of a name go on until they wait for something else than time. */
+  #go(name: string): void {
+    for (const process of this.#named(name)) {
+      while (!process.ended) {
+        if (process.wait && !process.wait.ready()) {
+          if (process.wait.isLock) throw BLOCKED;
+          if (!this.#passes(process)) break;
+        }
+        this.#step(process);
+      }
+    }
+  }
+
+  /** One step of each. */
+  #resume(name: string): void {
+    for (const process of this.#named(name)) {
+      if (!process.ended && (!process.wait || process.wait.ready())) this.#step(process);
+    }
+  }
+
+  #step(process: Process): void {
+    const { done, value } = process.steps.next();
+    if (done) process.ended = true;
+    else process.wait = value as Process['wait'];
+  }
+
+  /** Whether it only waits for the clock: a transaction is applied when that has passed it. */
+  #passes({ wait }: Process): boolean {
+    const { time } = this.world;
+    for (let i = 0; i < 3; i++) {
+      this.world.time += 1;
+      if (wait?.ready()) return true;
+    }
+    this.world.time = time;
+    return false;
+  }
+
+  /** Carries out the script from so far on. */
+  *#user(node: ModelNode, from: number): Steps {
+    const { server } = node;
+    const { index } = server;
+    const session = server.connect(`user ${index}`);
+    for (const [number, operation] of (this.scope.scripts[index] ?? []).entries()) {
+      if (number < from) continue;
+      yield { ready: () => (this.done[index] ?? 0) > number * 2 };
+      const transaction = server.begin(session);
+      try {
+        yield* carryOut(node, transaction, operation, this.done[index] ?? 0);
+      } catch (error) {
+        if (error !== UNIQUE_VIOLATION) throw error;
+        server.rollback(session);
+        continue;
+      }
+      const isHeld = (this.done[index] ?? 0) === number * 2 + 1;
+      const committing = server.commit(session);
+      committing.next();
+      if (isHeld && this.scope.heldWhen === 'written') committing.next();
+      if (isHeld) yield { ready: () => (this.done[index] ?? 0) > number * 2 + 1 };
+      yield* committing;
+    }
+  }
+}
+
+function userOf({ server }: ModelNode): string {
+  return `user ${server.index}`;
+}
+
+function saveNode({ server, own, links }: ModelNode): SavedNode {
+  const greatestApplied = [own, ...links].map((one) => one.greatestApplied);
+  return { server: server.save(), greatestApplied };
+}
