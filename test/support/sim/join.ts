@@ -61,6 +61,11 @@ export class ModelJoin {
     return this.#status === 'r';
   }
 
+  /** So many peers have one for it. */
+  get slots(): number {
+    return this.#starts.size;
+  }
+
   get #status() {
     return this.#node.server.statuses.get(this.#node.server.index);
   }

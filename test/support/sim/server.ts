@@ -103,11 +103,13 @@ export class ModelServer {
   /** confirmed_flush_lsn of the slots on this server, by the number of the node that reads. */
   readonly confirmed = new Map<number, Lsn>();
 
-  /** So long a commit may be held between its steps. */
+  /** So long a commit may be held between its steps, and how likely it is. */
   readonly #held: number;
+  readonly #isHeld: number;
 
   constructor(world: World, index: number, writer: Writer, offset: number) {
     this.#held = world.random.pick([0, 30, 300]);
+    this.#isHeld = world.switches.dense ? 0.3 : 0.1;
     this.#world = world;
     this.index = index;
     this.writer = writer;
@@ -235,13 +237,13 @@ export class ModelServer {
       );
       this.#world.checks.stamped(this, transaction);
       yield undefined;
-      yield* dawdle(this.#world, 0.1, this.#held);
+      yield* dawdle(this.#world, this.#isHeld, this.#held);
     }
     if (transaction.phase === 'stamped') {
       this.#write(transaction);
       transaction.phase = 'written';
       yield undefined;
-      yield* dawdle(this.#world, 0.1, this.#held);
+      yield* dawdle(this.#world, this.#isHeld, this.#held);
     }
     if (transaction.isSynchronous) {
       const record = must(transaction.record, 'record');
