@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { exhaust, tryOrder } from '../support/sim/exhaustive.ts';
+import { exhaust } from '../support/sim/exhaustive.ts';
+import { tryOrder } from '../support/sim/orders.ts';
 import type { MutantName } from '../support/sim/mutants.ts';
 import type { Scope } from '../support/sim/scope.ts';
 import { named } from './scopes.ts';

@@ -39,27 +39,6 @@ export function exhaust(
   }
 }
 
-/** Takes the turns of that name, one after the other, then lets all that is left happen; says what goes wrong. */
-export function tryOrder(
-  scope: Scope,
-  turns: readonly string[],
-  mutant?: MutantName,
-): string | undefined {
-  const scene = new Scene(scope, mutant);
-  try {
-    for (const name of turns) {
-      const turn = scene.turns().find((one) => one.name === name);
-      if (!turn) throw new Error(`there is no turn "${name}"`);
-      scene.take(turn);
-    }
-    scene.drain();
-  } catch (error) {
-    if (!(error instanceof Violation)) throw error;
-    return error.check;
-  }
-  return undefined;
-}
-
 /** A state on the way, and which of its turns was taken. */
 interface Stop {
   turns: readonly Turn[];
@@ -95,7 +74,7 @@ class Search {
           this.#scene.drain();
           return undefined;
         }
-        const saved = this.#scene.canGoBack ? this.#scene.save() : undefined;
+        const saved = this.#scene.isPlain ? this.#scene.save() : undefined;
         this.#stops.push({ turns, taken: 0, saved });
         this.#takeLast();
       }

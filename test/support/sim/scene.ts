@@ -1,6 +1,8 @@
 import type { PgTime } from '../../../src/base/pg-time.ts';
 import { Checks } from './checks.ts';
+import { ModelJoin } from './join.ts';
 import { ModelLink } from './link.ts';
+import { Membership } from './membership.ts';
 import type { MutantName } from './mutants.ts';
 import { ModelNode } from './node.ts';
 import { Process, type Processes, type Steps } from './process.ts';
@@ -47,6 +49,8 @@ export class Scene implements Processes {
   readonly beats: number[];
   readonly #processes = new Map<string, readonly Process[]>();
 
+  readonly #purges: number[];
+  readonly #joining: ModelJoin | undefined;
   /** What a node has, where it was saved since its last turn. */
   readonly #saved: (SavedNode | undefined)[];
   /** Nodes that were gone back to: not all their processes have begun again. */
@@ -56,6 +60,7 @@ export class Scene implements Processes {
     this.scope = scope;
     this.done = scope.scripts.map(() => 0);
     this.beats = scope.scripts.map(() => 0);
+    this.#purges = scope.scripts.map(() => 0);
     this.#saved = scope.scripts.map(() => undefined);
     const servers: ModelServer[] = [];
     this.world = {
@@ -67,7 +72,7 @@ export class Scene implements Processes {
         () => this.world,
         () => this.nodes,
       ),
-      switches: { unique: scope.unique },
+      switches: { unique: scope.unique, join: scope.joins !== undefined },
       note: undefined,
       policy: undefined,
       has: (name) => name === mutant,
@@ -76,10 +81,20 @@ export class Scene implements Processes {
       servers.push(new ModelServer(this.world, index, writerOfNode(index), 0));
     }
     this.nodes = servers.map((server) => new ModelNode(this.world, server));
+    const source = scope.joins === undefined ? undefined : this.nodes[scope.joins];
+    const joining = source && this.nodes.at(-1);
+    const members = this.nodes.filter((node) => node !== joining);
+    if (joining) {
+      const membership = new Membership(this.world, () => this.nodes);
+      joining.join = new ModelJoin(this.world, joining, members, membership, source);
+      this.#joining = joining.join;
+      // It begins some time later.
+      this.world.time += 100;
+    }
     for (const node of this.nodes) {
-      for (const provider of servers) {
-        node.server.statuses.set(provider.index, 'r');
-        if (provider !== node.server) node.links.push(new ModelLink(this.world, node, provider));
+      for (const { server } of members) node.server.statuses.set(server.index, 'r');
+      for (const { server } of node === joining ? [] : members) {
+        if (server !== node.server) node.links.push(new ModelLink(this.world, node, server));
       }
       node.isQuiet = true;
       node.start();
@@ -95,9 +110,12 @@ export class Scene implements Processes {
     return process;
   }
 
-  /** What is spawned meanwhile is gone through as well: all stand where they wait for something to do. */
+  /**
+   * What is spawned meanwhile is gone through as well: all stand where they wait for something to do. Nobody acknowledges, since nobody crashes;
+   * a join goes on by turns.
+   */
   #settle(): void {
-    for (const name of this.#processes.keys()) this.#go(name);
+    for (const name of this.#processes.keys()) if (!/ (join|feedback)$/.test(name)) this.#go(name);
   }
 
   kill(process: Process): void {
@@ -113,8 +131,11 @@ export class Scene implements Processes {
     return this.nodes.flatMap((node) => [
       ...this.#userTurns(node),
       ...this.#heartbeatTurns(node),
+      ...this.#purgeTurns(node),
+      ...this.#joinTurns(node),
       ...node.links.flatMap((link) => this.#linkTurns(node, link)),
       ...this.#ownTurns(node),
+      ...(this.scope.hasSteps ? this.#ownSteps(node) : []),
       ...this.#outboxTurns(node),
     ]);
   }
@@ -122,23 +143,33 @@ export class Scene implements Processes {
   take({ node, run }: Turn): void {
     this.#saved[node] = undefined;
     run();
+    this.#spreadNews();
     for (const { server } of this.nodes) server.flush();
+  }
+
+  /** What a node says of its state all others hear at once. */
+  #spreadNews(): void {
+    for (const name of this.#processes.keys()) if (name.includes(' hears of ')) this.#go(name);
   }
 
   /** Lets all that is left happen, and compares. */
   drain(): void {
     this.#wakeAll();
     this.#saved.fill(undefined);
+    // Some may stand in the middle.
+    for (const { server } of this.nodes) this.#go(`${server.index} own write`);
     for (let round = 0; round < 100; round++) {
       // Lost values wait for heartbeats.
       const isNoted = this.nodes.some(({ server }) => server.lostValues().length > 0);
-      for (const node of isNoted ? this.nodes : []) this.#beat(node);
+      const isJoining = this.#joining?.isReady === false;
+      for (const node of isNoted || isJoining ? this.nodes : []) this.#beat(node);
+      if (isJoining) this.#goOnJoining();
       const turns = this.nodes.flatMap((node) => [
         ...node.links.flatMap((link) => this.#linkTurns(node, link)),
         ...this.#ownTurns(node),
         ...this.#outboxTurns(node),
       ]);
-      if (turns.length === 0) return this.world.checks.converged();
+      if (turns.length === 0 && !isJoining) return this.world.checks.converged();
       for (const { run } of turns) run();
       for (const { server } of this.nodes) server.flush();
     }
@@ -164,7 +195,7 @@ export class Scene implements Processes {
     if (half % 2 === 1) return [turn(1, 'commits')];
     return [
       turn(2, 'writes'),
-      ...(this.scope.heldWhen && index === 0 ? [turn(1, 'takes its time')] : []),
+      ...(this.scope.heldWhen && index === (this.scope.heldAt ?? 0) ? [turn(1, 'takes its time')] : []),
     ];
   }
 
@@ -185,16 +216,51 @@ export class Scene implements Processes {
   }
 
   #beat(node: ModelNode): void {
-    const { index } = node.server;
     this.world.time += 1;
+    this.#once(node, 'heartbeat');
+  }
+
+  #purgeTurns(node: ModelNode): Turn[] {
+    const { index } = node.server;
+    const purges = this.#purges[index] ?? 0;
+    if (purges >= (this.scope.purges ?? 0)) return [];
+    const run = () => {
+      this.#purges[index] = purges + 1;
+      this.#once(node, 'purge');
+    };
+    return [{ name: `${index} purges`, node: index, run }];
+  }
+
+  /** What the agent does now and then. */
+  #once(node: ModelNode, task: 'heartbeat' | 'purge'): void {
+    const name = `${node.server.index} ${task}`;
+    // To where it pauses.
+    this.#go(name);
     node.isQuiet = false;
-    this.#resume(`${index} heartbeat`);
+    this.#resume(name);
     node.isQuiet = true;
-    this.#go(`${index} heartbeat`);
+    this.#go(name);
     node.server.flush();
   }
 
-  #linkTurns({ server }: ModelNode, link: ModelLink): Turn[] {
+  /** A join goes on by one step: others come between. */
+  #joinTurns({ server: { index: node } }: ModelNode): Turn[] {
+    const name = `${node} join`;
+    const isReady = this.#named(name).some(({ ended, wait }) => !ended && wait?.ready() !== false);
+    if (!isReady) return [];
+    const run = () => {
+      this.world.time += 1;
+      this.#resume(name);
+    };
+    return [{ name: `${node} joins`, node, run }];
+  }
+
+  #goOnJoining(): void {
+    for (const node of this.nodes) this.#go(`${node.server.index} join`);
+    this.#spreadNews();
+  }
+
+  #linkTurns({ server, join }: ModelNode, link: ModelLink): Turn[] {
     const { provider, name } = link;
     const origin = originOf(provider.index);
     const position = server.position(origin);
@@ -209,7 +275,9 @@ export class Scene implements Processes {
     };
     const isNoted = server.lostValues().some(({ writer }) => writer === origin);
     if (position >= lastSent(provider, true)) return isNoted ? [again] : [];
-    const waiting = provider.wal.slice(position).filter(isSent).length;
+    const waiting = provider.wal
+      .slice(position)
+      .filter((one, at) => isSent(one) && !join?.isCopied(provider, one, position + at)).length;
     const taking = Array.from({ length: waiting }, (_, more) =>
       this.#taking(server, link, more + 1),
     );
@@ -228,19 +296,29 @@ export class Scene implements Processes {
   }
 
   #ownTurns({ server, own }: ModelNode): Turn[] {
-    if (server.position(OWN_ORIGIN) >= lastSent(server, true)) return [];
     const { index } = server;
+    if (server.position(OWN_ORIGIN) >= lastSent(server, true)) return [];
     return [
       {
         name: `${index} own`,
         node: index,
         run: () => {
           this.#wake(`${index} own write`, () => own.start());
+          this.#go(`${index} own write`);
           this.#go(`${index} own read`);
           this.#go(`${index} own write`);
         },
       },
     ];
+  }
+
+  #ownSteps({ server: { index: node } }: ModelNode): Turn[] {
+    const [reading, writing] = [`${node} own read`, `${node} own write`];
+    const run = () => {
+      this.#go(reading);
+      this.#resume(writing);
+    };
+    return [{ name: `${node} own steps`, node, run }];
   }
 
   #outboxTurns({ server }: ModelNode): Turn[] {
@@ -252,9 +330,9 @@ export class Scene implements Processes {
   // Going back ---------------------------------------------------------------------------------------------------------
 
   /** Whether it can be gone back to a state: where nothing stands in the middle of something, or knows what is in no table. */
-  get canGoBack(): boolean {
-    const { heartbeats, heldWhen, unique } = this.scope;
-    return heartbeats === 0 && heldWhen === undefined && !unique;
+  get isPlain(): boolean {
+    const { heartbeats, heldWhen, unique, joins, purges, hasSteps } = this.scope;
+    return heartbeats === 0 && heldWhen === undefined && !unique && joins === undefined && !purges && !hasSteps;
   }
 
   /** The state as it is. */
@@ -267,8 +345,6 @@ export class Scene implements Processes {
   /** Goes back to a state. Processes do not: they begin anew when it is their turn, as after a crash of the agent. */
   restore({ time, done, nodes }: SavedScene): void {
     this.world.time = time;
-    // Nobody acknowledges before the end.
-    for (const { server } of this.nodes) server.confirmed.clear();
     for (const [at, halves] of done.entries()) this.done[at] = halves;
     for (const [at, saved] of nodes.entries()) {
       if (saved === this.#saved[at]) continue;
@@ -296,14 +372,13 @@ export class Scene implements Processes {
   }
 
   #wakeLink(link: ModelLink): void {
-    this.#wake(`${link.name} apply`, () => {
-      link.start();
-      this.#go(`${link.name} apply`);
-      // To where it waits for a record: from there on each step takes one.
-      for (const process of this.#named(`${link.name} receive`)) {
-        if (!process.ended && !process.wait) this.#step(process);
-      }
-    });
+    this.#wake(`${link.name} apply`, () => link.start());
+    const isReading = this.#named(`${link.name} receive`).some(({ ended }) => !ended);
+    if (!isReading) this.#go(`${link.name} apply`);
+    // To where it waits for a record: from there on each step takes one.
+    for (const process of this.#named(`${link.name} receive`)) {
+      if (!process.ended && !process.wait) this.#step(process);
+    }
   }
 
   /** All of the agents. */
@@ -315,8 +390,8 @@ export class Scene implements Processes {
       this.#end(node, greatestApplied);
       node.start();
     }
+    if (this.#cold.size > 0) this.#settle();
     this.#cold.clear();
-    this.#settle();
   }
 
   #named(name: string): readonly Process[] {

@@ -19,10 +19,18 @@ export interface Scope {
   readonly scripts: readonly (readonly Operation[])[];
   /** Heartbeats of each node. */
   readonly heartbeats: number;
-  /** The first node's commits may be held when they have taken their time, or when they are on the log and not seen yet. */
+  /** One node's commits may be held when they have taken their time, or when they are on the log and not seen yet. */
   readonly heldWhen: 'stamped' | 'written' | undefined;
+  /** Which one; else the first. */
+  readonly heldAt?: number;
   /** Column `v` has a unique index. */
   readonly unique?: true;
+  /** The last node joins while the others are written, and copies this one. */
+  readonly joins?: number;
+  /** Own streams may also go on by one step, so that others come between. */
+  readonly hasSteps?: true;
+  /** So often each node forgets what it need not remember any more; else never. */
+  readonly purges?: number;
 }
 
 /** Does it in a transaction, and logs what that did; `number` is put into the values that it writes. */

@@ -21,8 +21,7 @@ import { originOf } from './world.ts';
  */
 export function turnsToTry(scene: Scene): readonly Turn[] {
   const turns = scene.turns();
-  const { heartbeats, heldWhen, unique } = scene.scope;
-  if (heartbeats > 0 || heldWhen !== undefined || unique) return turns;
+  if (!scene.isPlain) return turns;
   // Asks for rows whenever something has lost to them.
   if (scene.world.has('lost values read before their commits are seen')) return turns;
   const nodes = [...scene.nodes.keys()];
