@@ -38,14 +38,6 @@ describe('an order that needs a rule goes wrong without it:', () => {
       [[row], [row, touch], []],
       '1 writes, 0 writes, 0->1, 1 writes, 1->2, 1->2, 0->2',
     ],
-    [
-      'own deletions that lose are passed over',
-      [
-        [row, { kind: 'delete', key: 'a' }],
-        [row, touch],
-      ],
-      '1 writes, 0 writes, 0 writes, 1->0, 0->1, 1 writes, 1->0, 0 own',
-    ],
     // Node 1's row loses to the update of node 0, which node 0 does not show yet.
     [
       'lost values read before their commits are seen',

@@ -1,22 +1,17 @@
 import type { Operation, Scope } from '../support/sim/scope.ts';
 
-const OPERATIONS: readonly (readonly [string, Operation])[] = [
-  ['insert a', { kind: 'insert', key: 'a' }],
-  ['update a', { kind: 'update', key: 'a' }],
-  ['touch a', { kind: 'touch', key: 'a' }],
-  ['delete a', { kind: 'delete', key: 'a' }],
-  ['move a to b', { kind: 'move', key: 'a', to: 'b' }],
-  ['insert b', { kind: 'insert', key: 'b' }],
-  ['truncate', { kind: 'truncate' }],
-];
+const OPERATIONS = [
+  'insert a',
+  'update a',
+  'touch a',
+  'delete a',
+  'move a to b',
+  'insert b',
+  'truncate',
+] as const;
 
 /** With a unique index. */
-const TAKES: readonly (readonly [string, Operation])[] = [
-  ['a takes x', { kind: 'take', key: 'a', v: 'x' }],
-  ['b takes x', { kind: 'take', key: 'b', v: 'x' }],
-  ['c takes x', { kind: 'take', key: 'c', v: 'x' }],
-  ['a takes y', { kind: 'take', key: 'a', v: 'y' }],
-];
+const TAKES = ['a takes x', 'b takes x', 'c takes x', 'a takes y'] as const;
 
 export interface NamedScope {
   readonly name: string;
@@ -47,8 +42,8 @@ function* scopes(): Generator<NamedScope, void> {
       for (const third of OPERATIONS) {
         yield named(
           [
-            ['insert a', first[0]],
-            [second[0], third[0]],
+            ['insert a', first],
+            [second, third],
           ],
           1,
           'stamped',
@@ -63,7 +58,7 @@ function* scopes(): Generator<NamedScope, void> {
 }
 
 function* ofFour(): Generator<NamedScope, void> {
-  for (const [first] of OPERATIONS) {
+  for (const first of OPERATIONS) {
     for (const [second, third] of pairs()) {
       yield named([['insert a', first], [second], [third]], 0, undefined);
     }
@@ -71,10 +66,10 @@ function* ofFour(): Generator<NamedScope, void> {
 }
 
 function* ofFive(): Generator<NamedScope, void> {
-  for (const [first] of OPERATIONS) {
-    for (const [second] of OPERATIONS) {
-      for (const [third] of OPERATIONS) {
-        for (const [fourth] of OPERATIONS) {
+  for (const first of OPERATIONS) {
+    for (const second of OPERATIONS) {
+      for (const third of OPERATIONS) {
+        for (const fourth of OPERATIONS) {
           yield named([['insert a', first], [second, third], [fourth]], 0, undefined);
         }
       }
@@ -84,15 +79,15 @@ function* ofFive(): Generator<NamedScope, void> {
 
 /** Two operations, in one order. */
 function pairs(): (readonly [string, string])[] {
-  return OPERATIONS.flatMap(([one], at) =>
-    OPERATIONS.slice(at).map(([other]) => [one, other] as const),
+  return OPERATIONS.flatMap((one, at) =>
+    OPERATIONS.slice(at).map((other) => [one, other] as const),
   );
 }
 
 /** Rows of two or three nodes that take one value, and give it up, or are deleted. */
 function* uniqueScopes(): Generator<NamedScope, void> {
-  for (const [second] of [...TAKES, ['delete a']] as const) {
-    for (const [third] of [...TAKES, ['delete b']] as const) {
+  for (const second of [...TAKES, 'delete a']) {
+    for (const third of [...TAKES, 'delete b']) {
       yield named(
         [
           ['a takes x', second],
@@ -112,15 +107,28 @@ export function named(
   heartbeats: number,
   heldWhen: Scope['heldWhen'],
 ): NamedScope {
-  const operations = new Map([...OPERATIONS, ...TAKES]);
   const unique = lists.flat().some((name) => name.includes('takes'));
-  const scripts = lists.map((list) =>
-    list.flatMap((name) => {
-      const operation = operations.get(name);
-      return operation ? [operation] : [];
-    }),
-  );
+  const scripts = lists.map((list) => list.map(operationNamed));
   const name = lists.map((list) => list.join(', ')).join(' | ');
   const scope: Scope = { scripts, heartbeats, heldWhen, ...(unique ? { unique } : {}) };
   return { name, scope };
+}
+
+/** As it is named: "insert a", "move a to b", "a takes x". */
+function operationNamed(name: string): Operation {
+  const [first = '', second = '', ...others] = name.split(' ');
+  if (second === 'takes') return { kind: 'take', key: first, v: others.join(' ') };
+  switch (first) {
+    case 'truncate':
+      return { kind: 'truncate' };
+    case 'move':
+      return { kind: 'move', key: second, to: others.at(-1) ?? '' };
+    case 'insert':
+    case 'update':
+    case 'touch':
+    case 'delete':
+      return { kind: first, key: second };
+    default:
+      throw new Error(`no operation is named "${name}"`);
+  }
 }

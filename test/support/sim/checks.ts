@@ -63,8 +63,16 @@ export class Checks {
   }
 
   /** A commit record is written. An apply transaction must hold what comes next of its provider, and leave the origin there. */
-  written(server: ModelServer, { applies, session }: Transaction, before: Lsn): void {
+  written(server: ModelServer, transaction: Transaction, before: Lsn): void {
+    const { applies, session } = transaction;
     if (!applies) return;
+    for (const key of transaction.roomFor) {
+      if (transaction.rows.has(key)) continue;
+      throw new Violation(
+        'a row loses to nobody',
+        `${session.name} has made room for ${key}, and has not written it`,
+      );
+    }
     const provider = this.#world().servers[applies.provider] as ModelServer;
     const last = applies.ends.at(-1) ?? before;
     const join = this.#nodes().find((node) => node.server === server)?.join;

@@ -122,7 +122,7 @@ class NoSuchTurn extends Error {}
 function takeNamed(scene: Scene, name: string): void {
   const find = (wanted: string) => scene.turns().find((one) => one.name === wanted);
   if (name.endsWith(' …')) {
-    for (let turn; (turn = find(name.slice(0, -2))); ) scene.take(turn);
+    for (let turn; (turn = find(name.slice(0, -2)));) scene.take(turn);
     return;
   }
   const turn = find(name);

@@ -78,7 +78,8 @@ export class Scene implements Processes {
       has: (name) => name === mutant,
     };
     for (const index of scope.scripts.keys()) {
-      servers.push(new ModelServer(this.world, index, writerOfNode(index), 0));
+      const offset = scope.clocks?.[index] ?? 0;
+      servers.push(new ModelServer(this.world, index, writerOfNode(index), offset));
     }
     this.nodes = servers.map((server) => new ModelNode(this.world, server));
     const source = scope.joins === undefined ? undefined : this.nodes[scope.joins];
@@ -136,6 +137,7 @@ export class Scene implements Processes {
       ...node.links.flatMap((link) => this.#linkTurns(node, link)),
       ...this.#ownTurns(node),
       ...(this.scope.hasSteps ? this.#ownSteps(node) : []),
+      ...(this.scope.crashes === node.server.index ? this.#crashTurns(node) : []),
       ...this.#outboxTurns(node),
     ]);
   }
@@ -144,6 +146,10 @@ export class Scene implements Processes {
     this.#saved[node] = undefined;
     run();
     this.#spreadNews();
+    if (this.scope.crashes === undefined) this.#flush();
+  }
+
+  #flush(): void {
     for (const { server } of this.nodes) server.flush();
   }
 
@@ -154,6 +160,7 @@ export class Scene implements Processes {
 
   /** Lets all that is left happen, and compares. */
   drain(): void {
+    this.#flush();
     this.#wakeAll();
     this.#saved.fill(undefined);
     // Some may stand in the middle.
@@ -171,7 +178,7 @@ export class Scene implements Processes {
       ]);
       if (turns.length === 0 && !isJoining) return this.world.checks.converged();
       for (const { run } of turns) run();
-      for (const { server } of this.nodes) server.flush();
+      this.#flush();
     }
     throw new Violation('a wait does not end', 'streams are not drained');
   }
@@ -188,14 +195,16 @@ export class Scene implements Processes {
           this.spawn(userOf(node), this.#user(node, Math.floor(half / 2))),
         );
         this.done[index] = half + halves;
-        this.world.time += 1;
         this.#go(userOf(node));
+        this.world.time += 1;
       },
     });
     if (half % 2 === 1) return [turn(1, 'commits')];
     return [
       turn(2, 'writes'),
-      ...(this.scope.heldWhen && index === (this.scope.heldAt ?? 0) ? [turn(1, 'takes its time')] : []),
+      ...(this.scope.heldWhen && index === (this.scope.heldAt ?? 0)
+        ? [turn(1, 'takes its time')]
+        : []),
     ];
   }
 
@@ -240,7 +249,6 @@ export class Scene implements Processes {
     this.#resume(name);
     node.isQuiet = true;
     this.#go(name);
-    node.server.flush();
   }
 
   /** A join goes on by one step: others come between. */
@@ -321,6 +329,27 @@ export class Scene implements Processes {
     return [{ name: `${node} own steps`, node, run }];
   }
 
+  #crashTurns(node: ModelNode): Turn[] {
+    const { server } = node;
+    const { index } = server;
+    const readers = this.nodes
+      .flatMap(({ links }) => links)
+      .filter((one) => one.provider === server);
+    const crash = () => {
+      for (const link of readers) link.abandon();
+      node.abandon();
+      server.crash();
+      node.start();
+      for (const link of readers) link.start();
+      this.#settle();
+    };
+    const flush = () => server.flush();
+    return [
+      { name: `${index} flushes`, node: index, run: flush },
+      { name: `${index} crashes`, node: index, run: crash },
+    ];
+  }
+
   #outboxTurns({ server }: ModelNode): Turn[] {
     if (server.outbox().length === 0) return [];
     const { index } = server;
@@ -331,8 +360,16 @@ export class Scene implements Processes {
 
   /** Whether it can be gone back to a state: where nothing stands in the middle of something, or knows what is in no table. */
   get isPlain(): boolean {
-    const { heartbeats, heldWhen, unique, joins, purges, hasSteps } = this.scope;
-    return heartbeats === 0 && heldWhen === undefined && !unique && joins === undefined && !purges && !hasSteps;
+    const { heartbeats, heldWhen, unique, joins, purges, hasSteps, crashes } = this.scope;
+    return (
+      heartbeats === 0 &&
+      heldWhen === undefined &&
+      !unique &&
+      joins === undefined &&
+      !purges &&
+      !hasSteps &&
+      crashes === undefined
+    );
   }
 
   /** The state as it is. */

@@ -29,6 +29,10 @@ export interface Scope {
   readonly joins?: number;
   /** Own streams may also go on by one step, so that others come between. */
   readonly hasSteps?: true;
+  /** How far each node's clock is off; else none is. */
+  readonly clocks?: readonly number[];
+  /** This node may crash; then nothing is on disk before it is flushed in a turn of its own. */
+  readonly crashes?: number;
   /** So often each node forgets what it need not remember any more; else never. */
   readonly purges?: number;
 }
