@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { exhaust } from '../support/sim/exhaustive.ts';
 import { tryOrder } from '../support/sim/orders.ts';
 import type { MutantName } from '../support/sim/mutants.ts';
+import type { Scene } from '../support/sim/scene.ts';
 import type { Scope } from '../support/sim/scope.ts';
 import { named } from './scopes.ts';
 
@@ -19,6 +20,34 @@ describe('every order of', () => {
     const { states, failure } = exhaust(scope, STATES);
     expect(failure).toBeUndefined();
     expect(states).toBeGreaterThan(20);
+  });
+});
+
+describe('as all turns do, those that are enough come to the same ends:', () => {
+  const choose = (scene: Scene) => scene.turns();
+  test.each([
+    named([['insert a'], ['update a'], ['delete a']], 0, undefined),
+    named([['insert a'], ['move a to b'], ['delete a']], 0, undefined),
+  ])('$name', ({ scope }) => {
+    const all = exhaust(scope, 20_000, undefined, { choose, replays: true });
+    const enough = exhaust(scope, 20_000);
+    expect({ failure: enough.failure, isCut: all.isCut }).toEqual({ isCut: false });
+    expect(enough.ends).toEqual(all.ends);
+    expect(enough.states).toBeLessThan(all.states);
+    expect(exhaust(scope, 20_000, undefined, { replays: true })).toEqual(enough);
+  });
+
+  test('and to the same failures', () => {
+    const { scope } = named([['insert a'], ['update a'], ['delete a']], 0, undefined);
+    for (const mutant of [
+      'update of a missing key is skipped',
+      'deletions leave no tombstone',
+      'own stream leaves tombstones only',
+    ] as const) {
+      const all = exhaust(scope, 20_000, mutant, { choose });
+      expect(exhaust(scope, 20_000, mutant).failure?.check).toBe('nodes differ');
+      expect(all.failure?.check).toBe('nodes differ');
+    }
   });
 });
 

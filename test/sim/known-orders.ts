@@ -31,7 +31,7 @@ const JOIN_BESIDE_DELETION: Omit<KnownOrder, 'check'> = {
   turns: `0 writes, ${JOIN}, 1 writes, 0 writes`,
 };
 
-/** Of the rules that runs of chance do not meet: `npm run sim -- --mutant NAME --order` tells what happens. */
+/** Of rules that runs of chance hardly meet. */
 export const KNOWN_ORDERS: Partial<Record<MutantName, KnownOrder>> = {
   'own deletions that lose are passed over': {
     users: [

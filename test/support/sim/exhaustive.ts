@@ -16,19 +16,26 @@ export interface ScopeResult {
   readonly isCut: boolean;
 }
 
+/** How it is done: for tests, which see that nothing is lost by it. */
+interface Manner {
+  /** Which turns of a state are enough. */
+  readonly choose?: (scene: Scene) => readonly Turn[];
+  /** Each order is begun anew instead of going back to where it leaves the last one. */
+  readonly replays?: boolean;
+}
+
 /**
  * Tries every order of a small scope: in each turn a user's transaction, a heartbeat, some of a link's next transactions, or the own
  * stream, each without anything in between; what interleaves within them is for `simulate`. A state that was
- * met before is not gone on from, and of orders that come to the same one is tried: `choose` says which turns of a state are enough.
- * Ends with the first failure, and after `most` states.
+ * met before is not gone on from, and of orders that come to the same one is tried. Ends with the first failure, and after `most` states.
  */
 export function exhaust(
   scope: Scope,
   most: number,
   mutant?: MutantName,
-  choose: (scene: Scene) => readonly Turn[] = turnsToTry,
+  { choose = turnsToTry, replays = false }: Manner = {},
 ): ScopeResult {
-  const search = new Search(() => new Scene(scope, mutant), choose);
+  const search = new Search(() => new Scene(scope, mutant), choose, replays);
   for (;;) {
     const failure = search.follow();
     const isCut = search.met.size >= most;
@@ -49,14 +56,16 @@ interface Stop {
 class Search {
   readonly #newScene: () => Scene;
   readonly #choose: (scene: Scene) => readonly Turn[];
+  readonly #replays: boolean;
   readonly met = new Set<string>();
   readonly ends = new Set<string>();
   readonly #stops: Stop[] = [];
   #scene: Scene;
 
-  constructor(newScene: () => Scene, choose: (scene: Scene) => readonly Turn[]) {
+  constructor(newScene: () => Scene, choose: (scene: Scene) => readonly Turn[], replays: boolean) {
     this.#newScene = newScene;
     this.#choose = choose;
+    this.#replays = replays;
     this.#scene = newScene();
   }
 
@@ -74,7 +83,8 @@ class Search {
           this.#scene.drain();
           return undefined;
         }
-        const saved = this.#scene.isPlain ? this.#scene.save() : undefined;
+        const goesBack = this.#scene.isPlain && !this.#replays;
+        const saved = goesBack ? this.#scene.save() : undefined;
         this.#stops.push({ turns, taken: 0, saved });
         this.#takeLast();
       }

@@ -19,7 +19,7 @@ export const BLOCKED = new Error('blocked');
 /** Something that may happen next, without anything in between. */
 export interface Turn {
   readonly name: string;
-  /** The node whose server it changes, and no other one. */
+  /** The node whose server it changes; but for a join no other one. */
   readonly node: number;
   readonly run: () => void;
 }
@@ -48,7 +48,6 @@ export class Scene implements Processes {
   readonly done: number[];
   readonly beats: number[];
   readonly #processes = new Map<string, readonly Process[]>();
-
   readonly #purges: number[];
   readonly #joining: ModelJoin | undefined;
   /** What a node has, where it was saved since its last turn. */
@@ -78,8 +77,7 @@ export class Scene implements Processes {
       has: (name) => name === mutant,
     };
     for (const index of scope.scripts.keys()) {
-      const offset = scope.clocks?.[index] ?? 0;
-      servers.push(new ModelServer(this.world, index, writerOfNode(index), offset));
+      servers.push(new ModelServer(this.world, index, writerOfNode(index), 0));
     }
     this.nodes = servers.map((server) => new ModelNode(this.world, server));
     const source = scope.joins === undefined ? undefined : this.nodes[scope.joins];

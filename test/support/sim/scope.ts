@@ -21,16 +21,15 @@ export interface Scope {
   readonly heartbeats: number;
   /** One node's commits may be held when they have taken their time, or when they are on the log and not seen yet. */
   readonly heldWhen: 'stamped' | 'written' | undefined;
-  /** Which one; else the first. */
-  readonly heldAt?: number;
   /** Column `v` has a unique index. */
   readonly unique?: true;
+  // What follows is for single orders: states do not tell it, so that scopes which are tried whole have none of it.
+  /** Whose commits may be held; else the first node's. */
+  readonly heldAt?: number;
   /** The last node joins while the others are written, and copies this one. */
   readonly joins?: number;
   /** Own streams may also go on by one step, so that others come between. */
   readonly hasSteps?: true;
-  /** How far each node's clock is off; else none is. */
-  readonly clocks?: readonly number[];
   /** This node may crash; then nothing is on disk before it is flushed in a turn of its own. */
   readonly crashes?: number;
   /** So often each node forgets what it need not remember any more; else never. */
