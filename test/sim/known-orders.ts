@@ -41,7 +41,7 @@ export const KNOWN_ORDERS: Partial<Record<MutantName, KnownOrder>> = {
     turns: '1 writes, 0 writes, 0 writes, 1->0, 0->1, 1 writes, 1->0, 0 own',
     check: 'nodes differ',
   },
-  // Node 0 reads the long value of a row that node 0 has committed asynchronously since.
+  // Node 1 reads the long value of what node 0 has written since, which is then lost.
   'read values may be lost by a crash': {
     users: [['insert a', 'touch a', 'update a'], ['update a']],
     more: { crashes: 0 },
@@ -100,7 +100,7 @@ export const KNOWN_ORDERS: Partial<Record<MutantName, KnownOrder>> = {
     turns: `2 joins …, 0 writes, 0 beats, 2 joins …, 0 own, 2 joins …, 1 beats, 1->0, 1 writes`,
     check: 'nodes differ',
   },
-  // Node 0 is held, begins again and takes its time before node 1, the source, writes; all of it before the slot is there.
+  // While the slot on node 0 waits for a first commit there, a second takes its time, and node 1, the source, writes later: before the clock is read.
   'clock read when the slot is made': {
     users: [['insert b', 'insert a'], ['insert a'], []],
     more: { joins: 1, heartbeats: 2, heldWhen: 'stamped' },

@@ -183,7 +183,7 @@ async function allScopes(mutant: MutantName | undefined): Promise<Summary> {
   const left = all.slice(from);
   const begun = await tryScopes(left, threadCount(), mutant, told, () => clock.isOver);
   say(covered());
-  if (from + begun < all.length) say(`to go on: --from ${from + begun}`);
+  if (!failed && from + begun < all.length) say(`to go on: --from ${from + begun}`);
   const { name, failure } = failed ?? {};
   return {
     runs: done.whole + done.cut,
@@ -253,7 +253,8 @@ class Clock {
     const now = performance.now();
     if (now - this.#told < 3000) return;
     this.#told = now;
-    const left = this.#end === Infinity ? '' : `, ${Math.ceil((this.#end - now) / 1000)} s left`;
+    const left =
+      this.#end === Infinity ? '' : `, ${Math.max(0, Math.ceil((this.#end - now) / 1000))} s left`;
     say(`${text()}${left}`);
   }
 }

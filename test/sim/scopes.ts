@@ -24,7 +24,8 @@ export interface NamedScope {
  */
 export function scopesOf(operations: number | undefined): readonly NamedScope[] {
   if (operations === undefined) return [...scopes()];
-  const all = operations === 4 ? [...ofFour()] : operations === 5 ? [...ofFive()] : [];
+  if (operations !== 4 && operations !== 5) throw new Error('there are scopes of 4 and of 5');
+  const all = operations === 4 ? [...ofFour()] : [...ofFive()];
   return all.sort((one, other) => leftOut(one) - leftOut(other));
 }
 
