@@ -1,6 +1,5 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { exhaust } from '../support/sim/exhaustive.ts';
 import { mutantNamed, MUTANTS, type MutantName } from '../support/sim/mutants.ts';
 import { simulate, TICKS_OF_AN_HOUR, type RunResult } from '../support/sim/simulation.ts';
 import {
@@ -13,7 +12,8 @@ import {
 } from '../support/sim/switches.ts';
 import { findSeeds, type KnownSeed } from './known-seeds.ts';
 import { mutantTable } from './mutant-table.ts';
-import { scopes } from './scopes.ts';
+import { scopesOf } from './scopes.ts';
+import { tryScopes, type TriedScope } from './scope-threads.ts';
 import { runSeeds } from './seed-threads.ts';
 import { switchesOf } from './session.ts';
 
@@ -31,6 +31,8 @@ ${usageOfSwitches()}
   --mixed         with one or two of these, or none, by the seed
   --mutant NAME   with a rule switched off: ends well once that has been noticed
   --exhaustive    every order of small scopes instead, one scope after the other
+  --operations N  of those of three nodes with 4 or with 5 operations, no heartbeats
+  --from N        not the first N of them: to go on
   --mutants       lists what can be switched off
   --find-seeds N  looks for a seed for each of them that needs the switches given, in N runs at most; prints
                   test/sim/known-seeds.json
@@ -50,6 +52,8 @@ const { values: flags } = parseArgs({
     mutant: { type: 'string' },
     ...optionsOfSwitches(),
     exhaustive: { type: 'boolean', default: false },
+    operations: { type: 'string' },
+    from: { type: 'string' },
     mutants: { type: 'boolean', default: false },
     'find-seeds': { type: 'string' },
     table: { type: 'boolean', default: false },
@@ -91,7 +95,7 @@ async function main(): Promise<number> {
   const isOne =
     flags.seed !== undefined &&
     [flags.minutes, flags.runs, flags.hours].every((one) => one === undefined);
-  const summary = flags.exhaustive ? allScopes(mutant) : await manyRuns(mutant, isOne);
+  const summary = flags.exhaustive ? await allScopes(mutant) : await manyRuns(mutant, isOne);
   report(summary, mutant);
   return (summary.failure === null) === (mutant === undefined) ? 0 : 1;
 }
@@ -156,30 +160,37 @@ function failureOf(
 }
 
 /** Every order of the scopes, while there is time; says how far it came. */
-function allScopes(mutant: MutantName | undefined): Summary {
+async function allScopes(mutant: MutantName | undefined): Promise<Summary> {
   const clock = new Clock();
-  const all = [...scopes()];
-  let whole = 0;
-  let cut = 0;
-  let steps = 0;
+  const operations = flags.operations === undefined ? undefined : Number(flags.operations);
+  const all = scopesOf(operations);
+  const from = Number(flags.from ?? 0);
+  const done = { whole: 0, cut: 0, states: 0 };
   const covered = () =>
-    `of ${all.length} scopes every order of ${whole}, some orders of ${cut}, none of ${all.length - whole - cut}`;
-  for (const { name, scope } of all) {
-    if (clock.isOver) break;
-    const { states, failure, isCut } = exhaust(scope, 200_000, mutant);
-    steps += states;
-    if (isCut) cut += 1;
-    else whole += 1;
-    if (failure) {
-      const repeat = `scope ${name}: ${failure.turns}`;
-      const found = { ...failure, repeat };
-      return { runs: whole + cut, steps, seconds: clock.seconds, failure: found };
-    }
+    `of ${all.length} scopes from ${from} on every order of ${done.whole}, some orders of ${done.cut}`;
+  let failed: TriedScope | undefined;
+  const told = (tried: TriedScope) => {
+    const { name, states, failure, isCut } = tried;
+    done.states += states;
+    if (isCut) done.cut += 1;
+    else done.whole += 1;
+    if (failure) failed = tried;
     if (isCut) say(`${name}: only some of its orders`);
-    clock.tell(() => `${covered()}; ${steps} states, last ${name}`);
-  }
+    const seconds = (clock.seconds / (done.whole + done.cut)) * (all.length - from);
+    const rest = Math.ceil((seconds - clock.seconds) / 60);
+    clock.tell(() => `${covered()}; ${done.states} states, last ${name}; ${rest} min for the rest`);
+  };
+  const left = all.slice(from);
+  const begun = await tryScopes(left, threadCount(), mutant, told, () => clock.isOver);
   say(covered());
-  return { runs: whole + cut, steps, seconds: clock.seconds, failure: null };
+  if (!failed && from + begun < all.length) say(`to go on: --from ${from + begun}`);
+  const { name, failure } = failed ?? {};
+  return {
+    runs: done.whole + done.cut,
+    steps: done.states,
+    seconds: clock.seconds,
+    failure: failure ? { ...failure, repeat: `scope ${name}: ${failure.turns}` } : null,
+  };
 }
 
 function report(summary: Summary, mutant: string | undefined): void {
@@ -242,7 +253,8 @@ class Clock {
     const now = performance.now();
     if (now - this.#told < 3000) return;
     this.#told = now;
-    const left = this.#end === Infinity ? '' : `, ${Math.ceil((this.#end - now) / 1000)} s left`;
+    const left =
+      this.#end === Infinity ? '' : `, ${Math.max(0, Math.ceil((this.#end - now) / 1000))} s left`;
     say(`${text()}${left}`);
   }
 }

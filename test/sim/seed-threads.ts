@@ -1,7 +1,6 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import type { RunResult } from '../support/sim/simulation.ts';
 import type { Batch, SessionOptions } from './session.ts';
+import { Thread } from './thread.ts';
 
 /** So many runs a thread makes before it is asked again: some tenths of a second's worth. */
 const BATCH = 8;
@@ -21,7 +20,7 @@ export async function runSeeds(
   let next = first;
   let hasFailed = false;
   const work = async () => {
-    await using thread = new SeedThread();
+    await using thread = new Thread<Batch, readonly RunResult[]>('seed-worker.js');
     while (!hasFailed && next < first + most && !isOver()) {
       const count = Math.min(BATCH, first + most - next);
       const seeds = Array.from({ length: count }, (_, index) => next + index);
@@ -34,20 +33,4 @@ export async function runSeeds(
     }
   };
   await Promise.all(Array.from({ length: threads }, work));
-}
-
-class SeedThread implements AsyncDisposable {
-  readonly #worker = new Worker(new URL('seed-worker.js', import.meta.url));
-
-  async run(batch: Batch): Promise<readonly RunResult[]> {
-    // Fails with what the thread fails with.
-    const answer = once(this.#worker, 'message') as Promise<[readonly RunResult[]]>;
-    this.#worker.postMessage(batch);
-    const [results] = await answer;
-    return results;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#worker.terminate();
-  }
 }

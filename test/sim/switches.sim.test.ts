@@ -12,6 +12,7 @@ const ALL: readonly Switches[] = [
   { join: true, part: true },
   { part: true, unique: true },
   { clocks: true },
+  { dense: true, join: true },
 ];
 
 test.each(ALL)('nodes that stay end with the same rows: %o', (switches) => {

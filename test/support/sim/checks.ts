@@ -63,8 +63,16 @@ export class Checks {
   }
 
   /** A commit record is written. An apply transaction must hold what comes next of its provider, and leave the origin there. */
-  written(server: ModelServer, { applies, session }: Transaction, before: Lsn): void {
+  written(server: ModelServer, transaction: Transaction, before: Lsn): void {
+    const { applies, session } = transaction;
     if (!applies) return;
+    for (const key of transaction.roomFor) {
+      if (transaction.rows.has(key)) continue;
+      throw new Violation(
+        'a row loses to nobody',
+        `${session.name} has made room for ${key}, and has not written it`,
+      );
+    }
     const provider = this.#world().servers[applies.provider] as ModelServer;
     const last = applies.ends.at(-1) ?? before;
     const join = this.#nodes().find((node) => node.server === server)?.join;
@@ -133,7 +141,7 @@ export class Checks {
    * that has lost its value.
    */
   converged(part?: ModelPart): void {
-    const wanted = this.#winners();
+    const wanted = this.winners();
     const mayDiffer = (key: string) => part?.mayLack(key) === true || this.#isLeftBehind(key);
     for (const key of wanted.keys()) if (mayDiffer(key)) wanted.delete(key);
     const [first, ...others] = this.#nodes()
@@ -168,7 +176,7 @@ export class Checks {
   }
 
   /** The last write of each key by commit time and writer, and a writer's own order: a deletion has no row. */
-  #winners(): Map<string, { readonly row: Row | undefined; readonly version: Version }> {
+  winners(): Map<string, { readonly row: Row | undefined; readonly version: Version }> {
     const winners = new Map<string, { row: Row | undefined; version: Version }>();
     const { servers } = this.#world();
     const keys = new Set(servers.flatMap((server) => [...server.keys()]));

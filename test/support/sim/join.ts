@@ -47,18 +47,24 @@ export class ModelJoin {
     node: ModelNode,
     members: readonly ModelNode[],
     membership: Membership,
+    source: ModelNode = world.random.pick(members),
   ) {
     this.#world = world;
     this.#node = node;
     this.#members = members;
     this.#membership = membership;
-    this.#source = world.random.pick(members);
+    this.#source = source;
     this.#beginsAt = world.time + world.random.below(100);
     node.server.statuses.set(node.server.index, 'b');
   }
 
   get isReady(): boolean {
     return this.#status === 'r';
+  }
+
+  /** So many peers have one for it. */
+  get slots(): number {
+    return this.#starts.size;
   }
 
   get #status() {

@@ -54,6 +54,11 @@ export class ModelLink {
     this.provider = provider;
   }
 
+  /** What the provider has told of what it had applied. */
+  get seen(): Seen {
+    return this.#seen;
+  }
+
   /** Somebody reads the provider's slot. */
   get isReading(): boolean {
     return this.#session !== undefined && !this.isCut;

@@ -43,7 +43,7 @@ export class ModelLosers {
         const smaller = rivals.filter(
           (one) => !losesTo(remote, statements.localRow(transaction, one, remote.time)),
         );
-        for (const rival of smaller) yield* this.#remove(transaction, rival, remote);
+        for (const rival of smaller) yield* this.#remove(transaction, rival, key, remote);
       }
       if (found && !this.#world.has('older row under the key of a unique loser stays')) {
         yield* statements.delete(transaction, key);
@@ -55,7 +55,7 @@ export class ModelLosers {
       yield undefined;
       return false;
     }
-    for (const rival of rivals) yield* this.#remove(transaction, rival, remote);
+    for (const rival of rivals) yield* this.#remove(transaction, rival, key, remote);
     const asked = this.#asked.get(key);
     if (asked) {
       transaction.outgoing.splice(transaction.outgoing.indexOf(asked), 1);
@@ -64,7 +64,9 @@ export class ModelLosers {
     return true;
   }
 
-  *#remove(transaction: Transaction, rival: Row, remote: Version): Steps {
+  /** For the row that is to be written under `key`. */
+  *#remove(transaction: Transaction, rival: Row, key: string, remote: Version): Steps {
+    transaction.roomFor.add(key);
     const statements = this.#statements;
     const row = statements.localRow(transaction, rival, remote.time);
     const death = deathOf(row, statements.server.writer, this.#seenUpTo());

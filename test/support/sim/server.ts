@@ -43,6 +43,18 @@ type Listed = Pick<
   | 'forgottenVersions'
 >;
 
+/** What a server has while none of its transactions is open. */
+export interface SavedServer {
+  readonly wal: readonly WalRecord[];
+  readonly flushed: number;
+  readonly rows: readonly (readonly [string, Slot['history'][number]])[];
+  readonly tombstones: readonly Tombstone[];
+  readonly lost: readonly LostValue[];
+  readonly counters: readonly [seen: number, nextXid: number, xmax: number, nextChain: number];
+  readonly positions: readonly (readonly [number, Lsn])[];
+  readonly durable: readonly (readonly [number, Lsn])[];
+}
+
 /** So many states of a key are kept: more than a statement can be old. */
 const MOST_HISTORY = 64;
 
@@ -91,11 +103,13 @@ export class ModelServer {
   /** confirmed_flush_lsn of the slots on this server, by the number of the node that reads. */
   readonly confirmed = new Map<number, Lsn>();
 
-  /** So long a commit may be held between its steps. */
+  /** So long a commit may be held between its steps, and how likely it is. */
   readonly #held: number;
+  readonly #isHeld: number;
 
   constructor(world: World, index: number, writer: Writer, offset: number) {
     this.#held = world.random.pick([0, 30, 300]);
+    this.#isHeld = world.switches.dense ? 0.3 : 0.1;
     this.#world = world;
     this.index = index;
     this.writer = writer;
@@ -223,13 +237,13 @@ export class ModelServer {
       );
       this.#world.checks.stamped(this, transaction);
       yield undefined;
-      yield* dawdle(this.#world, 0.1, this.#held);
+      yield* dawdle(this.#world, this.#isHeld, this.#held);
     }
     if (transaction.phase === 'stamped') {
       this.#write(transaction);
       transaction.phase = 'written';
       yield undefined;
-      yield* dawdle(this.#world, 0.1, this.#held);
+      yield* dawdle(this.#world, this.#isHeld, this.#held);
     }
     if (transaction.isSynchronous) {
       const record = must(transaction.record, 'record');
@@ -462,6 +476,42 @@ export class ModelServer {
     return this.#durable.get(origin) ?? ZERO_LSN;
   }
 
+  // Going back ---------------------------------------------------------------------------------------------------------
+
+  /** For a search that goes back to it: what plain rows need, without unique indexes, policies, joins and parts. */
+  save(): SavedServer {
+    return {
+      wal: [...this.wal],
+      flushed: this.flushed,
+      rows: [...this.#slots].flatMap(([key, { history }]) => {
+        const last = history.at(-1);
+        return last ? [[key, last] as const] : [];
+      }),
+      tombstones: [...this.#tombstones],
+      lost: [...this.#lost],
+      counters: [this.seen, this.#nextXid, this.xmax, this.#nextChain],
+      positions: [...this.#positions],
+      durable: [...this.#durable],
+    };
+  }
+
+  /** Its sessions are gone. */
+  restore(saved: SavedServer): void {
+    for (const session of this.sessions) session.isEnded = true;
+    this.sessions.clear();
+    this.open.clear();
+    this.wal = [...saved.wal];
+    this.flushed = saved.flushed;
+    this.#slots = new Map(
+      saved.rows.map(([key, last]) => [key, { history: [last], holder: undefined }]),
+    );
+    this.#tombstones = [...saved.tombstones];
+    this.#lost = [...saved.lost];
+    [this.seen, this.#nextXid, this.xmax, this.#nextChain] = saved.counters;
+    replace(this.#positions, saved.positions);
+    replace(this.#durable, saved.durable);
+  }
+
   /** Loses all that is not on disk, and recovers the rest from the log. Its sessions are gone. */
   crash(): void {
     this.crashes += 1;
@@ -496,4 +546,9 @@ export class ModelServer {
 /** An origin never goes back (replorigin_session_advance). */
 function advance(positions: Map<number, Lsn>, origin: number, position: Lsn): void {
   if (position > (positions.get(origin) ?? ZERO_LSN)) positions.set(origin, position);
+}
+
+function replace<K, V>(map: Map<K, V>, entries: readonly (readonly [K, V])[]): void {
+  map.clear();
+  for (const [key, value] of entries) map.set(key, value);
 }

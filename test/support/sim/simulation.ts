@@ -155,10 +155,13 @@ class Run {
       scheduler.spawn(`${node.server.index} walwriter`, node.server.walWriter());
       node.start();
     }
+    const joining = this.nodes.at(-1)?.join;
     for (const { node, user } of this.#users) {
       if (node.join)
         scheduler.spawn(`${node.server.index} opens`, this.#startWhenReady(node, user));
-      else user.start();
+      else if (joining && this.world.switches.dense && this.world.random.chance(0.7)) {
+        scheduler.spawn(`${node.server.index} waits`, this.#startInJoin(joining, user));
+      } else user.start();
     }
     scheduler.spawn('faults', this.#faults.run());
     for (const clock of this.#clocks) scheduler.spawn('clock', clock.run());
@@ -213,6 +216,13 @@ class Run {
     user.start();
   }
 
+  /** When so many slots have been made for a joining node, so that users write while it copies. */
+  *#startInJoin(join: ModelJoin, user: User): Steps {
+    const count = this.world.random.below(this.nodes.length);
+    yield { ready: () => join.slots >= count || join.isReady };
+    user.start();
+  }
+
   /** Faults have come faster than a join gets on: it goes on without them. */
   #joinsNoMore(): boolean {
     if (this.#scheduler.steps < LONG_JOIN) return false;
@@ -232,6 +242,19 @@ class Run {
       hasUnchangedToast: random.chance(0.6),
       asynchronous: random.pick([0, 0.5]),
       values: hasUniqueIndex(this.world.switches) ? random.pick([2, 3, 5]) : 0,
+      mostPause: 20,
+      ...(switches.dense ? this.#denseWorkload() : {}),
+    };
+  }
+
+  /** So little that what goes wrong is not written over before the end. */
+  #denseWorkload(): Partial<Workload> {
+    const { random } = this.world;
+    return {
+      keys: random.pick([1, 1, 2, 3]) + (hasUniqueIndex(this.world.switches) ? 1 : 0),
+      transactions: random.pick([2, 4, 8]),
+      asynchronous: random.pick([0, 1]),
+      mostPause: random.pick([2, 5, 20]),
     };
   }
 

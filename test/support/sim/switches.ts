@@ -8,6 +8,7 @@ export const SWITCHES = {
   join: 'a node joins in the middle',
   part: 'a node leaves',
   clocks: 'clocks step, forward and back',
+  dense: 'few writes of few keys, close together; many commits are held',
 } as const;
 
 export type SwitchName = keyof typeof SWITCHES;

@@ -128,6 +128,8 @@ export class Transaction {
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
+  /** Keys of rows for which it has removed others that had their values in a unique index. */
+  readonly roomFor = new Set<string>();
   /** Ends of the provider's transactions that this one applies. */
   applies: { readonly provider: number; readonly ends: readonly Lsn[] } | undefined;
   time: PgTime | undefined;

@@ -22,6 +22,8 @@ export interface Workload {
   readonly values: number;
   /** Commits do not wait for the disk. */
   readonly asynchronous: number;
+  /** So long a user pauses at the most. */
+  readonly mostPause: number;
 }
 
 /** One user's session on a node. */
@@ -67,7 +69,7 @@ export class User {
     const { server } = this.#node;
     const session = server.connect(`user ${this.#name}`);
     while (this.#left > 0) {
-      const until = this.#world.time + random.below(20);
+      const until = this.#world.time + random.below(this.#workload.mostPause);
       yield { ready: () => this.#world.time >= until };
       this.#left -= 1;
       try {

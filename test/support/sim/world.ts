@@ -55,6 +55,7 @@ export type CheckName =
   | 'writes are called concurrent that are not'
   | 'a policy undoes what its writer knew'
   | 'a policy is not carried out'
+  | 'a row loses to nobody'
   | 'a wait does not end'
   | 'a link cannot go on';
 
