@@ -248,7 +248,8 @@ CREATE TABLE bdr.table_local_columns (
     relation oid    NOT NULL,
     -- By their numbers, which stay when columns are renamed. Of those that were dropped some may be left.
     columns  int2[] NOT NULL,
-    CONSTRAINT table_local_columns_pkey PRIMARY KEY (relation)
+    CONSTRAINT table_local_columns_pkey PRIMARY KEY (relation),
+    CONSTRAINT table_local_columns_is_a_list CHECK (coalesce(array_ndims(columns), 1) = 1)
 );
 COMMENT ON TABLE bdr.table_local_columns IS
     'Columns of tables whose values stay on each node. Written by table_set_local_columns()';

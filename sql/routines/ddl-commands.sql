@@ -62,7 +62,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tag LIKE 'DROP %' AND tag <> 'DROP OWNED' $$;
 
 -- What is below the first line of a call stack, where `frames`, as a pattern, are what has called: NULL for nothing. Functions with their
--- owner's rights that event triggers alone may call go by it; no role can make a function of such a name in schema bdr.
+-- owner's rights that event triggers alone may call go by it; no role can make a function of such a name in schema bdr. It must be the very
+-- next frame, and not one with a user's text in it: that may have a line that looks like another frame.
 CREATE OR REPLACE FUNCTION bdr.internal_called_from(stack text, frames text)
 RETURNS text
 LANGUAGE plpgsql IMMUTABLE
@@ -236,11 +237,7 @@ DECLARE
     depth integer;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    caller := bdr.internal_called_from(
-        stack,
-        E'(?:PL/pgSQL assignment "begun := bdr\\.internal_begin_command\\(current_user, tg_tag\\)"\\n)?'
-            || E'PL/pgSQL function bdr\\.internal_command_started\\(\\)'
-    );
+    caller := bdr.internal_called_from(stack, E'PL/pgSQL function bdr\\.internal_command_started\\(\\)');
     IF NOT bdr.internal_captures_commands() OR bdr.internal_is_applied() THEN
         RETURN false;
     END IF;

@@ -167,6 +167,8 @@ DECLARE
     has_rows boolean;
     kept text := format('bdr_rows_of_%s', relation);
 BEGIN
+    -- These commands are captured while one is: see internal_queue_command().
+    PERFORM set_config('bdr.rows_again', bdr.internal_session_token('rows again'), true);
     EXECUTE format('SELECT EXISTS (SELECT FROM %s)', relation::regclass) INTO has_rows;
     IF has_rows THEN
         EXECUTE format('CREATE TEMPORARY TABLE %I ON COMMIT DROP AS SELECT * FROM %s', kept, relation::regclass);
@@ -177,6 +179,7 @@ BEGIN
         EXECUTE format('INSERT INTO %s SELECT * FROM pg_temp.%I', relation::regclass, kept);
         EXECUTE format('DROP TABLE pg_temp.%I', kept);
     END IF;
+    PERFORM set_config('bdr.rows_again', '', true);
 END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_write_rows_again(oid) FROM PUBLIC;

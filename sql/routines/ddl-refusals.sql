@@ -86,25 +86,33 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_exclusion(oid) FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION bdr.internal_refuse_generated_key(relation oid)
+-- In the tables that the command has locked: partitions get keys by that of the table above, or when they are attached.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_generated_keys()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    bad name := bdr.internal_generated_key_column(relation);
+    bad record;
 BEGIN
-    -- Made by this transaction: one that a superuser has permitted does not hold up what comes later.
-    IF bad IS NOT NULL AND EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = relation AND age(i.xmin) <= 0) THEN
+    SELECT c.oid::regclass AS "table", k.name AS "column" INTO bad
+    FROM bdr.internal_own_strong_locks() AS l
+    JOIN pg_class AS c ON c.oid = l AND c.relkind = 'r' AND c.relpersistence = 'p'
+    CROSS JOIN LATERAL bdr.internal_generated_key_column(c.oid) AS k (name)
+    WHERE k.name IS NOT NULL
+      -- Made by this transaction: one that a superuser has permitted does not hold up what comes later.
+      AND (age(c.xmin) <= 0 OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND age(i.xmin) <= 0))
+    LIMIT 1;
+    IF FOUND THEN
         RAISE EXCEPTION 'generated columns in a key are unsafe with BDR active'
             USING ERRCODE = 'feature_not_supported',
-                  DETAIL = format('The rows of table %s would be told apart by generated column %I, which is not sent.', relation::regclass, bad),
+                  DETAIL = format('The rows of table %s would be told apart by generated column %I, which is not sent.', bad."table", bad."column"),
                   HINT = 'Make it an ordinary column that a trigger fills, or choose another PRIMARY KEY or REPLICA IDENTITY. A superuser '
                       || 'may SET bdr.permit_unsafe_ddl_commands = on.';
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_refuse_generated_key(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_generated_keys() FROM PUBLIC;
 
 -- Whether an expression, as the catalogs hold it, may have another value each time: it calls such a function, or one with a default
 -- argument that does, or takes a number of a sequence. `stable_too`: or within another transaction.
@@ -218,7 +226,7 @@ BEGIN
     SELECT f.oid INTO "like"
     FROM regexp_split_to_table(command, ';') AS piece
     CROSS JOIN LATERAL regexp_matches(
-        piece, concat(E'\\mLIKE\\s+(', identifier, E'(?:\\s*\\.\\s*', identifier, ')?)'), 'gi'
+        piece, concat(E'[(,]\\s*LIKE\\s+(', identifier, E'(?:\\s*\\.\\s*', identifier, ')?)'), 'gi'
     ) AS l (name)
     CROSS JOIN LATERAL parse_ident(l.name[1]) AS i (parts)
     -- As the server finds it: temporary tables first, unless the path says otherwise.

@@ -35,12 +35,13 @@ DECLARE
     missing jsonb;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    -- The second line is there where the server evaluates that in another way, because one of its evaluations is under way.
-    caller := bdr.internal_called_from(
-        stack,
-        E'(?:PL/pgSQL assignment "queued := bdr\\.internal_queue_command\\(current_user, tg_tag\\)"\\n)?'
-            || E'PL/pgSQL function bdr\\.internal_capture_command\\(\\)'
-    );
+    -- While one evaluation of that is under way the server evaluates it in another way, and says so. That frame has a text in it, as a user's could
+    -- be, so it is taken only where no user's code can run.
+    caller := bdr.internal_called_from(stack, concat(
+        CASE WHEN current_setting('bdr.rows_again', true) = bdr.internal_session_token('rows again')
+            THEN E'(?:PL/pgSQL assignment "queued := bdr\\.internal_queue_command\\(current_user, tg_tag\\)"\\n)?' END,
+        E'PL/pgSQL function bdr\\.internal_capture_command\\(\\)'
+    ));
     IF NOT bdr.internal_captures_commands() OR bdr.internal_is_applied() THEN
         RETURN false;
     END IF;
@@ -90,7 +91,8 @@ BEGIN
         PERFORM bdr.internal_refuse_local_like(bdr.internal_text_of_command(caller));
     END IF;
     IF NOT permits_unsafe AND tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
-        PERFORM bdr.internal_refuse_exclusion(c.objid), bdr.internal_refuse_generated_key(c.objid)
+        PERFORM bdr.internal_refuse_generated_keys();
+        PERFORM bdr.internal_refuse_exclusion(c.objid)
         FROM pg_event_trigger_ddl_commands() AS c
         WHERE c.object_type = 'table';
     END IF;

@@ -209,3 +209,17 @@ AS $$
     LIMIT 1
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_generated_key_column(oid) FROM PUBLIC;
+
+-- What this transaction has locked so that apply cannot write to it.
+CREATE OR REPLACE FUNCTION bdr.internal_own_strong_locks()
+RETURNS SETOF oid
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT l.relation
+    FROM pg_locks AS l
+    WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+      AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock')
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_own_strong_locks() FROM PUBLIC;

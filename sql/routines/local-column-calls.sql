@@ -49,23 +49,34 @@ CREATE POLICY of_owners ON bdr.table_local_columns
     USING (bdr.internal_is_owner(relation)) WITH CHECK (bdr.internal_is_owner(relation));
 GRANT SELECT, INSERT, UPDATE (columns) ON bdr.table_local_columns TO PUBLIC;
 
--- Gives partitions, and what is below them, the local columns of the tables above them. By name, since their numbers differ.
-CREATE OR REPLACE FUNCTION bdr.internal_hand_down_local_columns()
+-- Gives partitions, and what is below them, the local columns of the tables above them: of one, or those partitions that the command has locked,
+-- since it has made them, or brought them here. By name, since their numbers differ. Without pg_partition_tree(), which locks all that it
+-- tells, and foreign tables and unlogged ones, which are not replicated.
+CREATE OR REPLACE FUNCTION bdr.internal_hand_down_local_columns(changed oid DEFAULT NULL)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH RECURSIVE below AS (
+        SELECT l.relation AS top, i.inhrelid AS relid
+        FROM bdr.table_local_columns AS l
+        JOIN pg_class AS c ON c.oid = l.relation AND c.relkind = 'p'
+        JOIN pg_inherits AS i ON i.inhparent = l.relation
+        WHERE changed IS NULL OR l.relation = changed
+        UNION
+        SELECT b.top, i.inhrelid FROM below AS b JOIN pg_inherits AS i ON i.inhparent = b.relid
+    )
     INSERT INTO bdr.table_local_columns AS l (relation, columns)
     SELECT x.relation, x.columns
     FROM (
         SELECT mine.attrelid AS relation, array_agg(DISTINCT mine.attnum ORDER BY mine.attnum) AS columns
-        FROM bdr.table_local_columns AS above
-        JOIN pg_class AS c ON c.oid = above.relation AND c.relkind = 'p'
-        CROSS JOIN LATERAL pg_partition_tree(above.relation) AS below
+        FROM below
+        JOIN bdr.table_local_columns AS above ON above.relation = below.top
+        JOIN pg_class AS c ON c.oid = below.relid AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
         JOIN pg_attribute AS theirs
-          ON theirs.attrelid = above.relation AND theirs.attnum = ANY (above.columns) AND NOT theirs.attisdropped
+          ON theirs.attrelid = below.top AND theirs.attnum = ANY (above.columns) AND NOT theirs.attisdropped
         JOIN pg_attribute AS mine ON mine.attrelid = below.relid AND mine.attname = theirs.attname
-        WHERE below.level > 0
+        WHERE changed IS NOT NULL OR below.relid IN (SELECT h FROM bdr.internal_own_strong_locks() AS h)
         GROUP BY mine.attrelid
     ) AS x
     LEFT JOIN bdr.table_local_columns AS own ON own.relation = x.relation
@@ -74,7 +85,7 @@ AS $$
     ON CONFLICT ON CONSTRAINT table_local_columns_pkey DO UPDATE
     SET columns = ARRAY(SELECT u FROM unnest(l.columns || EXCLUDED.columns) AS u GROUP BY u ORDER BY u)
 $$;
-REVOKE ALL ON FUNCTION bdr.internal_hand_down_local_columns() FROM PUBLIC;
+REVOKE ALL ON FUNCTION bdr.internal_hand_down_local_columns(oid) FROM PUBLIC;
 
 -- Whether the tables above a partition give it all of its local columns.
 CREATE OR REPLACE FUNCTION bdr.internal_has_columns_from_above(relation oid)
@@ -163,7 +174,7 @@ BEGIN
     IF NOT bdr.internal_is_replica() THEN
         PERFORM bdr.internal_check_local_columns(changed.relation);
     END IF;
-    PERFORM bdr.internal_hand_down_local_columns();
+    PERFORM bdr.internal_hand_down_local_columns(changed.relation);
     -- What apply knows of tables is read anew.
     INSERT INTO bdr.definition_change DEFAULT VALUES;
     PERFORM bdr.internal_sync_publication(l) FROM bdr.internal_replicated_tables(changed.relation) AS l;
@@ -216,6 +227,35 @@ BEGIN
 END
 $$;
 
+-- A default goes with what it is computed by: DROP SEQUENCE … CASCADE and the like.
+CREATE OR REPLACE FUNCTION bdr.internal_keep_local_defaults()
+RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    bad record;
+BEGIN
+    IF bdr.internal_is_replica() OR NOT EXISTS (SELECT FROM bdr.table_local_columns) OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
+        RETURN;
+    END IF;
+    SELECT a.attrelid::regclass AS "table", a.attname INTO bad
+    FROM pg_event_trigger_dropped_objects() AS d
+    JOIN pg_namespace AS n ON n.nspname = d.address_names[1]
+    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
+    JOIN bdr.table_local_columns AS l ON l.relation = c.oid
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = d.address_names[3] AND a.attnum = ANY (l.columns)
+    WHERE d.object_type = 'default value' AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND NOT a.attisdropped
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of table % may not be local', bad.attname, bad."table"
+            USING ERRCODE = 'invalid_column_reference',
+                  DETAIL = 'It is NOT NULL and would have no default, so that rows of other nodes could not be inserted.',
+                  HINT = 'Give it another default before, or DROP NOT NULL.';
+    END IF;
+END
+$$;
+
 -- The server refuses to drop a column that a list has, and to change its type; and with CASCADE it takes the table out of the publication. So
 -- the lists are taken away before a command that may do that, and are back at its end, in the same transaction: what is sent meanwhile is
 -- nothing, and where a list is missing for longer other nodes leave what they are sent alone. Nobody knows yet what the command is about:
@@ -235,12 +275,9 @@ DECLARE
     one oid;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    PERFORM bdr.internal_called_from(
-        stack,
-        E'(?:PL/pgSQL assignment "done := bdr\\.internal_take_lists_away\\(relations\\)"\\n)?'
-            || E'PL/pgSQL function bdr\\.internal_before_columns_change\\(\\)'
-    );
+    PERFORM bdr.internal_called_from(stack, E'PL/pgSQL function bdr\\.internal_before_columns_change\\(\\)');
     FOREACH one IN ARRAY relations LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM bdr.table_local_columns AS l WHERE l.relation = one);
         EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', one::regclass);
         FOR listed IN
             SELECT k.publication, bdr.internal_published_filter(one, k.publication) AS filter
@@ -366,6 +403,11 @@ BEGIN
             )
             EXECUTE FUNCTION bdr.internal_list_columns_again();
         ALTER EVENT TRIGGER bdr_list_columns_again ENABLE ALWAYS;
+        CREATE EVENT TRIGGER bdr_keep_local_defaults ON sql_drop
+            WHEN TAG IN (
+                'DROP DOMAIN', 'DROP EXTENSION', 'DROP FUNCTION', 'DROP OPERATOR', 'DROP OWNED', 'DROP ROUTINE', 'DROP SCHEMA', 'DROP SEQUENCE', 'DROP TYPE'
+            )
+            EXECUTE FUNCTION bdr.internal_keep_local_defaults();
     END IF;
 END
 $$;

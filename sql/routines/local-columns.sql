@@ -41,6 +41,8 @@ AS $$
         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = relation AND d.refobjsubid = number
     )
     SELECT CASE
+        -- ALTER TYPE … CASCADE changes it, and what is published does not follow.
+        WHEN (SELECT c.reloftype FROM pg_class AS c WHERE c.oid = relation) <> 0 THEN 'The table is of a type.'
         WHEN a.attgenerated <> '' THEN 'It is generated.'
         WHEN t.typtype = 'd' THEN 'Its type is a domain, which the default may not be of.'
         ELSE coalesce(
@@ -114,6 +116,16 @@ BEGIN
         RAISE EXCEPTION 'column "%" of table % may not be local', bad.attname, bad.name
             USING ERRCODE = 'invalid_column_reference', DETAIL = bad.detail,
                   HINT = 'Nodes must agree on what of a table keeps rows apart or out: only columns that nothing of that depends on may have values that stay on each node.';
+    END IF;
+    SELECT l.relation::regclass AS name INTO bad
+    FROM bdr.table_local_columns AS l
+    WHERE l.relation = $1 AND bdr.internal_local_columns(l.relation) <> '{}' AND NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = l.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attnum <> ALL (l.columns)
+    );
+    IF FOUND THEN
+        RAISE EXCEPTION 'not all columns of table % may be local', bad.name
+            USING ERRCODE = 'invalid_column_reference', HINT = 'Leave one that is replicated.';
     END IF;
 END
 $$;

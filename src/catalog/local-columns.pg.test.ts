@@ -323,6 +323,63 @@ describe.each([14, 18])('local columns, on PostgreSQL %i', (major) => {
     await session.script('ROLLBACK');
   });
 
+  test('leave something that is replicated, and are not of a table that is of a type', async () => {
+    await session.script(`
+      CREATE TABLE app.note (a text, b text); DROP TYPE IF EXISTS app.pair; CREATE TYPE app.pair AS (id integer, v text);
+      CREATE TABLE app.typed OF app.pair`);
+    await expect(keep('app.note', ['a', 'b'])).rejects.toMatchObject({ code: '42P10' });
+    await keep('app.note', ['a']);
+    await expect(session.script('ALTER TABLE app.note DROP COLUMN b')).rejects.toMatchObject({
+      code: '42P10',
+    });
+    await expect(keep('app.typed', ['v'])).rejects.toMatchObject({ code: '42P10' });
+  });
+
+  test('keep the default that rows of others need', async () => {
+    await session.script(`
+      CREATE SEQUENCE app.s; CREATE TABLE app.counted (id integer PRIMARY KEY, n integer NOT NULL DEFAULT nextval('app.s'))`);
+    await keep('app.counted', ['n']);
+    await expect(session.script('DROP SEQUENCE app.s CASCADE')).rejects.toMatchObject({
+      code: '42P10',
+    });
+    await session.script(
+      'ALTER TABLE app.counted ALTER n SET DEFAULT 0; DROP SEQUENCE app.s CASCADE',
+    );
+  });
+
+  test('of a partitioned table hold up nobody who is about other tables, whatever its partitions are', async () => {
+    await session.script(`
+      CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
+      CREATE UNLOGGED TABLE app.fleeting (id integer NOT NULL, region text NOT NULL, v text, note text);
+      ALTER TABLE app.parts DROP CONSTRAINT parts_pkey`);
+    await keep('app.parts', ['note']);
+    await session.script(`
+      CREATE FOREIGN TABLE app.far PARTITION OF app.parts FOR VALUES IN ('far') SERVER nowhere;
+      CREATE TABLE app.other (id integer PRIMARY KEY)`);
+    await using holder = await openSession(server, 'app');
+    await holder.script('BEGIN; LOCK TABLE app.eu');
+    await session.script(
+      `SET lock_timeout = '2s'; ALTER TABLE app.other ADD COLUMN v text; RESET lock_timeout`,
+    );
+    await holder.script('ROLLBACK');
+    expect(await kept('app.far')).toEqual([]);
+    await session.script('DROP FOREIGN DATA WRAPPER nothing CASCADE');
+  });
+
+  test('lists are taken away for event triggers only', async () => {
+    await keep('app.item', ['v']);
+    await session.script(`
+      CREATE FUNCTION app.spoof(relations oid[]) RETURNS boolean LANGUAGE plpgsql AS $f$
+      DECLARE done boolean;
+      BEGIN
+      done := bdr.internal_take_lists_away(relations)"
+PL/pgSQL function bdr.internal_before_columns_change() x" FROM (VALUES (1)) AS q;
+      RETURN done; END $f$`);
+    await expect(
+      session.query(`SELECT app.spoof(ARRAY['app.item'::regclass::oid])`),
+    ).rejects.toMatchObject({ code: '42501' });
+  });
+
   test('are set by the owner of a table, and by nobody else', async () => {
     await session.script(`
       DROP ROLE IF EXISTS her;

@@ -169,6 +169,7 @@ test('a function that runs with the rights of its owner is for everybody only wh
     'bdr.internal_check_whole(regclass)',
     'bdr.internal_is_being_filled()',
     'bdr.internal_keep_local_columns()',
+    'bdr.internal_keep_local_defaults()',
     'bdr.internal_keep_row_filters()',
     'bdr.internal_list_columns_again()',
     // A ddl_lock is for everybody, as a command takes one.

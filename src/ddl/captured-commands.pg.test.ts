@@ -259,6 +259,10 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
       'CREATE TABLE keyed (id integer, k integer GENERATED ALWAYS AS (id + 1) STORED, PRIMARY KEY (id, k))',
       'ALTER TABLE sums ADD PRIMARY KEY (id, k)',
       'CREATE UNIQUE INDEX sums_k ON sums (k); ALTER TABLE sums REPLICA IDENTITY USING INDEX sums_k',
+      `CREATE TABLE late (k integer GENERATED ALWAYS AS (1) STORED NOT NULL); ALTER TABLE late REPLICA IDENTITY FULL;
+       ALTER TABLE late ADD PRIMARY KEY (k); ALTER TABLE late REPLICA IDENTITY DEFAULT`,
+      `CREATE TABLE whole_2 (id integer NOT NULL, k integer GENERATED ALWAYS AS (1) STORED NOT NULL) PARTITION BY RANGE (id);
+       CREATE TABLE part_2 PARTITION OF whole_2 DEFAULT; ALTER TABLE whole_2 REPLICA IDENTITY FULL; ALTER TABLE whole_2 ADD PRIMARY KEY (id, k)`,
     ]) {
       await expect(session.script(command), command).rejects.toMatchObject({
         code: '0A000',
@@ -311,7 +315,7 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
     expect(
       await replicated(`
         CREATE TEMP TABLE fleeting_3 (LIKE fleeting); CREATE UNLOGGED TABLE fleeting_4 (LIKE fleeting);
-        CREATE TABLE like_2 (LIKE public.shadowed); CREATE TABLE like_3 (LIKE kept_2, v text CHECK (v LIKE 'fleeting'));`),
+        CREATE TABLE like_2 (LIKE public.shadowed); CREATE TABLE like_3 (LIKE kept_2, v text CHECK (v LIKE 'fleeting'), fleeting text CHECK (v LIKE fleeting));`),
     ).toHaveLength(2);
     await session.script('SET search_path = public, pg_temp');
     expect(await replicated('CREATE TABLE like_4 (LIKE shadowed)')).toHaveLength(1);
@@ -364,6 +368,25 @@ describe.each(MAJORS)('on PostgreSQL %i', (major) => {
       await replicated(`CREATE TEMP TABLE bdr_rows (n integer); CREATE TABLE as1 AS SELECT 1 AS n`),
     ).toEqual([expect.stringContaining('as1')]);
     await session.script('DROP TABLE bdr_rows, as1');
+  });
+
+  test('nobody passes for an event trigger by a text that looks like a frame of the call stack', async () => {
+    for (const [call, trigger] of [
+      ['internal_queue_command(current_user, tg_tag)', 'internal_capture_command'],
+      ['internal_begin_command(current_user, tg_tag)', 'internal_command_started'],
+    ]) {
+      await session.script(`
+        CREATE FUNCTION spoof(tg_tag text) RETURNS boolean LANGUAGE plpgsql AS $f$
+        DECLARE queued boolean; begun boolean;
+        BEGIN
+        ${call?.includes('queue') ? 'queued' : 'begun'} := bdr.${call}"
+PL/pgSQL function bdr.${trigger}() x" FROM (VALUES (1)) AS q;
+        RETURN true; END $f$`);
+      await expect(session.query(`SELECT spoof('CREATE EXTENSION')`), call).rejects.toMatchObject({
+        code: '42501',
+      });
+      await session.script('DROP FUNCTION spoof');
+    }
   });
 
   test('of functions in SQL the statement is known where their name is unmistakable', async () => {

@@ -30,6 +30,8 @@ import { RecordKeeper } from './record-keeper.ts';
 import { SequenceKeeper } from './sequence-keeper.ts';
 
 const LOOK_INTERVAL_MS = 1000;
+/** Between two looks where the node's own DSN leads, while that cannot be told. */
+const IDENTITY_INTERVAL_MS = 60_000;
 const RETRY = { firstMs: 500, mostMs: 15_000 };
 
 /**
@@ -61,8 +63,12 @@ export class NodeService {
   #notedStep: string | undefined;
   #partedCheckDue = false;
   #released = false;
-  /** The session in which it was found that this is the node, and no copy of it. */
-  #original: Session | undefined;
+  /** When it was looked last whether this is the node, and no copy of it: in which session, and whether that could be told. */
+  #identity: { of: Session | undefined; isCertain: boolean; at: number } = {
+    of: undefined,
+    isCertain: false,
+    at: 0,
+  };
   /** The call of create or join that all of this belongs to. */
   #call: string | undefined;
 
@@ -245,16 +251,18 @@ export class NodeService {
     await this.#purger.look(session, isReady, () => this.#horizons(me), this.#stop.signal);
   }
 
-  /** Once in each session: the server does not change meanwhile. */
+  /** Once in each session, since the server does not change meanwhile; again after a while where nothing could be told. */
   async #refuseCopy(session: Session, me: Node): Promise<void> {
-    if (this.#original === session) return;
+    const { of, isCertain, at } = this.#identity;
+    if (of === session && (isCertain || performance.now() - at < IDENTITY_INTERVAL_MS)) return;
     try {
-      await refuseCopy(session, this.#endpoints, me, { log: this.#log, signal: this.#stop.signal });
+      const options = { log: this.#log, signal: this.#stop.signal };
+      const isKnown = await refuseCopy(session, this.#endpoints, me, options);
+      this.#identity = { of: session, isCertain: isKnown, at: performance.now() };
     } catch (error) {
       await this.#links.noteFailure(session, me.id, error);
       throw error;
     }
-    this.#original = session;
   }
 
   #horizons(me: Node): Horizons {
