@@ -56,18 +56,20 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
   /** Begins a statement, and returns once `observer` sees that. What is returned ends it, and rolls back. */
   async function begins(writer: Session, observer: Session): Promise<() => Promise<void>> {
     const ended = writer.query('SELECT pg_sleep(1000)').catch(() => undefined);
-    await until('the statement to run', async () => {
-      const [row] = await observer.query<{ state: string }>(
-        'SELECT state FROM pg_stat_activity WHERE pid = $1',
-        [writer.pid],
-      );
-      return row?.state === 'active';
-    });
+    await until('the statement to run', async () => (await stateOf(writer, observer)) === 'active');
     return async () => {
       await observer.query('SELECT pg_cancel_backend($1)', [writer.pid]);
       await ended;
       await writer.script('ROLLBACK');
     };
+  }
+
+  async function stateOf(writer: Session, observer: Session): Promise<string | undefined> {
+    const [row] = await observer.query<{ state: string }>(
+      'SELECT state FROM pg_stat_activity WHERE pid = $1',
+      [writer.pid],
+    );
+    return row?.state;
   }
 
   test('is its own where nobody writes', async () => {
@@ -115,6 +117,11 @@ describe.each([14, 18])('the oldest transaction of a heartbeat, on PostgreSQL %i
     await writes(user);
     expect(await isFree()).toBe(true);
     await user.script('SELECT 1/0').catch(() => undefined);
+    // The error comes a moment before the session is idle.
+    await until(
+      'the client to be idle again',
+      async () => (await stateOf(user, session)) === 'idle in transaction (aborted)',
+    );
     expect(await isFree()).toBe(true);
     await user.script('ROLLBACK');
     const end = await works(user);
