@@ -169,20 +169,30 @@ AS $$
     END::"char"
 $$;
 
+-- What a domain is made of, through all domains between; any other type is itself.
+CREATE OR REPLACE FUNCTION bdr.internal_base_type(type oid)
+RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE base AS (
+        SELECT t.oid, t.typtype, t.typbasetype FROM pg_type AS t WHERE t.oid = type
+        UNION ALL
+        SELECT t.oid, t.typtype, t.typbasetype FROM base AS b JOIN pg_type AS t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+    )
+    SELECT b.oid FROM base AS b WHERE b.typtype <> 'd'
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_base_type(oid) FROM PUBLIC;
+
 -- Whether hash_record_extended() takes values of a type: its parts decide, which only the server itself knows.
 CREATE OR REPLACE FUNCTION bdr.internal_is_hashable(type oid)
 RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    base oid := type;
 BEGIN
     -- A domain may not allow the NULL by which its type is tried.
-    WHILE EXISTS (SELECT FROM pg_type AS t WHERE t.oid = base AND t.typtype = 'd') LOOP
-        base := (SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = base);
-    END LOOP;
-    EXECUTE format('SELECT hash_record_extended(ROW(NULL::%s), 0)', format_type(base, NULL));
+    EXECUTE format('SELECT hash_record_extended(ROW(NULL::%s), 0)', format_type(bdr.internal_base_type(type), NULL));
     RETURN true;
 EXCEPTION
     WHEN undefined_function THEN

@@ -124,30 +124,19 @@ BEGIN
     IF TG_OP <> 'INSERT' THEN
         before := OLD.columns;
     END IF;
-    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) AS owner INTO place
-    FROM pg_class AS c
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.oid = changed.relation;
+    SELECT p.* INTO place FROM bdr.internal_place_of(changed.relation) AS p;
     -- Of a table that is gone; or BDR is being removed, or the node filled.
-    IF NOT FOUND OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) OR bdr.internal_is_being_filled() THEN
+    IF place.relname IS NULL OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) OR bdr.internal_is_being_filled() THEN
         RETURN NULL;
     END IF;
     -- For who writes the row himself.
     PERFORM bdr.internal_order_definition();
-    IF NOT bdr.internal_is_replica() AND NOT bdr.internal_has_columns_from_above(changed.relation)
-       AND current_setting('transaction_isolation') <> 'read committed'
-    THEN
-        -- Else the table would be looked at as it was before others changed it.
-        RAISE EXCEPTION 'local columns cannot be set in a % transaction', upper(current_setting('transaction_isolation'))
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call it in a READ COMMITTED transaction.';
+    IF NOT bdr.internal_is_replica() AND NOT bdr.internal_has_columns_from_above(changed.relation) THEN
+        PERFORM bdr.internal_refuse_old_snapshot('local columns');
     END IF;
     PERFORM bdr.internal_check_replicated_table(changed.relation);
     -- Whoever makes an index or a constraint of it, and whoever writes to it, comes before or after this.
-    EXECUTE format('LOCK TABLE ONLY %I.%I IN SHARE ROW EXCLUSIVE MODE', place.nspname, place.relname);
-    IF to_regclass(format('%I.%I', place.nspname, place.relname)) IS DISTINCT FROM changed.relation::regclass THEN
-        RAISE EXCEPTION 'table % was renamed meanwhile', format('%I.%I', place.nspname, place.relname)
-            USING ERRCODE = 'serialization_failure';
-    END IF;
+    PERFORM bdr.internal_lock_named(changed.relation, place.nspname, place.relname, 'SHARE ROW EXCLUSIVE');
     SELECT a.attname INTO lost
     FROM pg_attribute AS a
     WHERE a.attrelid = changed.relation AND a.attnum = ANY (before) AND a.attnum <> ALL (after) AND NOT a.attisdropped
@@ -233,26 +222,15 @@ RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    bad record;
 BEGIN
     IF bdr.internal_is_replica() OR NOT EXISTS (SELECT FROM bdr.table_local_columns) OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) THEN
         RETURN;
     END IF;
-    SELECT a.attrelid::regclass AS "table", a.attname INTO bad
+    PERFORM bdr.internal_check_local_columns(c.oid)
     FROM pg_event_trigger_dropped_objects() AS d
     JOIN pg_namespace AS n ON n.nspname = d.address_names[1]
     JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
-    JOIN bdr.table_local_columns AS l ON l.relation = c.oid
-    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = d.address_names[3] AND a.attnum = ANY (l.columns)
-    WHERE d.object_type = 'default value' AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND NOT a.attisdropped
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'column "%" of table % may not be local', bad.attname, bad."table"
-            USING ERRCODE = 'invalid_column_reference',
-                  DETAIL = 'It is NOT NULL and would have no default, so that rows of other nodes could not be inserted.',
-                  HINT = 'Give it another default before, or DROP NOT NULL.';
-    END IF;
+    WHERE d.object_type = 'default value';
 END
 $$;
 

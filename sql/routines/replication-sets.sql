@@ -317,6 +317,50 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_check_replicated_table(oid) FROM PUBLIC;
 
+-- A table's name and owner; NULLs for one that is gone.
+CREATE OR REPLACE FUNCTION bdr.internal_place_of(relation oid, OUT nspname name, OUT relname name, OUT owner name)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner)
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = relation
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_place_of(oid) FROM PUBLIC;
+
+-- Locks a table of which more is to be read. Fails where its name is another's by then.
+CREATE OR REPLACE FUNCTION bdr.internal_lock_named(relation oid, nspname name, relname name, lockmode text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    named CONSTANT text := format('%I.%I', nspname, relname);
+BEGIN
+    EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', named, lockmode);
+    IF to_regclass(named) IS DISTINCT FROM relation::regclass THEN
+        RAISE EXCEPTION 'table % was renamed meanwhile', named USING ERRCODE = 'serialization_failure';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_lock_named(oid, name, name, text) FROM PUBLIC;
+
+-- A table would be looked at as it was before others changed it. `what`: what is about to be set.
+CREATE OR REPLACE FUNCTION bdr.internal_refuse_old_snapshot(what text)
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION '% cannot be set in a % transaction', what, upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call it in a READ COMMITTED transaction.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_refuse_old_snapshot(text) FROM PUBLIC;
+
 -- Sends a call about a table to the other nodes, as a command with the rights of a role.
 CREATE OR REPLACE FUNCTION bdr.internal_queue_call(called text, role text, arguments text)
 RETURNS void
@@ -354,12 +398,9 @@ BEGIN
         changed := NEW;
         sets := NEW.sets;
     END IF;
-    SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) AS owner INTO place
-    FROM pg_class AS c
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.oid = changed.relation;
+    SELECT p.* INTO place FROM bdr.internal_place_of(changed.relation) AS p;
     -- Of a table that is gone; or BDR is being removed, or the node filled: the join publishes at its end.
-    IF NOT FOUND OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) OR bdr.internal_is_being_filled() THEN
+    IF place.relname IS NULL OR NOT EXISTS (SELECT FROM bdr.bdr_local_node) OR bdr.internal_is_being_filled() THEN
         RETURN NULL;
     END IF;
     -- For who writes the row himself.

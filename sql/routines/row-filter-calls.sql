@@ -55,12 +55,9 @@ BEGIN
         -- It is being removed.
         RETURN NULL;
     END IF;
-    SELECT n.nspname, c.relname INTO place
-    FROM pg_class AS c
-    JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.oid = changed.relation;
+    SELECT p.* INTO place FROM bdr.internal_place_of(changed.relation) AS p;
     -- Of a table that is gone.
-    IF NOT FOUND THEN
+    IF place.relname IS NULL THEN
         RETURN NULL;
     END IF;
     -- As it is, or in the server's words.
@@ -70,22 +67,14 @@ BEGIN
     -- For who writes the row himself.
     PERFORM bdr.internal_order_definition();
     IF TG_OP <> 'DELETE' THEN
-        -- Else the key would be looked at as it was before others changed it.
-        IF current_setting('transaction_isolation') <> 'read committed' THEN
-            RAISE EXCEPTION 'row filters cannot be set in a % transaction', upper(current_setting('transaction_isolation'))
-                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call it in a READ COMMITTED transaction.';
-        END IF;
+        PERFORM bdr.internal_refuse_old_snapshot('row filters');
         PERFORM bdr.internal_check_set_name(changed.set_name, false);
         PERFORM bdr.internal_check_replicated_table(changed.relation);
         PERFORM bdr.internal_check_filters_are_possible();
         PERFORM bdr.internal_check_expression(wanted);
         -- What the names mean stays so until they are read: no other schema, table or column takes them meanwhile.
         PERFORM FROM pg_namespace AS n WHERE n.nspname = place.nspname FOR SHARE;
-        EXECUTE format('LOCK TABLE ONLY %I.%I IN SHARE UPDATE EXCLUSIVE MODE', place.nspname, place.relname);
-        IF to_regclass(format('%I.%I', place.nspname, place.relname)) IS DISTINCT FROM changed.relation::regclass THEN
-            RAISE EXCEPTION 'table % was renamed meanwhile', format('%I.%I', place.nspname, place.relname)
-                USING ERRCODE = 'serialization_failure';
-        END IF;
+        PERFORM bdr.internal_lock_named(changed.relation, place.nspname, place.relname, 'SHARE UPDATE EXCLUSIVE');
         PERFORM bdr.internal_check_filter_names(changed.relation, wanted, NOT bdr.internal_is_being_filled());
     END IF;
     wanted := bdr.internal_carry_filter(changed.relation, changed.set_name, wanted);

@@ -1,27 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { becomeLoneNode } from '../../test/support/lone-node.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { readUnsettledTables } from './publications.ts';
 import { copyLocalColumns, readLocalColumns } from './local-columns.ts';
-
-/** This node, which has no agent, and another that gets the set default from it. */
-async function becomeNode(session: Session, major: number): Promise<void> {
-  await session.script(`
-    SELECT bdr.internal_renew_secret();
-    -- No agent is there to settle the lock.
-    SET bdr.skip_ddl_locking = on;
-    INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
-    SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
-    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_server_major)
-    SELECT sysid, timeline, dboid, 'r', 'here', ${major} FROM bdr.bdr_get_local_nodeid();
-    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_server_major)
-    VALUES ('8', 1, 1, 'r', 'there', ${major});
-    INSERT INTO bdr.bdr_connections (conn_sysid, conn_timeline, conn_dboid, conn_dsn, conn_replication_sets)
-    SELECT node_sysid, node_timeline, node_dboid, 'x', '{default}' FROM bdr.bdr_nodes;
-    SELECT bdr.internal_sync_publication()`);
-}
 
 const FLAWS = {
   id: 'It is in unique index or exclusion constraint item_pkey.',
@@ -41,7 +25,7 @@ describe.each([14, 18])('local columns, on PostgreSQL %i', (major) => {
   beforeAll(async () => {
     server = await startServer({ major });
     session = await openNewDatabase(server, 'app');
-    await becomeNode(session, major);
+    await becomeLoneNode(session, ['there'], major);
   });
   afterAll(async () => {
     await session?.close();

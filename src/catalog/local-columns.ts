@@ -41,7 +41,10 @@ export async function readLocalColumns(session: Session): Promise<LocalColumns[]
 
 /** Takes over, for a joining node that has the tables, which of their columns are local. */
 export async function copyLocalColumns(source: Session, target: Session): Promise<void> {
-  const given = await readLocalColumns(source);
+  const [given] = await source.query<{ rows: string | null }>(/* sql */ `
+    SELECT json_agg(json_build_object('schema', l.nspname, 'name', l.relname, 'columns', l.columns)) AS rows
+    FROM bdr.local_columns AS l
+  `);
   await target.query('DELETE FROM bdr.table_local_columns');
   await target.query(
     /* sql */ `
@@ -53,6 +56,6 @@ export async function copyLocalColumns(source: Session, target: Session): Promis
       JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = ANY (given.columns)
       GROUP BY c.oid
     `,
-    [JSON.stringify(given.map(({ table, columns }) => ({ ...table, columns })))],
+    [given?.rows ?? '[]'],
   );
 }

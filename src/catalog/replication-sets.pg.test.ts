@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { becomeLoneNode } from '../../test/support/lone-node.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
@@ -55,19 +56,7 @@ test('is refused while BDR is not active', async () => {
 
 describe('in a node with two peers', () => {
   beforeAll(async () => {
-    await session.script(`
-      SELECT bdr.internal_renew_secret();
-      -- No agent is there to settle the lock.
-      SET bdr.skip_ddl_locking = on;
-      INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
-      SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
-      INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
-      SELECT sysid, timeline, dboid, 'r', 'here' FROM bdr.bdr_get_local_nodeid();
-      INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name)
-      VALUES ('8', 1, 1, 'r', 'there'), ('9', 1, 1, 'r', 'yonder'), ('7', 1, 1, 'k', 'gone');
-      INSERT INTO bdr.bdr_connections (conn_sysid, conn_timeline, conn_dboid, conn_dsn, conn_replication_sets)
-      SELECT node_sysid, node_timeline, node_dboid, 'x', '{default}' FROM bdr.bdr_nodes;
-      SELECT bdr.internal_sync_publication()`);
+    await becomeLoneNode(session, ['there', 'yonder']);
   });
   beforeEach(async () => {
     await session.script(`

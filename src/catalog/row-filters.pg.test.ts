@@ -1,27 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openNewDatabase, openSession } from '../../test/support/agents.ts';
+import { becomeLoneNode } from '../../test/support/lone-node.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Session } from '../postgres/session.ts';
 import { readUnsettledTables, settlePublications } from './publications.ts';
 import { copyRowFilters, readCopyObstacles } from './replication-sets.ts';
-
-/** The nodes `there` and `yonder` get the set default from this one, which has no agent. */
-async function becomeNode(session: Session, major: number): Promise<void> {
-  await session.script(`
-    SELECT bdr.internal_renew_secret();
-    -- No agent is there to settle the lock.
-    SET bdr.skip_ddl_locking = on;
-    INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid)
-    SELECT sysid, timeline, dboid FROM bdr.bdr_get_local_nodeid();
-    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_server_major)
-    SELECT sysid, timeline, dboid, 'r', 'here', ${major} FROM bdr.bdr_get_local_nodeid();
-    INSERT INTO bdr.bdr_nodes (node_sysid, node_timeline, node_dboid, node_status, node_name, node_server_major)
-    VALUES ('8', 1, 1, 'r', 'there', ${major}), ('9', 1, 1, 'r', 'yonder', ${major}), ('7', 1, 1, 'k', 'gone', NULL);
-    INSERT INTO bdr.bdr_connections (conn_sysid, conn_timeline, conn_dboid, conn_dsn, conn_replication_sets)
-    SELECT node_sysid, node_timeline, node_dboid, 'x', '{default}' FROM bdr.bdr_nodes;
-    SELECT bdr.internal_sync_publication()`);
-}
 
 const SCHEMA = `
   CREATE TABLE public.sale (id integer, region text, at date, n numeric, v text, PRIMARY KEY (id, region, at, n));
@@ -41,7 +25,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     server = await startServer({ major });
     session = await openNewDatabase(server, 'app');
     await session.script(SCHEMA);
-    await becomeNode(session, major);
+    await becomeLoneNode(session, ['there', 'yonder'], major);
   });
   afterAll(async () => {
     await session?.close();
@@ -450,7 +434,7 @@ describe.each([15, 18])('row filters, on PostgreSQL %i', (major) => {
     await target.script(`
       CREATE TABLE public.sale (id integer, region text, at date, n numeric, v text);
       CREATE TABLE public.parts (id integer) PARTITION BY RANGE (id)`);
-    await becomeNode(target, major);
+    await becomeLoneNode(target, ['there', 'yonder'], major);
     const status = (to: string) =>
       target.script(`
         UPDATE bdr.bdr_nodes SET node_status = '${to}' WHERE node_name = 'here'`);
@@ -574,7 +558,7 @@ test('row filters are refused on PostgreSQL 14', async () => {
   await using server = await startServer({ major: 14 });
   await using session = await openNewDatabase(server, 'app');
   await session.script(SCHEMA);
-  await becomeNode(session, 15);
+  await becomeLoneNode(session, ['there', 'yonder'], 15);
   await expect(
     session.query(`SELECT bdr.table_set_row_filter('public.sale', 'default', 'id = 1')`),
   ).rejects.toMatchObject({ code: '0A000', detail: 'This server is older.' });

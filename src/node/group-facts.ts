@@ -36,9 +36,11 @@ export class GroupFacts {
     return this.#origins as OriginMap;
   }
 
-  /** Others than one, and not parted. */
-  others(than: NodeId): readonly Node[] {
-    return this.#nodes.filter(({ id, status }) => status !== 'k' && !sameNode(id, than));
+  /** Others than these, and not parted. */
+  others(...than: readonly NodeId[]): readonly Node[] {
+    return this.#nodes.filter(
+      ({ id, status }) => status !== 'k' && !than.some((one) => sameNode(one, id)),
+    );
   }
 
   /**
@@ -72,14 +74,14 @@ export class GroupFacts {
 
   /** For the link to a provider. */
   viewFor(provider: NodeId, me: NodeId): GroupView {
-    const others = this.#watermarksWithout([me, provider]);
+    const others = this.others(me, provider);
     return {
       number: this.#told.number,
       nodes: this.#nodes,
       origins: this.origins,
       own: this.ownWatermark.shared,
       ownHeard: this.ownHeard.shared,
-      others: others.map(({ shared }) => shared),
+      others: others.map(({ id }) => this.watermarkOf(id).shared),
     };
   }
 
@@ -100,16 +102,10 @@ export class GroupFacts {
 
   /** Up to here everything of every node but one is applied: infinity without any, LONG_AGO while one is unknown. */
   leastWatermark(except: NodeId): PgTime {
-    const times = this.#watermarksWithout([except]).map((time) => time.get());
+    const times = this.others(except).map(({ id }) => this.watermarkOf(id).get());
     // There may be one more.
     if (this.#told.number !== this.edition.number) return LONG_AGO;
     return Math.min(...times) as PgTime;
-  }
-
-  #watermarksWithout(except: readonly NodeId[]): SharedTime[] {
-    return this.#nodes
-      .filter(({ id, status }) => status !== 'k' && !except.some((one) => sameNode(one, id)))
-      .map(({ id }) => this.watermarkOf(id));
   }
 
   async #readOrigins(session: Session, me: Node): Promise<OriginMap> {

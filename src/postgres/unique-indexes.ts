@@ -56,15 +56,10 @@ export async function readUniqueness(session: Session, oid: string): Promise<Uni
                                 'column', a.attname,
                                 'equals', format('OPERATOR(%I.%s)', n.nspname, o.oprname),
                                 'cast', coalesce('::' || (
-                                    WITH RECURSIVE base AS (
-                                        SELECT t.oid, t.typbasetype
-                                        FROM pg_attribute AS ia
-                                        JOIN pg_type AS t ON t.oid = ia.atttypid AND t.typtype = 'd'
-                                        WHERE ia.attrelid = i.indexrelid AND ia.attnum = k.n
-                                        UNION ALL
-                                        SELECT t.oid, t.typbasetype FROM base JOIN pg_type AS t ON t.oid = base.typbasetype
-                                    )
-                                    SELECT format_type(base.oid, -1) FROM base WHERE base.typbasetype = 0
+                                    SELECT format_type(bdr.internal_base_type(t.oid), -1)
+                                    FROM pg_attribute AS ia
+                                    JOIN pg_type AS t ON t.oid = ia.atttypid AND t.typtype = 'd'
+                                    WHERE ia.attrelid = i.indexrelid AND ia.attnum = k.n
                                 ), ''),
                                 'collate', CASE WHEN co.oid IS NULL THEN '' ELSE format(' COLLATE %I.%I', cn.nspname, co.collname) END
                             ) ORDER BY k.n) AS list

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readEnvironment } from '../../src/config/environment.ts';
@@ -25,7 +25,7 @@ test('a copy of a server takes nothing that is meant for the node, and is told w
   const dir = `${server.dir}-copy`;
   await one.host.killAgent();
   await server.stop();
-  execFileSync('mkdir', [dir]);
+  mkdirSync(dir);
   execFileSync('cp', ['-a', path.join(server.dir, 'data'), dir]);
   await server.start();
   const copy = await EmbeddedServer.open({
