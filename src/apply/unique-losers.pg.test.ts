@@ -11,6 +11,12 @@ import {
 } from '../../test/support/apply-writers.ts';
 import { until } from '../../test/support/cluster.ts';
 import { startServer } from '../../test/support/servers.ts';
+import {
+  commitsWait,
+  NOT_WAITING,
+  waitingCommit,
+  type Place,
+} from '../../test/support/waiting-commits.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
@@ -354,57 +360,46 @@ describe('an ask', () => {
 });
 
 describe('an ask for a row that is on the log and not seen yet', () => {
-  /** Commits wait for a standby that never comes. */
-  const commitsWait = async (wait: boolean) => {
-    const value = wait
-      ? `SET synchronous_standby_names = 'nobody'`
-      : 'RESET synchronous_standby_names';
-    await user.run(`ALTER SYSTEM ${value}`);
-    await user.run('SELECT pg_reload_conf()');
-    await until('the setting to hold', async () => {
-      const [now] = await texts(`SELECT current_setting('synchronous_standby_names') AS text`);
-      return now === (wait ? 'nobody' : '');
-    });
+  const sqlOf = (of: Session) => async (text: string) =>
+    (await of.query<Record<string, string>>(text)).map((row) => Object.values(row));
+  const place: Place = {
+    sql: (text) => sqlOf(user)(text),
+    connect: async () => {
+      const other = await openSession(server);
+      return { sql: sqlOf(other), [Symbol.asyncDispose]: () => other.close() };
+    },
   };
-  const holds = async (condition: string) =>
-    (await texts(`SELECT (${condition})::text AS text`))[0];
-  let waiting: Session;
   beforeEach(async () => {
-    waiting = await openSession(server);
-    await user.script('SET synchronous_commit = local');
-    await session.script('SET synchronous_commit = local');
+    for (const own of [user, session]) await own.script(NOT_WAITING);
   });
   afterEach(async () => {
-    await commitsWait(false);
-    await user.script('RESET synchronous_commit');
-    await session.script('RESET synchronous_commit');
-    await waiting.close();
+    await commitsWait(place, false);
+    for (const own of [user, session]) await own.script('RESET synchronous_commit');
   });
 
   test('waits for it, as long as a commit up to its version waits', async () => {
-    await commitsWait(true);
-    const inserted = waiting.run(`INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`);
-    await until(
-      'the commit to wait',
-      async () =>
-        (await holds(`EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')`)) ===
-        'true',
+    await commitsWait(place, true);
+    await using inserted = await waitingCommit(
+      place,
+      `INSERT INTO public.person VALUES (1, 'a@x', NULL, 'mine')`,
     );
     const ask = await death('ask', 'person', '1', at(5), LOCAL);
     await expect(applied(at(6), ask)).rejects.toThrow(MustWait);
     // Neither one for a row of another node, nor one for a row that is older than what waits.
     await applied(at(6), await death('ask', 'person', '1', at(5), OTHER));
     await applied(at(6), await death('ask', 'person', '1', at(-5), LOCAL));
-    await commitsWait(false);
-    await inserted;
+    await commitsWait(place, false);
+    await inserted.done;
     expect(await rows('person')).toEqual(['(1,a@x,,mine)']);
     // The server's own commits have waited, too.
     await until(
       'all commits to be seen',
       async () =>
-        (await holds(
-          `NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND pid <> pg_backend_pid())`,
-        )) === 'true',
+        (
+          await texts(
+            `SELECT pid AS text FROM pg_locks WHERE locktype = 'transactionid' AND pid <> pg_backend_pid()`,
+          )
+        ).length === 0,
     );
     await applied(at(7), ask);
     expect(await rows('person')).toEqual([]);
