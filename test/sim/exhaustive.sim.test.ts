@@ -14,6 +14,7 @@ describe('every order of', () => {
     named([['insert a', 'delete a'], ['insert a']], 1, undefined),
     named([['insert a', 'update a'], ['delete a']], 1, 'stamped'),
     named([['insert a', 'move a to b'], ['insert b']], 0, 'stamped'),
+    named([['insert a', 'carry a to b'], ['insert b']], 0, 'stamped'),
     named([['insert a'], ['update a'], ['delete a']], 0, undefined),
     named([['a takes x', 'a takes y'], ['b takes x']], 0, 'stamped'),
   ])('$name', ({ scope }) => {
@@ -28,6 +29,7 @@ describe('as all turns do, those that are enough come to the same ends:', () => 
   test.each([
     named([['insert a'], ['update a'], ['delete a']], 0, undefined),
     named([['insert a'], ['move a to b'], ['delete a']], 0, undefined),
+    named([['insert a'], ['carry a to b'], ['delete a']], 0, undefined),
   ])('$name', ({ scope }) => {
     const all = exhaust(scope, 20_000, undefined, { choose, replays: true });
     const enough = exhaust(scope, 20_000);

@@ -1,4 +1,4 @@
-import type { Operation, Scope } from '../support/sim/scope.ts';
+import { leavesOutLongValue, type Operation, type Scope } from '../support/sim/scope.ts';
 
 const OPERATIONS = [
   'insert a',
@@ -6,6 +6,7 @@ const OPERATIONS = [
   'touch a',
   'delete a',
   'move a to b',
+  'carry a to b',
   'insert b',
   'truncate',
 ] as const;
@@ -30,7 +31,7 @@ export function scopesOf(operations: number | undefined): readonly NamedScope[] 
 }
 
 function leftOut({ scope }: NamedScope): number {
-  return scope.scripts.flat().filter(({ kind }) => kind === 'touch' || kind === 'move').length;
+  return scope.scripts.flat().filter(leavesOutLongValue).length;
 }
 
 /**
@@ -123,7 +124,8 @@ function operationNamed(name: string): Operation {
     case 'truncate':
       return { kind: 'truncate' };
     case 'move':
-      return { kind: 'move', key: second, to: others.at(-1) ?? '' };
+    case 'carry':
+      return { kind: first, key: second, to: others.at(-1) ?? '' };
     case 'insert':
     case 'update':
     case 'touch':

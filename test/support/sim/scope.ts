@@ -5,13 +5,21 @@ import type { ModelNode } from './node.ts';
 import type { Steps } from './process.ts';
 import type { Row, Transaction } from './transaction.ts';
 
-/** What one transaction does. A statement that finds no row does nothing. `touch` and `move` leave the long value alone. */
+/**
+ * What one transaction does. A statement that finds no row does nothing. `touch` and `move` leave the long value alone, and out of what they
+ * log; `carry` is a move that logs it, as the server does where a value is not stored out of line.
+ */
 export type Operation =
   | { readonly kind: 'insert' | 'update' | 'touch' | 'delete'; readonly key: string }
-  | { readonly kind: 'move'; readonly key: string; readonly to: string }
+  | { readonly kind: 'move' | 'carry'; readonly key: string; readonly to: string }
   /** Inserts a row with that value of the unique index, or gives it to the row that is there. */
   | { readonly kind: 'take'; readonly key: string; readonly v: string }
   | { readonly kind: 'truncate' };
+
+/** Whether it logs a row without its long value, so that others may have to ask for it. */
+export function leavesOutLongValue({ kind }: Operation): boolean {
+  return kind === 'touch' || kind === 'move';
+}
 
 /** What users do on each node, in this order; everything else may happen in any. */
 export interface Scope {
@@ -97,14 +105,16 @@ export function* carryOut(
       log({ kind, relation: ITEM, oldTuple: tupleOf([key, null, null]), oldTupleIsKey: true });
       return;
     }
-    case 'move': {
+    case 'move':
+    case 'carry': {
       const { to } = operation;
       if (statements.server.latest(to)) return;
       const old = yield* statements.delete(transaction, key);
       if (!old) return;
       const row = values(to, old);
       yield* statements.insertOrFail(transaction, row);
-      const [oldTuple, newTuple] = [tupleOf([key, null, null]), tupleOf([to, row.v, UNCHANGED])];
+      const big = kind === 'carry' ? row.big : UNCHANGED;
+      const [oldTuple, newTuple] = [tupleOf([key, null, null]), tupleOf([to, row.v, big])];
       log({ kind: 'update', relation: ITEM, oldTuple, oldTupleIsKey: true, newTuple });
     }
   }

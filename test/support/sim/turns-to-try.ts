@@ -1,5 +1,6 @@
 import { readValues, UNSENT } from '../../../src/apply/row-values.ts';
 import type { Scene, Turn } from './scene.ts';
+import { leavesOutLongValue } from './scope.ts';
 import type { WalRecord } from './transaction.ts';
 import { originOf } from './world.ts';
 
@@ -41,7 +42,7 @@ function mayAsk({ scope, nodes, done }: Scene, asking: number, asked: number): b
   const [node, provider] = [nodes[asking], nodes[asked]];
   if (!node || !provider || node === provider) return false;
   const left = (scope.scripts[asked] ?? []).slice((done[asked] ?? 0) / 2);
-  if (left.some(({ kind }) => kind === 'touch' || kind === 'move')) return true;
+  if (left.some(leavesOutLongValue)) return true;
   const position = node.server.position(originOf(asked));
   return provider.server.wal.slice(position).some(leavesOut);
 }
