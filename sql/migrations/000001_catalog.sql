@@ -210,6 +210,28 @@ CREATE POLICY owner ON bdr.sequence_kind USING (
     )
 );
 
+CREATE TABLE bdr.parted_position (
+    -- The parted node, and which of its lives.
+    node_sysid        text        NOT NULL,
+    node_timeline     oid         NOT NULL,
+    node_dboid        oid         NOT NULL,
+    node_joined_at    timestamptz,
+    -- Its row in bdr_nodes gives way when its name or its database is used again.
+    node_name         text        NOT NULL,
+    -- Who says so.
+    at_sysid          text        NOT NULL,
+    at_timeline       oid         NOT NULL,
+    at_dboid          oid         NOT NULL,
+    -- In the parted node's log: up to there all is applied over there.
+    applied_lsn       pg_lsn      NOT NULL,
+    -- As bdr_links.changes_lsn; where that is not known, applied_lsn.
+    changes_lsn       pg_lsn      NOT NULL,
+    applied_commit_at timestamptz,
+    CONSTRAINT parted_position_pkey PRIMARY KEY (node_sysid, node_timeline, node_dboid, at_sysid, at_timeline, at_dboid)
+);
+COMMENT ON TABLE bdr.parted_position IS
+    'How far each node had come in a parted node''s log, replicated to all nodes; bdr_parted_positions says who lacks something';
+
 CREATE TABLE bdr.bdr_replication_set_config (
     set_name          name    NOT NULL,
     replicate_inserts boolean NOT NULL DEFAULT true,
@@ -303,6 +325,8 @@ CREATE TABLE bdr.bdr_links (
     apply_pid          integer,
     received_lsn       pg_lsn,
     applied_lsn        pg_lsn,
+    -- The end of the last that was applied and more than a heartbeat; at least that, and NULL while it is not known.
+    changes_lsn        pg_lsn,
     applied_commit_at  timestamptz,
     applied_at         timestamptz,
     caught_up_at       timestamptz,

@@ -80,6 +80,7 @@ BEGIN
     DELETE FROM bdr.bdr_global_locks;
     DELETE FROM bdr.sequence_kind;
     DELETE FROM bdr.bdr_replication_set_config;
+    DELETE FROM bdr.parted_position;
     DELETE FROM bdr.table_replication_sets;
     DELETE FROM bdr.table_row_filter;
     DELETE FROM bdr.table_local_columns;
@@ -466,6 +467,7 @@ BEGIN
     DELETE FROM bdr.bdr_global_locks;
     DELETE FROM bdr.sequence_kind;
     DELETE FROM bdr.bdr_replication_set_config;
+    DELETE FROM bdr.parted_position;
     DELETE FROM bdr.table_replication_sets;
     DELETE FROM bdr.table_row_filter;
     DELETE FROM bdr.table_local_columns;

@@ -201,8 +201,8 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = publication) THEN
             EXECUTE format(
                 'CREATE PUBLICATION %I FOR TABLE ONLY bdr.bdr_nodes, ONLY bdr.bdr_connections, ONLY bdr.conflict_policy, '
-                    || 'ONLY bdr.bdr_conflict_handlers, ONLY bdr.sequence_kind, ONLY bdr.bdr_replication_set_config%s '
-                    || 'WITH (publish = %L)',
+                    || 'ONLY bdr.bdr_conflict_handlers, ONLY bdr.sequence_kind, ONLY bdr.bdr_replication_set_config, '
+                    || 'ONLY bdr.parted_position%s WITH (publish = %L)',
                 publication,
                 CASE publication WHEN 'bdr' THEN ', ONLY bdr.kill, ONLY bdr.ask, ONLY bdr.bdr_global_locks' ELSE '' END,
                 CASE publication

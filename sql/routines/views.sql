@@ -32,4 +32,19 @@ FROM bdr.bdr_links AS l
 LEFT JOIN pg_catalog.pg_replication_origin AS o ON o.roname = l.origin_name;
 COMMENT ON VIEW bdr.pg_stat_bdr IS 'What this node has applied, one row a peer it reads from; survives restarts';
 
-REVOKE ALL ON bdr.bdr_node_slots, bdr.pg_stat_bdr FROM PUBLIC;
+CREATE OR REPLACE VIEW bdr.bdr_parted_positions AS
+SELECT p.node_name,
+       a.node_name AS at_node,
+       p.applied_lsn,
+       p.applied_commit_at,
+       p.applied_lsn < max(p.changes_lsn) OVER (
+           PARTITION BY p.node_sysid, p.node_timeline, p.node_dboid, p.node_joined_at
+       ) AS is_behind
+FROM bdr.parted_position AS p
+JOIN bdr.bdr_nodes AS a
+  ON (a.node_sysid, a.node_timeline, a.node_dboid) = (p.at_sysid, p.at_timeline, p.at_dboid)
+WHERE a.node_status <> 'k';
+COMMENT ON VIEW bdr.bdr_parted_positions IS
+    'How far each node had come in the logs of parted nodes; who is behind lacks changes that another one has';
+
+REVOKE ALL ON bdr.bdr_node_slots, bdr.pg_stat_bdr, bdr.bdr_parted_positions FROM PUBLIC;

@@ -47,6 +47,8 @@ export interface LinkReport {
   readonly applyPid: number | null;
   readonly received: Lsn | null;
   readonly applied: Lsn | null;
+  /** Where the last ended that was applied and more than a heartbeat, at least; null while it is not known. */
+  readonly lastChange: Lsn | null;
   readonly appliedCommitTime: PgTime | null;
   readonly caughtUp: boolean;
   /** Up to here the provider had applied what this node wrote, when it last said so. */
@@ -146,7 +148,7 @@ export async function createLink(
         ON CONFLICT (provider_sysid, provider_timeline, provider_dboid) DO UPDATE
         SET provider_joined_at = EXCLUDED.provider_joined_at, start_lsn = EXCLUDED.start_lsn,
             skip_snapshot = EXCLUDED.skip_snapshot, skip_until = EXCLUDED.skip_until,
-            received_lsn = NULL, applied_lsn = NULL, watermark_at = NULL,
+            received_lsn = NULL, applied_lsn = NULL, changes_lsn = NULL, watermark_at = NULL,
             failed_xid = NULL, failed_commit_lsn = NULL, failed_commit_at = NULL,
             skip_upto_lsn = NULL, skip_requested_by = NULL, skip_requested_at = NULL
       `,
@@ -220,7 +222,7 @@ export async function reportLink(
   provider: NodeId,
   report: LinkReport,
 ): Promise<void> {
-  const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 15}`);
+  const counts = COUNT_COLUMNS.map((column, index) => `${column} = ${column} + $${index + 16}`);
   // A request is done with once the link is past it. This commits after what the link has committed, so no crash of the server
   // can bring the link back and leave the request forgotten.
   const keepRequest = (column: string) =>
@@ -235,7 +237,7 @@ export async function reportLink(
                             THEN clock_timestamp() ELSE applied_at END,
           applied_commit_at = coalesce($9::timestamptz, applied_commit_at),
           caught_up_at = CASE WHEN $10::boolean THEN clock_timestamp() ELSE caught_up_at END,
-          watermark_at = greatest($14::timestamptz, watermark_at),
+          watermark_at = greatest($14::timestamptz, watermark_at), changes_lsn = $15::pg_lsn,
           failed_xid = $11::xid, failed_commit_lsn = $12::pg_lsn, failed_commit_at = $13::timestamptz,
           ${['skip_upto_lsn', 'skip_requested_by', 'skip_requested_at'].map(keepRequest).join(', ')},
           ${counts.join(', ')}
@@ -256,6 +258,7 @@ export async function reportLink(
       report.failed && formatLsn(report.failed.commitLsn),
       report.failed && formatPgTime(report.failed.commitTime),
       report.watermark === LONG_AGO ? null : formatPgTime(report.watermark),
+      report.lastChange === null ? null : formatLsn(report.lastChange),
       ...COUNT_COLUMNS.map((column) => report.counts[column]),
     ],
   );

@@ -27,6 +27,7 @@ const IDLE: LinkReport = {
   applyPid: null,
   received: null,
   applied: null,
+  lastChange: null,
   appliedCommitTime: null,
   caughtUp: false,
   knownThere: LONG_AGO,

@@ -102,6 +102,7 @@ function check(status: Partial<ActiveStatus>, rest: Partial<NodeToCheck> = {}) {
     isMarked: true,
     unpublished: [],
     unconverted: [],
+    parted: [],
     writable: [],
     history: { isKept: true, withRows: true, retentionMs: 1, invalid: [] },
     version: ANSWER,
@@ -276,6 +277,26 @@ describe('the node itself', () => {
   test('a database that agents do not find is told of', () => {
     const fix = expect.stringMatching(/^ALTER DATABASE .* SET bdr.active = 'on';$/) as string;
     expect(check({}, { isMarked: false })).toMatchObject([{ level: 'error', check: 'mark', fix }]);
+  });
+
+  test('a parted node of which not all have the same', () => {
+    const at = (name: string, applied: string, isBehind: boolean) => ({
+      node: 'c',
+      at: name,
+      applied,
+      committedAt: null,
+      isBehind,
+    });
+    expect(check({}, { parted: [at('a', '0/2', false), at('b', '0/1', false)] })).toEqual([]);
+    const parted = [at('a', '0/20', false), at('b', '0/1', true)];
+    expect(check({}, { parted })).toMatchObject([
+      {
+        level: 'error',
+        check: 'parted',
+        message: expect.stringContaining('a up to 0/20 (nothing), b up to 0/1') as string,
+        fix: expect.stringContaining(`WHERE node_name = 'c'`) as string,
+      },
+    ]);
   });
 
   test('tables that are not published must be', () => {

@@ -1,4 +1,5 @@
 import { quoteIdent, quoteLiteral } from '../base/names.ts';
+import type { PartedPosition } from '../catalog/parted-positions.ts';
 import type { UnsettledTable } from '../catalog/publications.ts';
 import { sameNode } from '../model/node.ts';
 import { describeWriter } from './held-deletions.ts';
@@ -17,6 +18,8 @@ export interface NodeToCheck {
   readonly unpublished: readonly UnsettledTable[];
   /** Sequences that are not what convert_sequence() asked for. */
   readonly unconverted: readonly string[];
+  /** How far the nodes had come in the logs of parted ones. */
+  readonly parted: readonly PartedPosition[];
   /** Tables of a read-only node that its users may write to all the same. */
   readonly writable: readonly string[];
   readonly history: HistorySettings;
@@ -59,6 +62,7 @@ export function checkNode(node: NodeToCheck): Finding[] {
     }
     checkPublications(unpublished, say);
     checkConversions(unconverted, say);
+    checkParted(node.parted, say);
     if (writable.length > 0) {
       const message = `this node is read-only, but its users may write to ${someOf(writable)}: the agent puts the triggers there as soon as no open transaction holds these tables`;
       say('warning', 'read_only', message);
@@ -110,6 +114,20 @@ function checkJoin({ name, status, statusWord, join }: ActiveStatus, say: Say): 
   const { message, detail, hint } = join.error;
   const text = [`the join of node ${name} fails${step}: ${message}`, detail ?? ''].filter(Boolean);
   say('error', 'member', text.join('. '), hint);
+}
+
+function checkParted(parted: readonly PartedPosition[], say: Say): void {
+  const behind = parted.filter(({ isBehind }) => isBehind);
+  for (const name of new Set(behind.map((position) => position.node))) {
+    const told = parted
+      .filter(({ node }) => node === name)
+      .map(
+        ({ at, applied, committedAt }) => `${at} up to ${applied} (${committedAt ?? 'nothing'})`,
+      );
+    const message = `node ${name} was parted when not all had the same of it: ${told.join(', ')}. What it committed after the least of these is not everywhere`;
+    const fix = `-- docs/guides/recover.md, "A parted node had told only some"; when that is done:\nDELETE FROM bdr.parted_position WHERE node_name = ${quoteLiteral(name)};`;
+    say('error', 'parted', message, fix);
+  }
 }
 
 function checkConversions(unconverted: readonly string[], say: Say): void {

@@ -9,6 +9,7 @@ import { readLocalNode, readNodes } from '../catalog/nodes.ts';
 import { readLocalColumns, type LocalColumns } from '../catalog/local-columns.ts';
 import { readPolicyStates, type PolicyState } from '../catalog/policy-states.ts';
 import { readUnsettledTables } from '../catalog/publications.ts';
+import { readPartedPositions } from '../catalog/parted-positions.ts';
 import { readUnconvertedSequences } from '../catalog/sequences.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Conninfo, ConninfoEnvironment } from '../postgres/conninfo.ts';
@@ -110,6 +111,7 @@ async function readNode(
     isMarked: await isMarkedAsNode(session),
     unpublished: await readUnsettledTables(session),
     unconverted: await readUnconvertedSequences(session),
+    parted: await readPartedPositions(session),
     writable: status.nodes.some(({ isLocal, isReadOnly }) => isLocal && isReadOnly)
       ? await readOpenGates(session, 'read_only')
       : [],

@@ -163,6 +163,8 @@ export class LinkService {
     prepared.catch(() => undefined);
     // Only now: what a dead agent's session still had in flight is in it.
     const progress = await originProgress(bookkeeping, origin, true);
+    // Of what an earlier agent applied nobody knows what it was.
+    this.#state.lastChange ??= progress;
     await using peer = await Session.connect(remote, {
       applicationName: `${localNode.name}:read`,
       signal,

@@ -16,6 +16,8 @@ export class LinkState {
   applyPid: number | null = null;
   received: Lsn | null = null;
   applied: Lsn | null = null;
+  /** Where the last ended that was applied and more than a heartbeat, at least; null while it is not known. */
+  lastChange: Lsn | null = null;
   appliedCommitTime: PgTime | null = null;
   /** All that the provider had when it last said so is applied. */
   caughtUp = false;
@@ -83,6 +85,7 @@ export class LinkState {
       applyPid: this.applyPid,
       received: this.received,
       applied: this.applied,
+      lastChange: this.lastChange,
       appliedCommitTime: this.appliedCommitTime,
       caughtUp: this.caughtUp,
       knownThere: this.knownThere,

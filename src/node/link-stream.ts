@@ -350,6 +350,7 @@ export class LinkStream {
     if (!commit) return;
     this.#state.appliedCommitTime = commit.commitTime;
     this.#state.commits += 1;
+    this.#state.lastChange = commit.endLsn;
     this.#committed(commit.endLsn);
   }
 
@@ -374,6 +375,7 @@ export class LinkStream {
       this.#state.applying = null;
       this.#state.appliedCommitTime = context.commitTime;
       if (!isFirst || changes.some(isOfUser)) this.#state.commits += 1;
+      if (!isFirst || !changes.every(isHeartbeat)) this.#state.lastChange = endLsn;
       if (isAlone && !changes.every(isOfUser)) this.#context.onMembershipChange();
       this.#hearAll(changes);
     }
@@ -392,6 +394,7 @@ export class LinkStream {
     );
     this.#committed(skipped.endLsn);
     if (!noted) return;
+    this.#state.lastChange = skipped.endLsn;
     const { xid, commitLsn, changes } = skipped;
     const fields = { provider: provider.name, xid, commitLsn: formatLsn(commitLsn), changes };
     log.warn({ ...fields, askedBy: skipRequest.by }, 'transaction is skipped');

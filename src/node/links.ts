@@ -13,6 +13,7 @@ import {
   type SkipRequest,
 } from '../catalog/links.ts';
 import type { LocalNode } from '../catalog/nodes.ts';
+import { notePartedPosition } from '../catalog/parted-positions.ts';
 import { publishTo } from '../catalog/publications.ts';
 import type { Endpoints } from '../membership/endpoints.ts';
 import { releaseParted } from '../membership/part.ts';
@@ -74,6 +75,8 @@ export class Links {
       const running = this.#running.get(key);
       if (node.status === 'k') {
         await this.#stopOne(key, session);
+        const link = { provider: node.id, subscriber: me.id };
+        if (record) await notePartedPosition(session, link, node, running !== undefined);
         if (record) await deleteLink(session, node.id);
         await releaseParted(session, { provider: me.id, subscriber: node.id });
         continue;

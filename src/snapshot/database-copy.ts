@@ -379,6 +379,7 @@ async function copyGroup(
       ['bdr_global_locks', 'true', /^(owning|acquired)_(sysid|timeline|datid)$/],
       ['sequence_kind', 'true', /^(schema|sequence)_name$/],
       ['bdr_replication_set_config', 'true', /^set_name$/],
+      ['parted_position', 'true', /^(node|at)_(sysid|timeline|dboid)$/],
     ] as const) {
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);
