@@ -76,8 +76,12 @@ export class Links {
       if (node.status === 'k') {
         await this.#stopOne(key, session);
         const link = { provider: node.id, subscriber: me.id };
-        if (record) await notePartedPosition(session, link, node, running !== undefined);
-        if (record) await deleteLink(session, node.id);
+        if (record) {
+          await session.transaction(async () => {
+            await notePartedPosition(session, link, node, running !== undefined);
+            await deleteLink(session, node.id);
+          });
+        }
         await releaseParted(session, { provider: me.id, subscriber: node.id });
         continue;
       }
