@@ -164,6 +164,13 @@ describe('leaving', () => {
   test('what the agent begins while BDR is removed waits, and takes neither origin nor slot', async () => {
     const gone = await addNode('gone', 0);
     await gone.create();
+    // It begins once the node is ready, after a look that the lock below would hold up.
+    await until('the own stream to run', async () => {
+      const running = await gone.sql(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'bdr:own:send'`,
+      );
+      return running.length > 0;
+    });
     {
       // As the function does it, and stopped between ending the agent's sessions and dropping what they held.
       await using remover = await gone.connect();
