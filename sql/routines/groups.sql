@@ -14,6 +14,42 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_lock_membership() FROM PUBLIC;
 
+-- Whatever this database knows of a group, and of itself as a node. Its history stays.
+CREATE OR REPLACE FUNCTION bdr.internal_forget_group()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- First: what goes with the rows below looks whether the database is still a node.
+    DELETE FROM bdr.bdr_local_node;
+    DELETE FROM bdr.bdr_nodes;
+    DELETE FROM bdr.bdr_connections;
+    DELETE FROM bdr.bdr_links;
+    DELETE FROM bdr.tombstone;
+    DELETE FROM bdr.lost_value;
+    DELETE FROM bdr.outbox;
+    DELETE FROM bdr.open_ask;
+    DELETE FROM bdr.lost_write;
+    DELETE FROM bdr.index_build;
+    DELETE FROM bdr.own_stream;
+    DELETE FROM bdr.record_mark;
+    DELETE FROM bdr.bdr_clock_steps;
+    DELETE FROM bdr.late_deletion;
+    DELETE FROM bdr.definition_change;
+    DELETE FROM bdr.conflict_policy;
+    DELETE FROM bdr.bdr_conflict_handlers;
+    DELETE FROM bdr.bdr_global_locks;
+    DELETE FROM bdr.sequence_kind;
+    DELETE FROM bdr.bdr_replication_set_config;
+    DELETE FROM bdr.parted_position;
+    DELETE FROM bdr.table_replication_sets;
+    DELETE FROM bdr.table_row_filter;
+    DELETE FROM bdr.table_local_columns;
+END
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_forget_group() FROM PUBLIC;
+
 -- Writes the rows that make this database a node. remote_dsn is NULL for the first node of a group.
 CREATE OR REPLACE FUNCTION bdr.internal_begin_join(
     caller text, local_node_name text, node_external_dsn text, node_local_dsn text, remote_dsn text,
@@ -60,30 +96,7 @@ BEGIN
     INTO kept
     FROM bdr.bdr_local_node AS l
     WHERE l.node_dboid = me.dboid;
-    DELETE FROM bdr.bdr_local_node;
-    DELETE FROM bdr.bdr_nodes;
-    DELETE FROM bdr.bdr_connections;
-    DELETE FROM bdr.bdr_links;
-    DELETE FROM bdr.tombstone;
-    DELETE FROM bdr.lost_value;
-    DELETE FROM bdr.outbox;
-    DELETE FROM bdr.open_ask;
-    DELETE FROM bdr.lost_write;
-    DELETE FROM bdr.index_build;
-    DELETE FROM bdr.own_stream;
-    DELETE FROM bdr.record_mark;
-    DELETE FROM bdr.bdr_clock_steps;
-    DELETE FROM bdr.late_deletion;
-    DELETE FROM bdr.definition_change;
-    DELETE FROM bdr.conflict_policy;
-    DELETE FROM bdr.bdr_conflict_handlers;
-    DELETE FROM bdr.bdr_global_locks;
-    DELETE FROM bdr.sequence_kind;
-    DELETE FROM bdr.bdr_replication_set_config;
-    DELETE FROM bdr.parted_position;
-    DELETE FROM bdr.table_replication_sets;
-    DELETE FROM bdr.table_row_filter;
-    DELETE FROM bdr.table_local_columns;
+    PERFORM bdr.internal_forget_group();
 
     INSERT INTO bdr.bdr_local_node (node_sysid, node_timeline, node_dboid, join_state, created_at)
     VALUES (me.sysid, me.timeline, me.dboid, kept, clock_timestamp());
@@ -449,32 +462,9 @@ BEGIN
     DROP FUNCTION IF EXISTS bdr_guard.refuse_drop();
     DROP SCHEMA IF EXISTS bdr_guard CASCADE;
 
-    DELETE FROM bdr.bdr_local_node;
-    DELETE FROM bdr.bdr_nodes;
-    DELETE FROM bdr.bdr_connections;
-    DELETE FROM bdr.bdr_links;
+    PERFORM bdr.internal_forget_group();
     DELETE FROM bdr.message_secret;
     DELETE FROM bdr.row_version;
-    DELETE FROM bdr.tombstone;
-    DELETE FROM bdr.lost_value;
-    DELETE FROM bdr.outbox;
-    DELETE FROM bdr.open_ask;
-    DELETE FROM bdr.lost_write;
-    DELETE FROM bdr.index_build;
-    DELETE FROM bdr.own_stream;
-    DELETE FROM bdr.conflict_policy;
-    DELETE FROM bdr.bdr_conflict_handlers;
-    DELETE FROM bdr.bdr_global_locks;
-    DELETE FROM bdr.sequence_kind;
-    DELETE FROM bdr.bdr_replication_set_config;
-    DELETE FROM bdr.parted_position;
-    DELETE FROM bdr.table_replication_sets;
-    DELETE FROM bdr.table_row_filter;
-    DELETE FROM bdr.table_local_columns;
-    DELETE FROM bdr.record_mark;
-    DELETE FROM bdr.bdr_clock_steps;
-    DELETE FROM bdr.late_deletion;
-    DELETE FROM bdr.definition_change;
     DELETE FROM bdr.bdr_conflict_history;
     DELETE FROM bdr.bdr_queued_commands;
     DELETE FROM bdr.bdr_skipped_transactions;
