@@ -14,8 +14,10 @@ import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
+import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
+import { OwnBatch } from './own-batch.ts';
 import { OwnWriter } from './own-writer.ts';
 import { PreparedStatements } from './prepared.ts';
 import { TableMap } from './table-map.ts';
@@ -24,7 +26,7 @@ import type { OriginMap } from './writers.ts';
 
 const HOUR = 3_600_000_000;
 
-describe('the look below deletions of other nodes', () => {
+describe('what the own stream writes', () => {
   let server: EmbeddedServer;
   let session: Session;
   let user: Session;
@@ -33,6 +35,8 @@ describe('the look below deletions of other nodes', () => {
   let writer: OwnWriter;
   /** By the server's clock, at the beginning of a test. */
   let now: number;
+  /** Of all peers, one look after the other. */
+  let peersLimits: PgTime[];
   const ended = new AbortController();
 
   const connect = (settings: Record<string, string> = {}) =>
@@ -69,6 +73,7 @@ describe('the look below deletions of other nodes', () => {
       `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
     );
     now = Number(row?.now);
+    peersLimits = [];
     session = await connect({ lock_timeout: '50ms', deadlock_timeout: '1ms' });
     await setUpOrigin(session, 'own');
     writer = new OwnWriter({
@@ -76,7 +81,7 @@ describe('the look below deletions of other nodes', () => {
       origins: () => origins,
       random: Math.random,
       signal: ended.signal,
-      peersLimit: () => 0 as PgTime,
+      peersLimit: () => peersLimits.shift() ?? (0 as PgTime),
       history: { isKept: true, withRows: true },
     });
   });
@@ -186,5 +191,26 @@ describe('the look below deletions of other nodes', () => {
     await user.script('LOCK TABLE bdr.bdr_local_node IN EXCLUSIVE MODE; COMMIT');
     await looked;
     expect(await rows('item')).toEqual([]);
+  });
+
+  test('of many deletions of users, which the peers are about to pass, none is remembered', async () => {
+    const relation = await describeNamed(user, 'public.item');
+    const written = async (limits: PgTime[]) => {
+      const batch = new OwnBatch();
+      for (let id = 0; id < 2000; id++) {
+        const oldTuple = tupleOf([String(id), null]);
+        batch.add({ kind: 'delete', relation, oldTuple, oldTupleIsKey: true }, at(id - 10_000));
+      }
+      peersLimits = limits;
+      await writer.write(batch, undefined);
+      const [row] = await user.query<{ count: string }>(
+        'SELECT count(*) AS count FROM bdr.tombstone',
+      );
+      return Number(row?.count);
+    };
+    expect(await written([at(-20_000), at(0)])).toBe(0);
+    // Those that a peer has not passed by the time that nobody waits for any longer.
+    writer.hurry();
+    expect(await written([at(-8_501)])).toBe(500);
   });
 });

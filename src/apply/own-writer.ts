@@ -15,6 +15,7 @@ import { keyColumns, keyParams, LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import { noteRowsOfOthers } from './lost-values.ts';
 import type { OwnBatch, OwnChanges, Removed } from './own-batch.ts';
+import { PeersPatience } from './peers-patience.ts';
 import type { HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues } from './row-values.ts';
@@ -37,7 +38,7 @@ interface TableWork {
 /**
  * Does what changes of this node's own users ask for, once its own stream has brought them (DESIGN 4.4).
  *
- *   remember   a deletion leaves its tombstone, in a transaction of its own
+ *   remember   a deletion that not all peers have passed leaves its tombstone, in a transaction of its own
  *   wait       until the apply transactions that are open by then have ended: the others see the tombstone by themselves. Nobody
  *              is held back, and nothing is held
  *   look       rows of other nodes that slipped in under a deleted key are removed where they are smaller; what was deleted while the
@@ -51,7 +52,7 @@ export class OwnWriter {
   readonly #origins: () => OriginMap;
   readonly #random: () => number;
   readonly #signal: AbortSignal;
-  readonly #peersLimit: () => PgTime;
+  readonly #patience: PeersPatience;
   readonly #tables: TableMap;
   readonly #statements: PreparedStatements;
   readonly #onTable: TableStatements;
@@ -75,7 +76,7 @@ export class OwnWriter {
     this.#origins = origins;
     this.#random = options.random;
     this.#signal = options.signal;
-    this.#peersLimit = options.peersLimit;
+    this.#patience = new PeersPatience(options.peersLimit, options.signal);
     this.#tables = new TableMap(session);
     this.#statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.#statements);
@@ -92,6 +93,11 @@ export class OwnWriter {
       tombstones: this.#tombstones,
       origins,
     });
+  }
+
+  /** A link could group what it has, if this node's own stream were further. */
+  hurry(): void {
+    this.#patience.hurry();
   }
 
   /** Moves the position to `end`, where that is given: all before it must be in this batch or in earlier ones. */
@@ -170,13 +176,12 @@ export class OwnWriter {
 
   /** False when the tables have to be looked at again first. */
   async #remember(work: readonly TableWork[]): Promise<boolean> {
-    const limit = this.#peersLimit();
+    const forgettable = work.filter(isForgettable).flatMap(({ deleted }) => deleted);
+    const limit = await this.#patience.wait(forgettable.map(({ time }) => time));
     const some = work
-      .map(({ table, deleted, truncatedAt }) => ({
-        table,
-        // With a conflict policy it counts whether this node deleted a row, however old the deletion is.
-        deleted: table.policy ? deleted : deleted.filter(({ time }) => time > limit),
-        truncatedAt,
+      .map((one) => ({
+        ...one,
+        deleted: isForgettable(one) ? one.deleted.filter(({ time }) => time > limit) : one.deleted,
       }))
       .filter(({ deleted, truncatedAt }) => deleted.length > 0 || truncatedAt !== undefined);
     if (some.length === 0) return true;
@@ -265,6 +270,11 @@ export class OwnWriter {
     }
     if (!isLockConflict(error)) throw error;
   }
+}
+
+/** With a conflict policy it counts whether this node deleted a row, however old the deletion is. */
+function isForgettable({ table }: TableWork): boolean {
+  return table.policy === undefined;
 }
 
 /** As values of a statement: what is read with the rights of the table's owner has them as text. */

@@ -104,7 +104,10 @@ export class NodeService {
           this.#wakeup.raise();
           this.#locks.wake();
         },
-        onOwnBehind: () => this.#heartbeats.hurry(),
+        onOwnBehind: () => {
+          this.#heartbeats.hurry();
+          this.#own?.hurry();
+        },
         onSlotLost: () => {
           this.#partedCheckDue = true;
           this.#wakeup.raise();

@@ -85,6 +85,8 @@ export class OwnStream {
   #status: OwnStreamStatus = 'down';
   /** From the first life on. */
   #watch: ClockWatch | undefined;
+  /** That of the last life. */
+  #writer: OwnWriter | undefined;
   #done: Promise<void> = Promise.resolve();
 
   constructor(options: {
@@ -126,6 +128,11 @@ export class OwnStream {
   /** When the node's clock has stepped back, if it has. */
   get clockStep(): ClockStep | undefined {
     return this.#watch?.step;
+  }
+
+  /** A link could group what it has, if this stream were further. */
+  hurry(): void {
+    this.#writer?.hurry();
   }
 
   start(): void {
@@ -235,6 +242,7 @@ export class OwnStream {
       peersLimit: this.#peersLimit,
       history: this.#history,
     });
+    this.#writer = writer;
     const endLife = (error: unknown) => life.abort(error);
     writing.lost.addEventListener('abort', () => endLife(writing.lost.reason), { once: true });
     // Whichever fails first ends the others, and its reason is what counts.
