@@ -14,6 +14,8 @@ export interface ChangeContext {
    * provider has no more when it is read there. Nothing that it meets is a conflict.
    */
   readonly isUndecided?: true;
+  /** It inserts a row of which long values were not sent, and which the provider has no more: it counts as a deletion of its version. */
+  readonly isUnread?: true;
   /** It is a kill of a row that users had deleted while the provider's clock was behind: no policy is asked about it. */
   readonly isLate?: boolean;
 }

@@ -323,6 +323,26 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
     ]);
   });
 
+  test('a row under the new key of such a change loses or stays as in any conflict', async () => {
+    isThere = false;
+    await written('provider', at(-1), 'moves', '3');
+    await written('other', at(-1), 'loses', '4');
+    await written('provider', at(-1), 'moves', '5');
+    await written('other', at(5), 'greater', '6');
+    await applied(at(0), [
+      { kind: 'update', old: ['3', null, null], row: ['4', 'remote', UNCHANGED] },
+      { kind: 'update', old: ['5', null, null], row: ['6', 'remote', UNCHANGED] },
+    ]);
+    expect(await rows()).toEqual([['6', 'greater', 'stored']]);
+    const history = await user.query<{ what: string }>(`
+      SELECT concat_ws(' ', conflict_type, conflict_resolution, action, local_tuple->>'v', remote_tuple->>'v') AS what
+      FROM bdr.bdr_conflict_history ORDER BY conflict_id`);
+    expect(history.map(({ what }) => what)).toEqual([
+      'insert_insert last_update_wins_keep_remote delete loses remote',
+      'insert_insert last_update_wins_keep_local skip greater remote',
+    ]);
+  });
+
   test('and where this node is not sent deletions of the table, its row stays', async () => {
     isThere = false;
     await user.script(`

@@ -280,7 +280,7 @@ export class ChangeWriter {
     brought?: RowValues,
   ): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
-    if (!row) return this.#deleteUnread(table, values, undefined, context);
+    if (!row) return this.#insertUnread(table, values, context, brought);
     if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
@@ -473,6 +473,7 @@ export class ChangeWriter {
         return values ? this.#insert(table, values, context, old) : 'skip';
       case 'apply':
         if (!found) return 'skip';
+        if (values && context.isUnread) return this.#deleteUnread(table, values, found, context);
         if (values) return this.#overwrite(table, old, values, found, context);
         await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
         return 'delete';
@@ -672,6 +673,21 @@ export class ChangeWriter {
     }
     if (moves) this.#deferred.add(table, row);
     return 'update';
+  }
+
+  /** A row under the key of one that cannot be read is met by that one, and may lose to it: that is a conflict like any other. */
+  async #insertUnread(
+    table: Table,
+    values: RowValues,
+    context: ChangeContext,
+    brought: RowValues | undefined,
+  ): Promise<ConflictAction> {
+    const found = Tombstones.byKey(table)
+      ? await this.#rows.find(table, values, context.commitTime)
+      : undefined;
+    if (!found) return this.#deleteUnread(table, values, undefined, context);
+    const unread = { ...context, isUnread: true } as const;
+    return this.#resolve('insert', table, values, values, found, unread, brought);
   }
 
   /**
