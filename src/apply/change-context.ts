@@ -11,10 +11,13 @@ export interface ChangeContext {
   readonly seen: Seen;
   /**
    * A deletion that nobody has decided: a kill of DESIGN 4.2, rule 10, of the version of the row that it kills, or of a row that the
-   * provider has no more when it is read there. Nothing that it meets is a conflict.
+   * provider has no more when it is read there. No policy is asked about what it meets.
    */
   readonly isUndecided?: true;
-  /** It inserts a row of which long values were not sent, and which the provider has no more: it counts as a deletion of its version. */
+  /**
+   * A row of which long values were not sent, and which the provider has no more: it counts as a deletion of its version. What it meets
+   * is a conflict of the change, not of that deletion.
+   */
   readonly isUnread?: true;
   /** It is a kill of a row that users had deleted while the provider's clock was behind: no policy is asked about it. */
   readonly isLate?: boolean;

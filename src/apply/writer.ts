@@ -441,9 +441,11 @@ export class ChangeWriter {
       this.#carryOut(decision, table, old, values, found, context);
     if (context.isLate) return this.#conflicts.during(met, decided, () => carryOut(decided));
     if (context.isUndecided) {
-      // Nobody has decided that: no conflict of its own, and nothing that a policy is asked about.
+      // Nobody has decided that: no conflict of its own, and nothing that a policy is asked about. But a row that only lies below it
+      // has lost to the one that it stands for, which may come to nobody before this does.
       const { conflict: _conflict, ...rest } = decided;
-      return this.#conflicts.during(met, rest, () => carryOut(decided));
+      const isBelow = !context.isUnread && decided.action === 'apply' && !isOfTime(found, context);
+      return this.#conflicts.during(met, isBelow ? decided : rest, () => carryOut(decided));
     }
     const decision = await this.#lostWrites.judged(decided, met, brought);
     return this.#conflicts.during(met, decision, async () => {
@@ -708,7 +710,7 @@ export class ChangeWriter {
       !(await getsDeletions(this.#session, table.local.oid, this.#provider.id))
     )
       return 'skip';
-    await this.#delete(table, values, { ...context, isUndecided: true });
+    await this.#delete(table, values, { ...context, isUndecided: true, isUnread: true });
     return found ? 'delete' : 'skip';
   }
 
@@ -761,4 +763,9 @@ export class ChangeWriter {
     const limit = this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
     return { limit, unrecorded: this.#proof.trusts(context) ? 'taken' : 'left' };
   }
+}
+
+/** Whether the row has the very version of the change, or none that is known. */
+function isOfTime(found: FoundRow | undefined, { commitTime }: ChangeContext): boolean {
+  return found?.row.kind !== 'versioned' || found.row.version.time === commitTime;
 }
