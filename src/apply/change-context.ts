@@ -15,10 +15,10 @@ export interface ChangeContext {
    */
   readonly isUndecided?: true;
   /**
-   * A row of which long values were not sent, and which the provider has no more: it counts as a deletion of its version. What it meets
-   * is a conflict of the change, not of that deletion.
+   * Of a row whose long values were not sent, and which the provider has no more: it counts as a deletion of its version. Its meeting
+   * with the row that is there is a conflict of the change, not of that deletion.
    */
-  readonly isUnread?: true;
+  readonly isUnread?: boolean;
   /** It is a kill of a row that users had deleted while the provider's clock was behind: no policy is asked about it. */
   readonly isLate?: boolean;
 }

@@ -135,8 +135,13 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
       }
     | { readonly kind: 'delete'; readonly old: readonly TupleValue[] };
 
-  /** Applies a transaction of the provider. */
-  async function applied(time: PgTime, steps: readonly Step[], seenUpTo = LONG_AGO): Promise<void> {
+  /** Applies a transaction of the provider. `meanwhile` happens before it ends. */
+  async function applied(
+    time: PgTime,
+    steps: readonly Step[],
+    seenUpTo = LONG_AGO,
+    meanwhile = () => Promise.resolve(),
+  ): Promise<void> {
     const seen = new Seen(
       new Map([LOCAL, OTHER].map(({ id }) => [nodeKey(id), seenUpTo] as const)),
     );
@@ -157,6 +162,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
         await writer.write(change, context);
       }
       await sets.settle();
+      await meanwhile();
       await writer.finish(context);
     });
   }
@@ -334,12 +340,18 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
       { kind: 'update', old: ['5', null, null], row: ['6', 'remote', UNCHANGED] },
     ]);
     expect(await rows()).toEqual([['6', 'greater', 'stored']]);
+    // One that another link commits while this transaction is open.
+    await written('provider', at(-1), 'moves', '7');
+    const change: Step = { kind: 'update', old: ['7', null, null], row: ['8', 'r', UNCHANGED] };
+    await applied(at(0), [change], LONG_AGO, () => written('other', at(-1), 'slips in', '8'));
+    expect(await rows()).toEqual([['6', 'greater', 'stored']]);
     const history = await user.query<{ what: string }>(`
       SELECT concat_ws(' ', conflict_type, conflict_resolution, action, local_tuple->>'v', remote_tuple->>'v') AS what
       FROM bdr.bdr_conflict_history ORDER BY conflict_id`);
     expect(history.map(({ what }) => what)).toEqual([
       'insert_insert last_update_wins_keep_remote delete loses remote',
       'insert_insert last_update_wins_keep_local skip greater remote',
+      'update_delete last_update_wins_keep_remote delete slips in',
     ]);
   });
 

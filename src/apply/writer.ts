@@ -688,7 +688,7 @@ export class ChangeWriter {
       ? await this.#rows.find(table, values, context.commitTime)
       : undefined;
     if (!found) return this.#deleteUnread(table, values, undefined, context);
-    const unread = { ...context, isUnread: true } as const;
+    const unread = { ...context, isUnread: true };
     return this.#resolve('insert', table, values, values, found, unread, brought);
   }
 
@@ -710,7 +710,8 @@ export class ChangeWriter {
       !(await getsDeletions(this.#session, table.local.oid, this.#provider.id))
     )
       return 'skip';
-    await this.#delete(table, values, { ...context, isUndecided: true, isUnread: true });
+    const isUnread = found !== undefined;
+    await this.#delete(table, values, { ...context, isUndecided: true, isUnread });
     return found ? 'delete' : 'skip';
   }
 
