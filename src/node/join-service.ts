@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -40,6 +41,8 @@ export class JoinService {
     if (local.joinError && !local.joinError.retry) return;
     this.#stop = new AbortController();
     const signal = AbortSignal.any([outer, this.#stop.signal]);
+    // One for each session of the copy: Node would warn of more than ten.
+    setMaxListeners(0, signal);
     this.#running = this.#run(me, local, signal)
       .catch((error: unknown) => {
         if (!signal.aborted)
