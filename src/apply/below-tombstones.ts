@@ -1,17 +1,28 @@
 import type { Lsn } from '../base/lsn.ts';
+import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { keyColumns, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
+import {
+  columnParams,
+  keyColumns,
+  keyParams,
+  type FoundRow,
+  type LocalRows,
+} from './local-rows.ts';
+import { withReplicaIdentity } from './identity.ts';
 import { noteLostValue } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
-import { conflictRowsSql, foundAmongSql, lockedDeleteSql } from './statements.ts';
+import { conflictRowsSql, foundAmongSql, lockedDeleteSql, truncatedRestSql } from './statements.ts';
 import { isOwn, policyOf, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
-import type { OriginMap } from './writers.ts';
+import { originsBelow, type OriginMap } from './writers.ts';
+
+/** So many rows below a TRUNCATE are read at once. */
+const MOST_TRUNCATED = 1000;
 
 /** Keys of one table, in order. */
 export interface SoughtKeys {
@@ -34,6 +45,7 @@ export function soughtKeys(table: Table, keys: readonly RowValues[]): SoughtKeys
 
 /** Removes rows that a deletion should have met, inside the caller's transaction, and keeps them in the history. */
 export class BelowTombstones {
+  readonly #session: Session;
   readonly #statements: PreparedStatements;
   readonly #onTable: TableStatements;
   readonly #rows: LocalRows;
@@ -49,6 +61,7 @@ export class BelowTombstones {
     origins: () => OriginMap;
     history: HistoryOptions;
   }) {
+    this.#session = options.session;
     this.#statements = options.statements;
     this.#onTable = options.onTable;
     this.#rows = options.rows;
@@ -93,9 +106,31 @@ export class BelowTombstones {
         await noteLostValue(this.#statements, table, key, id, this.#origins());
         continue;
       }
-      if (this.#history.isKept) await this.#record(table, key, found, version, tombstone);
+      await this.#record(table, key, found, version, tombstone);
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
+  }
+
+  /** Removes what other nodes wrote before this node truncated the table, at `time`, and what came in only afterwards. */
+  async removeTruncated(table: Table, time: PgTime): Promise<void> {
+    const origins = this.#origins();
+    const tombstone = { time, writer: origins.local };
+    const params = [formatPgTime(time), `{${originsBelow(origins, origins.local).join(',')}}`];
+    const text = truncatedRestSql(table, MOST_TRUNCATED);
+    this.#pending.clear();
+    for (;;) {
+      const rest = await this.#rows.foundBy(table, text, params, time);
+      if (rest.length === 0) break;
+      await withReplicaIdentity(this.#session, table, async () => {
+        for (const { key, ...found } of rest) {
+          if (found.row.kind === 'versioned') {
+            await this.#record(table, key, found, found.row.version, tombstone);
+          }
+          await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
+        }
+      });
+    }
+    await this.#pending.write();
   }
 
   async #record(
@@ -105,7 +140,7 @@ export class BelowTombstones {
     version: Version,
     tombstone: Version,
   ): Promise<void> {
-    if (isOwn(table.relation)) return;
+    if (!this.#history.isKept || isOwn(table.relation)) return;
     const { local } = this.#origins();
     const { row, key } = await this.#read(table, values, found);
     const isLocal = sameNode(version.writer.id, local.id);
@@ -142,11 +177,11 @@ export class BelowTombstones {
     { ctid }: FoundRow,
   ): Promise<{ row: string | null; key: string | null }> {
     const { withRows } = this.#history;
-    const { columns } = table.key;
+    const columns = table.key.kind === 'unique' ? table.key.columns : [];
     const [read] = await this.#onTable.rows<{ local: string | null; key: string | null }>(
       table,
       conflictRowsSql(table, { found: withRows, columns, key: columns }),
-      [...keyParams(table, values), ...(withRows ? [ctid] : [])],
+      [...columnParams(columns, values), ...(withRows ? [ctid] : [])],
     );
     return { row: read?.local ?? null, key: read?.key ?? null };
   }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  describeNamed,
   LOCAL,
   OTHER,
   peerOrigins,
@@ -16,8 +17,9 @@ import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
+import type { Writer } from '../conflict/version.ts';
 import { nodeKey } from '../model/node.ts';
-import type { RowChange } from '../pgoutput/transaction.ts';
+import type { RowChange, TruncateChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue, UNCHANGED } from '../pgoutput/tuple-value.ts';
 import type { Session } from '../postgres/session.ts';
 import { TableMap } from './table-map.ts';
@@ -93,19 +95,30 @@ const remove = (id: string): RowChange => ({
   oldTupleIsKey: true,
 });
 
+const TRUNCATE: TruncateChange = {
+  kind: 'truncate',
+  relations: [ITEM],
+  cascade: false,
+  restartIdentity: false,
+};
+
 /** Applies a transaction of the provider, who had seen of each other node what was written up to `seenUpTo`. */
 async function applied(
   time: PgTime,
-  changes: readonly RowChange[],
+  changes: readonly (RowChange | TruncateChange)[],
   seenUpTo = LONG_AGO,
   end: 'COMMIT' | 'ROLLBACK' = 'COMMIT',
+  isCareful = false,
 ): Promise<void> {
   const seen = new Seen(new Map([LOCAL, OTHER].map(({ id }) => [nodeKey(id), seenUpTo] as const)));
   const context = { xid: 99, commitTime: time, commitLsn: 0x1268 as Lsn, seen };
   await session.script('BEGIN');
   try {
-    writer.begin();
-    for (const change of changes) await writer.write(change, context);
+    writer.begin(isCareful);
+    for (const change of changes) {
+      if (change.kind === 'truncate') await writer.truncate(change, context);
+      else await writer.write(change, context);
+    }
     if (end === 'COMMIT') await writer.finish(context);
     await session.script(end);
   } catch (error) {
@@ -199,13 +212,22 @@ test('of what a third node had seen nothing is certain', async () => {
   ]);
 });
 
-test('where the row is missing, the deletion that is remembered stands in its place', async () => {
+/** Deletions that are remembered. */
+async function remembered(
+  ...deletions: readonly (readonly [id: string, time: PgTime, by: Writer])[]
+): Promise<void> {
+  const values = deletions.map(
+    ([id, time, by]) =>
+      `(${quoteLiteral(id)}, ${quoteLiteral(formatPgTime(time))}, ${by.id.dboid})`,
+  );
   await user.script(`
     INSERT INTO bdr.tombstone (relation, key_hash, row_key, committed_at, node_sysid, node_timeline, node_dboid)
     SELECT 'public.item'::regclass, hash_record_extended(ROW(id), 0), ARRAY[id], at::timestamptz, '7', 1, node::oid
-    FROM (VALUES ('1'::text, ${quoteLiteral(formatPgTime(at(5)))}, ${LOCAL.id.dboid}),
-                 ('2', ${quoteLiteral(formatPgTime(at(5)))}, ${OTHER.id.dboid}),
-                 ('3', ${quoteLiteral(formatPgTime(at(-5)))}, ${OTHER.id.dboid})) AS v (id, at, node)`);
+    FROM (VALUES ${values.join(', ')}) AS v (id, at, node)`);
+}
+
+test('where the row is missing, the deletion that is remembered stands in its place', async () => {
+  await remembered(['1', at(5), LOCAL], ['2', at(5), OTHER], ['3', at(-5), OTHER]);
   await applied(at(0), [
     update('1', 'remote', 'b'),
     update('2', 'remote', 'b'),
@@ -222,6 +244,89 @@ test('where the row is missing, the deletion that is remembered stands in its pl
     ['apply_change', 'update_missing', 'insert', false, null, null, null],
     ['skip_change', 'delete_missing', 'skip', false, null, null, null],
   ]);
+});
+
+test.each([
+  ['at once', false],
+  ['row by row', true],
+])('an insert that comes to where users have deleted its key is kept, %s', async (_, isCareful) => {
+  await remembered(['1', at(5), LOCAL], ['2', at(5), OTHER], ['3', at(-5), LOCAL]);
+  const changes = ['1', '2', '3'].map((id) => insert(id, 'remote', 'b'));
+  await applied(at(0), changes, at(0), 'COMMIT', isCareful);
+  expect(
+    await columns('type', 'resolution', 'rule', 'action', 'certain', 'local', 'remote'),
+  ).toEqual([
+    [
+      'update_delete',
+      'skip_change',
+      'insert_deleted',
+      'skip',
+      true,
+      null,
+      { id: '1', v: 'remote', big: 'b' },
+    ],
+  ]);
+  expect(await columns('key', 'localNode', 'localTime', 'remoteTime')).toEqual([
+    [{ id: '1' }, String(LOCAL.id.dboid), at(5), at(0)],
+  ]);
+  expect(await user.query('SELECT id FROM public.item')).toEqual([{ id: '3' }]);
+});
+
+test('of rows that a TRUNCATE takes those of users are kept that its writer may not have had', async () => {
+  await othersRow('1', at(0));
+  await user.script(`INSERT INTO public.item VALUES ('2', 'user', 'b')`);
+  const [row] = await user.query<{ now: string }>(
+    `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
+  );
+  await user.script(`INSERT INTO public.item VALUES ('3', 'user', 'b')`);
+  await applied(at(HOUR), [TRUNCATE], Number(row?.now) as PgTime);
+  expect(
+    await columns('key', 'type', 'resolution', 'rule', 'action', 'local', 'remote', 'remoteTime'),
+  ).toEqual([
+    [
+      { id: '3' },
+      'update_delete',
+      'last_update_wins_keep_remote',
+      'truncated',
+      'delete',
+      { id: '3', v: 'user', big: 'b' },
+      { id: '3' },
+      at(HOUR),
+    ],
+  ]);
+  expect(await user.query('SELECT id FROM public.item')).toEqual([]);
+});
+
+test('however many they are, and none that stays', async () => {
+  await user.script(
+    `INSERT INTO public.item SELECT g::text, 'user', 'b' FROM generate_series(1, 2500) AS g`,
+  );
+  await applied(at(-HOUR), [TRUNCATE]);
+  expect(await kept()).toEqual([]);
+  await applied(at(HOUR), [TRUNCATE]);
+  expect(await kept()).toHaveLength(2500);
+  expect(await statements()).toBe(3);
+});
+
+test('a table whose rows have no key is no exception', async () => {
+  await user.script('CREATE TABLE public.note (v text)');
+  try {
+    const relation = await describeNamed(user, 'public.note');
+    const noted = (v: string): RowChange => ({ kind: 'insert', relation, newTuple: tupleOf([v]) });
+    await user.script(`INSERT INTO public.note VALUES ('users')`);
+    await applied(at(HOUR), [{ ...TRUNCATE, relations: [relation] }]);
+    await user.script(`UPDATE bdr.tombstone SET node_dboid = ${LOCAL.id.dboid}`);
+    await applied(at(0), [noted('comes late')]);
+    await applied(at(HOUR + 1), [noted('stays')]);
+    expect(await columns('table', 'key', 'rule', 'local', 'remote')).toEqual([
+      ['public.note', null, 'truncated', { v: 'users' }, null],
+      ['public.note', null, 'insert_deleted', null, { v: 'comes late' }],
+    ]);
+    expect(await user.query('SELECT v FROM public.note')).toEqual([{ v: 'stays' }]);
+  } finally {
+    await user.script('DROP TABLE public.note');
+    tables.forget();
+  }
 });
 
 test('an update that is to become an insert, and cannot because the provider has lost the row, did nothing', async () => {

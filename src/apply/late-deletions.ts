@@ -1,7 +1,7 @@
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import { quoteQualified } from '../base/names.ts';
-import { formatPgTime, LONG_AGO } from '../base/pg-time.ts';
+import { LONG_AGO } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
 import type { DoneAgain, DueStep } from '../catalog/clock-steps.ts';
@@ -24,13 +24,13 @@ import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
 import type { HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import type { RowRewriter } from './row-rewriter.ts';
-import { foundAmongSql, hasOldRowsSql, rewriteOldRowsSql, truncatedRestSql } from './statements.ts';
+import { foundAmongSql, hasOldRowsSql, rewriteOldRowsSql } from './statements.ts';
 import { valuesOfStored } from './stored-keys.ts';
 import type { Table } from './table.ts';
 import { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
-import { originsBelow, type OriginMap } from './writers.ts';
+import type { OriginMap } from './writers.ts';
 
 /** So many keys are looked after in one transaction. */
 const BATCH = 1000;
@@ -157,12 +157,7 @@ export class LateDeletions {
         const name = quoteQualified(table.local.name);
         await session.script(`LOCK TABLE ONLY ${name} IN SHARE ROW EXCLUSIVE MODE`);
         if (await this.#canBeWrittenAgain(table)) {
-          const { local } = this.#origins();
-          const below = `{${originsBelow(this.#origins(), local).join(',')}}`;
-          await this.#onTable.runOnce(table, truncatedRestSql(table), [
-            formatPgTime(step.upTo),
-            below,
-          ]);
+          await this.#below.removeTruncated(table, step.upTo);
           await commitTruncateAgain(session, step, relation);
           return 'told';
         }

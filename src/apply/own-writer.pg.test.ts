@@ -9,7 +9,8 @@ import {
   PROVIDER,
 } from '../../test/support/apply-writers.ts';
 import { startServer } from '../../test/support/servers.ts';
-import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { quoteLiteral } from '../base/names.ts';
+import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { sqlDir } from '../config/paths.ts';
@@ -48,6 +49,7 @@ describe('what the own stream writes', () => {
     await install(user, readSqlFiles(sqlDir()));
     await user.script(`
       CREATE TABLE public.item (id integer PRIMARY KEY, v text);
+      CREATE TABLE public.loose (v text);
       CREATE TABLE public.pair (z numeric, v text, a text, PRIMARY KEY (z, a));
       CREATE TABLE public.whole (id integer PRIMARY KEY, v text);
       ALTER TABLE public.whole REPLICA IDENTITY FULL;
@@ -67,7 +69,7 @@ describe('what the own stream writes', () => {
   });
   beforeEach(async () => {
     await user.script(
-      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.pair, public.whole, public.named, public.wider',
+      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.loose, public.pair, public.whole, public.named, public.wider',
     );
     const [row] = await user.query<{ now: string }>(
       `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
@@ -191,6 +193,42 @@ describe('what the own stream writes', () => {
     await user.script('LOCK TABLE bdr.bdr_local_node IN EXCLUSIVE MODE; COMMIT');
     await looked;
     expect(await rows('item')).toEqual([]);
+  });
+
+  test('keeps what slipped in below a TRUNCATE of users, and leaves what is newer', async () => {
+    const came = (list: string, time: PgTime) =>
+      user.script(`
+        SELECT pg_replication_origin_session_setup('provider');
+        BEGIN;
+        INSERT INTO public.item ${list};
+        INSERT INTO public.loose VALUES ('others');
+        SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
+        COMMIT;
+        SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()`);
+    await came(`SELECT g, 'others' FROM generate_series(1, 1500) AS g`, at(-1));
+    await came(`VALUES (2000, 'newer')`, at(1));
+    await user.script(
+      `INSERT INTO public.item VALUES (2001, 'users'); INSERT INTO public.loose VALUES ('users')`,
+    );
+    const batch = new OwnBatch();
+    const relations = [
+      await describeNamed(user, 'public.item'),
+      await describeNamed(user, 'public.loose'),
+    ];
+    batch.add({ kind: 'truncate', relations, cascade: false, restartIdentity: false }, at(0));
+    await writer.write(batch, undefined);
+    expect(await rows('item')).toEqual(['(2000,newer)', '(2001,users)']);
+    expect(await rows('loose')).toEqual(['(others)', '(users)']);
+    const history = await user.query<{ what: string }>(`
+      SELECT concat_ws(' ', count(*), object_name, count(row_key), conflict_resolution, remote_tuple->>'v',
+                       remote_node_dboid, rule, action, certainly_concurrent) AS what
+      FROM bdr.bdr_conflict_history
+      GROUP BY object_name, conflict_resolution, remote_tuple->>'v', remote_node_dboid, rule, action, certainly_concurrent
+      ORDER BY object_name`);
+    expect(history.map(({ what }) => what)).toEqual([
+      '1500 item 1500 last_update_wins_keep_local others 2 below_tombstone delete t',
+      '1 loose 0 last_update_wins_keep_local others 2 below_tombstone delete t',
+    ]);
   });
 
   test('of many deletions of users, which the peers are about to pass, none is remembered', async () => {

@@ -1,7 +1,7 @@
 import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import { ZERO_LSN, type Lsn } from '../base/lsn.ts';
-import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate, openApplyTransactions, type GateAnswer } from '../catalog/apply-gate.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
@@ -9,7 +9,6 @@ import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { BelowTombstones } from './below-tombstones.ts';
 import { DeletedElsewhere } from './deleted-elsewhere.ts';
-import { withReplicaIdentity } from './identity.ts';
 import { LateDeletionNotes, lateOf, type LateChanges } from './late-deletion-notes.ts';
 import { keyColumns, keyParams, LocalRows } from './local-rows.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
@@ -19,12 +18,11 @@ import { PeersPatience } from './peers-patience.ts';
 import type { HistoryOptions } from './pending-conflicts.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues } from './row-values.ts';
-import { hasTruncatedRestSql, truncatedRestSql } from './statements.ts';
 import { sameKey, type Table } from './table.ts';
 import { TableMap } from './table-map.ts';
 import { TableStatements } from './table-statements.ts';
 import { keyArraysOf, Tombstones, type KeyArrays } from './tombstones.ts';
-import { originsBelow, type OriginMap } from './writers.ts';
+import type { OriginMap } from './writers.ts';
 
 const WAIT_POLL_MS = 5;
 
@@ -221,7 +219,10 @@ export class OwnWriter {
         return false;
       }
       if (deleted.length > 0) await this.#removeSlippedIn(table, deleted);
-      if (truncatedAt !== undefined) await this.#removeTruncated(table, truncatedAt);
+      if (truncatedAt !== undefined) {
+        await this.#below.removeTruncated(table, truncatedAt);
+        await noteRowsOfOthers(this.#onTable, this.#statements, table, this.#origins());
+      }
       await this.#late.note(table, late);
     }
     // Without an end the position stays where it is.
@@ -240,22 +241,6 @@ export class OwnWriter {
       const time = deleted[index]?.time;
       return time === undefined ? undefined : { time, writer };
     });
-  }
-
-  async #removeTruncated(table: Table, time: PgTime): Promise<void> {
-    const origins = this.#origins();
-    const params = [formatPgTime(time), `{${originsBelow(origins, origins.local).join(',')}}`];
-    const [row] = await this.#onTable.rowsOnce<{ any: string }>(
-      table,
-      hasTruncatedRestSql(table),
-      params,
-    );
-    if (row?.any === 't') {
-      await withReplicaIdentity(this.#session, table, () =>
-        this.#onTable.runOnce(table, truncatedRestSql(table), params),
-      );
-    }
-    await noteRowsOfOthers(this.#onTable, this.#statements, table, origins);
   }
 
   /** Rolls back after an error, and throws it again unless doing the same again can help. */

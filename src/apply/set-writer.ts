@@ -277,13 +277,12 @@ export class SetWriter {
     }
   }
 
-  /** Inserts into a table without key, where any row in the way is an error: what a TRUNCATE has not removed already. */
+  /** Inserts into a table without key, where any row in the way is an error, unless a TRUNCATE has removed some of them already. */
   async #append(table: Table, changes: Left, data: Buffer | undefined): Promise<Left> {
-    const kept: FoldedChange[] = [];
-    for (const folded of changes) {
-      if (!(await this.#writer.isTruncated(table, folded.context))) kept.push(folded);
+    for (const { context } of changes) {
+      if (await this.#writer.isTruncated(table, context)) return changes;
     }
-    if (kept.length < changes.length || !data) return kept;
+    if (!data) return changes;
     await this.#session.copyIn(copySql(table, writable(table)), data);
     return [];
   }

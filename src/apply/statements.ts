@@ -297,11 +297,31 @@ export function truncateSql(table: Table): string {
 }
 
 /**
- * Removes what other nodes wrote before this node truncated the table, and what came in only afterwards. Parameters: the
+ * Locks rows of this node's own users that lose to a provider's TRUNCATE and that its writer may not have had; `most` of them. Parameters:
+ * the TRUNCATE's commit time, the origin numbers of the nodes that lose to the provider at equal times, and up to when the provider had
+ * applied what this node's users wrote.
+ */
+export function unseenTruncatedSql(table: Table, most: number): string {
+  return (
+    `SELECT ${rowFacts(table)} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} = 0` +
+    ` AND pg_xact_commit_timestamp(t.xmin) > $3::timestamptz` +
+    ` AND (pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
+    ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))` +
+    ` LIMIT ${most} FOR UPDATE`
+  );
+}
+
+/**
+ * Locks rows that other nodes wrote before this node truncated the table, and that came in only afterwards; `most` of them. Parameters: the
  * truncate's commit time, the origin numbers of the nodes that lose to this one at equal times.
  */
-export function truncatedRestSql(table: Table): string {
-  return `DELETE ${truncatedRest(table)}`;
+export function truncatedRestSql(table: Table, most: number): string {
+  return (
+    `SELECT ${rowFacts(table)} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0` +
+    ` AND (pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
+    ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))` +
+    ` LIMIT ${most} FOR UPDATE`
+  );
 }
 
 /** Keys of rows that other nodes wrote, as text named `c0`, `c1` …, each with the number of its origin. */
@@ -310,19 +330,6 @@ export function keysOfOthersSql(table: Table): string {
     ({ name }, index) => `t.${quoteIdent(name)}::text AS c${index}`,
   );
   return `SELECT ${[...list, `${ORIGIN}::text AS origin`].join(', ')} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0`;
-}
-
-/** Whether `truncatedRestSql` would find anything; the same parameters. */
-export function hasTruncatedRestSql(table: Table): string {
-  return `SELECT EXISTS (SELECT ${truncatedRest(table)}) AS any`;
-}
-
-function truncatedRest(table: Table): string {
-  return (
-    `FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0` +
-    ` AND (pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
-    ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))`
-  );
 }
 
 /**

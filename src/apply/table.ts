@@ -4,7 +4,7 @@ import type { Policy, TablePolicy } from '../conflict/policy.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
-import { readValues, sameValue, type RowValues } from './row-values.ts';
+import { readValues, sameValue, UNSENT, type RowValues } from './row-values.ts';
 
 /** A column of the provider's relation with its local counterpart, matched by name. */
 export interface TableColumn {
@@ -210,6 +210,13 @@ export function rowWith(
 export function keyOnly({ key }: Table, values: RowValues): RowValues {
   return values.map((value, position) =>
     key.columns.some((column) => column.position === position) ? value : null,
+  );
+}
+
+/** The key; the other columns as if they had not been sent. */
+export function keyAlone({ key }: Table, values: RowValues): RowValues {
+  return values.map((value, position) =>
+    key.columns.some((column) => column.position === position) ? value : UNSENT,
   );
 }
 

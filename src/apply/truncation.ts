@@ -1,20 +1,36 @@
 import { quoteQualified } from '../base/names.ts';
 import { formatPgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
+import type { Decision } from '../conflict/decide.ts';
 import type { Writer } from '../conflict/version.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import type { ChangeContext } from './change-context.ts';
+import type { ConflictLog } from './conflict-log.ts';
 import { copiedRowsAbove } from './copied-rows.ts';
 import { withReplicaIdentity } from './identity.ts';
+import type { LocalRows } from './local-rows.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RecordProof } from './record-proof.ts';
-import { truncateSql } from './statements.ts';
+import { lockedDeleteSql, truncateSql, unseenTruncatedSql } from './statements.ts';
+import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { Tombstones } from './tombstones.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
+
+/** So many rows that the TRUNCATE's writer may not have had are read at once. */
+const MOST_UNSEEN = 1000;
+
+const TRUNCATED: Decision = {
+  action: 'apply',
+  conflict: {
+    type: 'update_delete',
+    resolution: 'last_update_wins_keep_remote',
+    rule: 'truncated',
+  },
+};
 
 /** Carries out a provider's TRUNCATE of a table (DESIGN 4.2, rule 8), inside the caller's transaction. */
 export class Truncation {
@@ -22,6 +38,8 @@ export class Truncation {
   readonly #tables: TableMap;
   readonly #statements: PreparedStatements;
   readonly #onTable: TableStatements;
+  readonly #rows: LocalRows;
+  readonly #conflicts: ConflictLog;
   readonly #proof: RecordProof;
   readonly #tombstones: Tombstones;
   readonly #origins: () => OriginMap;
@@ -33,6 +51,8 @@ export class Truncation {
     tables: TableMap;
     statements: PreparedStatements;
     onTable: TableStatements;
+    rows: LocalRows;
+    conflicts: ConflictLog;
     proof: RecordProof;
     tombstones: Tombstones;
     origins: () => OriginMap;
@@ -43,6 +63,8 @@ export class Truncation {
     this.#tables = options.tables;
     this.#statements = options.statements;
     this.#onTable = options.onTable;
+    this.#rows = options.rows;
+    this.#conflicts = options.conflicts;
     this.#proof = options.proof;
     this.#tombstones = options.tombstones;
     this.#origins = options.origins;
@@ -69,14 +91,47 @@ export class Truncation {
     if (table.key.kind === 'unique') {
       params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
-    await withReplicaIdentity(this.#session, table, () =>
-      this.#onTable.runOnce(table, truncateSql(table), params),
-    );
+    await withReplicaIdentity(this.#session, table, async () => {
+      await this.#removeUnseen(table, context);
+      await this.#onTable.runOnce(table, truncateSql(table), params);
+    });
     for (const { key, version: copy } of copied) {
       await noteLostValue(this.#statements, table, key, copy.writer.id, origins);
     }
     const { id } = this.#provider;
     await noteRowsOfOthers(this.#onTable, this.#statements, table, origins, id);
     await this.#tombstones.addTable(table, context.commitTime, id);
+  }
+
+  /**
+   * Rows of this node's own users that the TRUNCATE's writer may not have had go into the history. On this node alone: here each of
+   * them still is, or was written over by somebody who had it, or by something that is in the history itself.
+   */
+  async #removeUnseen(table: Table, context: ChangeContext): Promise<void> {
+    const origins = this.#origins();
+    const params = [
+      formatPgTime(context.commitTime),
+      `{${originsBelow(origins, this.#provider).join(',')}}`,
+      formatPgTime(context.seen.upTo(origins.local.id)),
+    ];
+    const text = unseenTruncatedSql(table, MOST_UNSEEN);
+    for (;;) {
+      const unseen = await this.#rows.foundBy(table, text, params, context.commitTime);
+      if (unseen.length === 0) return;
+      for (const { key, ...found } of unseen) {
+        const met = {
+          kind: 'delete',
+          table,
+          values: key,
+          found,
+          tombstone: undefined,
+          context,
+        } as const;
+        await this.#conflicts.during(met, TRUNCATED, async () => {
+          await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
+          return 'delete';
+        });
+      }
+    }
   }
 }

@@ -41,6 +41,7 @@ import { storedKey } from './stored-keys.ts';
 import {
   hasFixedColumn,
   isOwn,
+  keyAlone,
   refuseMissingColumns,
   rowOf,
   sameKey,
@@ -157,6 +158,8 @@ export class ChangeWriter {
       ...options,
       statements: this.statements,
       onTable: this.#onTable,
+      rows: this.#rows,
+      conflicts: this.#conflicts,
       proof: this.#proof,
       tombstones: this.tombstones,
     });
@@ -281,7 +284,9 @@ export class ChangeWriter {
   ): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
     if (!row) return this.#insertUnread(table, values, context, brought);
-    if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) return 'skip';
+    if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) {
+      return this.#skipDeleted(table, row, this.#truncated.get(table), context);
+    }
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
         this.#noteInsert(table, row, context);
@@ -291,7 +296,10 @@ export class ChangeWriter {
       if (found) return this.#resolve('insert', table, row, row, found, context, brought);
       // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
       // row that is deleted again already.
-      if (this.#isDeleted(await this.#tombstoneOf(table, row), context)) return 'skip';
+      const tombstone = await this.#tombstoneOf(table, row);
+      if (this.#isDeleted(tombstone, context)) {
+        return this.#skipDeleted(table, row, tombstone, context);
+      }
     }
     const isRead = !isComplete(values);
     const lost = await this.#makeRoom(table, row, undefined, context, isRead);
@@ -489,7 +497,9 @@ export class ChangeWriter {
     { commitTime, seen }: ChangeContext,
   ) {
     const remote: Version = { time: commitTime, writer: this.#provider };
-    const local = found?.row ?? { kind: 'missing' as const, tombstone };
+    const isDeletedHere =
+      tombstone !== undefined && sameNode(tombstone.writer.id, this.#origins().local.id);
+    const local = found?.row ?? { kind: 'missing' as const, tombstone, isDeletedHere };
     const met = local.kind === 'versioned' ? local.version : tombstone;
     return decide(kind, remote, local, met ? seen.upTo(met.writer.id) : commitTime);
   }
@@ -566,10 +576,26 @@ export class ChangeWriter {
 
   /** Removes a row that this transaction inserted, if it loses to a tombstone (rule 4). */
   async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
-    if (!this.#isDeleted(await this.#tombstoneOf(table, key), context)) return;
-    for (const { ctid, row } of await this.#rows.findAll(table, key, context.commitTime)) {
-      if (row.kind === 'own') await this.#onTable.run(table, sql.lockedDeleteSql(table), [ctid]);
+    const tombstone = await this.#tombstoneOf(table, key);
+    if (!this.#isDeleted(tombstone, context)) return;
+    for (const found of await this.#rows.findAll(table, key, context.commitTime)) {
+      if (found.row.kind !== 'own') continue;
+      const values = await this.#rows.filled(table, found, keyAlone(table, key));
+      await this.#skipDeleted(table, values, tombstone, context);
+      await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
     }
+  }
+
+  /** Where it is a conflict that an insert loses to a deletion, it goes into the history. */
+  #skipDeleted(
+    table: Table,
+    values: RowValues,
+    tombstone: Version | undefined,
+    context: ChangeContext,
+  ): Promise<ConflictAction> {
+    const met = { kind: 'insert', table, values, found: undefined, tombstone, context } as const;
+    const decision = this.#decide('insert', undefined, tombstone, context);
+    return this.#conflicts.during(met, decision, () => Promise.resolve('skip'));
   }
 
   /**

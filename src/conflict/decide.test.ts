@@ -23,7 +23,8 @@ describe('decide', () => {
     remote: Version,
     tombstone: Version | undefined,
     seenUpTo: PgTime = LONG_AGO,
-  ) => decide(kind, remote, { kind: 'missing', tombstone }, seenUpTo);
+    isDeletedHere = false,
+  ) => decide(kind, remote, { kind: 'missing', tombstone, isDeletedHere }, seenUpTo);
   const taken: Decision = {
     action: 'as-insert',
     conflict: { type: 'update_delete', resolution: 'apply_change', rule: 'update_missing' },
@@ -57,6 +58,16 @@ describe('decide', () => {
     expect(onMissing(kind, at(5, A), at(5, B))).toEqual(decision);
     // What was seen does not help an older change.
     expect(onMissing(kind, at(5, A), at(6, B), 6 as PgTime)).toEqual(decision);
+  });
+
+  test('insert of a row that users of this node have deleted later, who had not had it', () => {
+    const lost: Decision = {
+      action: 'skip',
+      conflict: { type: 'update_delete', resolution: 'skip_change', rule: 'insert_deleted' },
+    };
+    expect(onMissing('insert', at(5, A), at(6, B), LONG_AGO, true)).toEqual(lost);
+    expect(onMissing('insert', at(5, A), at(5, B), LONG_AGO, true)).toEqual(lost);
+    expect(onMissing('insert', at(5, A), at(4, B), LONG_AGO, true)).toEqual({ action: 'apply' });
   });
 
   test.each<[ChangeKind, Decision, Decision]>([
@@ -159,7 +170,7 @@ function after({ row, tombstone }: Held, { kind, version }: Write, self: Writer)
   if (version.writer !== self) {
     const local: LocalRow = row
       ? { kind: 'versioned', version: row }
-      : { kind: 'missing', tombstone };
+      : { kind: 'missing', tombstone, isDeletedHere: false };
     if (decide(kind, version, local, LONG_AGO).action === 'skip') {
       return { row, tombstone: remembered };
     }
@@ -255,8 +266,15 @@ describe('convergence of whole rows', () => {
         { kind: 'newer' },
       ),
       fc
-        .option(fc.tuple(fc.nat(5), fc.constantFrom(...WRITERS)), { nil: undefined })
-        .map((left) => ({ kind: 'missing' as const, tombstone: left && at(...left) })),
+        .tuple(
+          fc.option(fc.tuple(fc.nat(5), fc.constantFrom(...WRITERS)), { nil: undefined }),
+          fc.boolean(),
+        )
+        .map(([left, isDeletedHere]) => ({
+          kind: 'missing' as const,
+          tombstone: left && at(...left),
+          isDeletedHere,
+        })),
       fc.tuple(fc.nat(5), fc.constantFrom(...WRITERS)).map(([time, writer]) => row(time, writer)),
     );
     fc.assert(

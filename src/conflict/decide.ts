@@ -20,11 +20,14 @@ export type Resolution =
 export type Rule =
   | 'greater_version'
   | 'insert_existing'
+  | 'insert_deleted'
   | 'update_missing'
   | 'delete_existing'
   | 'delete_missing'
   /** A row that slipped in below a deletion; found by the own stream, not decided here. */
   | 'below_tombstone'
+  /** A row of this node's own users that a TRUNCATE of another node takes, whose user may not have had it; not decided here. */
+  | 'truncated'
   /** Two rows have one value in a unique index: src/conflict/unique.ts. */
   | 'unique_index'
   /** What this node had written lost to a concurrent change and was held against the table's policy; not decided here. */
@@ -38,8 +41,12 @@ export interface Conflict {
 
 /** The row that a change meets under its key. */
 export type LocalRow =
-  /** `tombstone`: the greatest that is remembered of the key or of its table (DESIGN 4.4). */
-  | { readonly kind: 'missing'; readonly tombstone: Version | undefined }
+  /** `tombstone`: the greatest that is remembered of the key or of its table (DESIGN 4.4), by this node's own users where `isDeletedHere`. */
+  | {
+      readonly kind: 'missing';
+      readonly tombstone: Version | undefined;
+      readonly isDeletedHere: boolean;
+    }
   /** Written earlier in this same apply transaction: it has no version yet, and came from this provider. */
   | { readonly kind: 'own' }
   /** Its commit record is gone: it is older than any change that is not as old as the records that are gone. */
@@ -75,7 +82,7 @@ export function decide(
   };
   switch (local.kind) {
     case 'missing':
-      return whenMissing(kind, remote, local.tombstone, seenUpTo);
+      return whenMissing(kind, remote, local, seenUpTo);
     case 'own':
     case 'unrecorded':
     case 'older':
@@ -95,7 +102,7 @@ export function decide(
 function whenMissing(
   kind: ChangeKind,
   remote: Version,
-  tombstone: Version | undefined,
+  { tombstone, isDeletedHere }: Extract<LocalRow, { kind: 'missing' }>,
   seenUpTo: PgTime,
 ): Decision {
   // Rule 2 counts for what a missing row has left, too.
@@ -104,8 +111,14 @@ function whenMissing(
   const wasKnown = isWriters || (tombstone !== undefined && tombstone.time <= seenUpTo);
   switch (kind) {
     case 'insert':
-      // Rule 4. Whoever deleted the row had mostly seen this very insert, which came by a longer way: no conflict.
-      return { action: loses ? 'skip' : 'apply' };
+      if (!loses) return { action: 'apply' };
+      // Rule 4. Who deleted the row on another node had mostly seen this very insert, which came by a longer way; if not, the insert comes
+      // there, too. Users of this node had not, since it comes only now.
+      if (!isDeletedHere) return { action: 'skip' };
+      return {
+        action: 'skip',
+        conflict: { type: 'update_delete', resolution: 'skip_change', rule: 'insert_deleted' },
+      };
     case 'update': {
       const missing = { type: 'update_delete', rule: 'update_missing' } as const;
       if (loses) return { action: 'skip', conflict: { ...missing, resolution: 'skip_change' } };

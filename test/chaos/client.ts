@@ -2,7 +2,7 @@ import { pause } from '../../src/base/wait.ts';
 import type { Session } from '../../src/postgres/session.ts';
 import type { ChaosNode } from './chaos-node.ts';
 import type { ClientTransaction, Ledger, Truncate, Write } from './ledger.ts';
-import type { WrittenRow } from './tables.ts';
+import type { ContendedTable, WrittenRow } from './tables.ts';
 import type { Plan, Statement, Workload } from './workload.ts';
 
 const SETTINGS = {
@@ -88,8 +88,7 @@ async function carryOut(session: Session, statement: Statement): Promise<(Write 
       return rows.map((row) => writeOf(table.name, row));
     }
     case 'truncate':
-      await session.script(statement.sql);
-      return [{ kind: 'truncate', table: statement.table.name }];
+      return truncate(session, statement.table);
     case 'journal':
       await session.query(statement.sql, statement.params);
       return [];
@@ -97,6 +96,17 @@ async function carryOut(session: Session, statement: Statement): Promise<(Write 
       await pause(statement.ms, session.lost);
       return [];
   }
+}
+
+/** Looks at what it removes, once nobody writes there any more. */
+async function truncate(session: Session, table: ContendedTable): Promise<(Write | Truncate)[]> {
+  const { name } = table;
+  await session.script(`LOCK TABLE public.${name} IN ACCESS EXCLUSIVE MODE`);
+  const rows = await session.query<WrittenRow>(/* sql */ `
+    SELECT ${table.key('old')} AS old_key, old.tag AS old_tag, NULL AS new_key, NULL AS new_tag, NULL AS image
+    FROM public.${name} AS old`);
+  await session.script(`TRUNCATE public.${name}`);
+  return [...rows.map((row) => writeOf(name, row)), { kind: 'truncate', table: name }];
 }
 
 function writeOf(table: string, row: WrittenRow): Write {

@@ -8,8 +8,6 @@ export interface ContendedTable {
   readonly key: (row: string) => string;
   /** The same from a tuple of the conflict history, whose values are JSON. */
   readonly keyInHistory: (tuple: string) => string;
-  /** Whether a row that is overwritten unseen must be in a history: TRUNCATE is not recorded. */
-  readonly isRecorded: boolean;
   /** Unique in more than its key: the last row that was written under a key may have lost, or been written once more by an agent. */
   readonly isUnique?: true;
 }
@@ -22,7 +20,6 @@ export const HOT: ContendedTable = {
   columns: ['id', 'tag', 'note'],
   key: plainKey,
   keyInHistory: plainKeyInHistory,
-  isRecorded: true,
 };
 
 /** Has a value that is stored apart, and is not sent when an UPDATE leaves it alone. */
@@ -31,7 +28,6 @@ export const WIDE: ContendedTable = {
   columns: ['id', 'tag', 'big'],
   key: plainKey,
   keyInHistory: plainKeyInHistory,
-  isRecorded: true,
 };
 
 export const PAIR: ContendedTable = {
@@ -39,7 +35,6 @@ export const PAIR: ContendedTable = {
   columns: ['a', 'b', 'tag'],
   key: (row) => `${row}.a || '/' || ${row}.b`,
   keyInHistory: (tuple) => `(${tuple} ->> 'a') || '/' || (${tuple} ->> 'b')`,
-  isRecorded: true,
 };
 
 /** Truncated now and then. */
@@ -48,7 +43,6 @@ export const CLEARED: ContendedTable = {
   columns: ['id', 'tag'],
   key: plainKey,
   keyInHistory: plainKeyInHistory,
-  isRecorded: false,
 };
 
 /** Has two unique indexes besides its key. */
@@ -57,7 +51,6 @@ export const SEAT: ContendedTable = {
   columns: ['id', 'tag', 'place', 'code'],
   key: plainKey,
   keyInHistory: plainKeyInHistory,
-  isRecorded: true,
   isUnique: true,
 };
 

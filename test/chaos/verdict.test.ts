@@ -140,6 +140,7 @@ describe('all is well', () => {
       .transaction('b', 1, 20, [
         write(['k', '1'], null),
         write(['l', '2'], ['m', '4']),
+        write(['k', '3'], null, 'cleared'),
         truncate,
         inserted('n', '5', 'cleared'),
       ])
@@ -211,6 +212,15 @@ describe('it is noticed', () => {
     expect(scene.findings()).toContain(
       'a write is not the winner: hot k: node1 has (k,of a), the last to write there was nobody',
     );
+  });
+
+  test('that a row which a TRUNCATE took unseen is in no history', () => {
+    const scene = new Scene()
+      .transaction('a', 0, 10, [inserted('k', 'of a', 'cleared')])
+      .transaction('b', 1, 20, [{ kind: 'truncate', table: 'cleared' }]);
+    expect(scene.findings()).toEqual([
+      'a loser is nowhere: cleared k: of a of transaction a is in no table, no write had seen it, and no history has it',
+    ]);
   });
 
   test('that a write which lost unseen is in no history', () => {

@@ -121,8 +121,7 @@ function leftIn(
 }
 
 /**
- * A row that a client was told is committed is there, or was overwritten by a write that had it before it, or is in a history. Rows of
- * a table that is truncated are left out: TRUNCATE tells neither its client nor a history what it removes.
+ * A row that a client was told is committed is there, or was overwritten by a write that had it before it, or is in a history.
  */
 function lostLosers(
   committed: readonly CommittedTransaction[],
@@ -137,9 +136,8 @@ function lostLosers(
     changes.flatMap((change) => (change.kind === 'write' ? [{ ...change, entry, isTold }] : [])),
   );
   for (const { before } of writes) if (before) accounted.add(before.tag);
-  const recorded = new Set(CONTENDED.filter((table) => table.isRecorded).map(({ name }) => name));
   return writes.flatMap(({ table, after, entry, isTold }) => {
-    if (!isTold || !after || !recorded.has(table) || accounted.has(after.tag)) return [];
+    if (!isTold || !after || accounted.has(after.tag)) return [];
     const text = `${after.tag} of transaction ${entry} is in no table, no write had seen it, and no history has it`;
     return [{ kind: 'a loser is nowhere' as const, text, row: { table, key: after.key, entry } }];
   });

@@ -10,9 +10,7 @@ import {
   type ContendedTable,
 } from './tables.ts';
 
-// What clients do. Left out, because the product does not converge there yet (docs/concepts/conflicts.md, "What is not there yet"):
-//   lost TOASTed values of a row that was another node's: an UPDATE leaves `big` alone only in rows of its own node;
-//   column-level merge: the whole row of the later write counts.
+// What clients do.
 
 export type Statement =
   | {
@@ -21,7 +19,7 @@ export type Statement =
       readonly sql: string;
       readonly params: readonly string[];
     }
-  | { readonly kind: 'truncate'; readonly table: ContendedTable; readonly sql: string }
+  | { readonly kind: 'truncate'; readonly table: ContendedTable }
   | { readonly kind: 'journal'; readonly sql: string; readonly params: readonly string[] }
   /** Stays in the transaction, with its locks, doing nothing. */
   | { readonly kind: 'linger'; readonly ms: number };
@@ -215,7 +213,7 @@ export class Workload {
     const tag = this.#tag();
     const id = random.below(CLEARED_KEYS);
     if (random.chance(0.08)) {
-      return { kind: 'truncate', table: CLEARED, sql: `TRUNCATE public.cleared` };
+      return { kind: 'truncate', table: CLEARED };
     }
     if (random.chance(0.2)) return write(CLEARED, `DELETE FROM public.cleared WHERE id = $1`, id);
     return write(

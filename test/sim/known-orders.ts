@@ -31,6 +31,19 @@ const JOIN_BESIDE_DELETION: Omit<KnownOrder, 'check'> = {
   turns: `0 writes, ${JOIN}, 1 writes, 0 writes`,
 };
 
+/**
+ * Node 1's row comes to node 0 when that has deleted its own; then node 0 writes the key again, knowing of node 1's clock, and node 1 gets
+ * all of it as one insert.
+ */
+function besideDeletion(atNode0: string): KnownOrder {
+  return {
+    users: [['insert a', 'delete a', 'insert a'], ['insert a']],
+    more: { heartbeats: 2 },
+    turns: `0 writes, 1 writes, 0 writes, ${atNode0}, 1 beats, 1->0, 0 beats, 0 writes, 1 beats, 1 own, 0->1 by 4`,
+    check: 'a loser is nowhere',
+  };
+}
+
 /** Of rules that runs of chance hardly meet. */
 export const KNOWN_ORDERS: Partial<Record<MutantName, KnownOrder>> = {
   'own deletions that lose are passed over': {
@@ -120,6 +133,8 @@ export const KNOWN_ORDERS: Partial<Record<MutantName, KnownOrder>> = {
     ...JOIN_BESIDE_DELETION,
     check: 'nodes differ',
   },
+  'what lies below a deletion goes in silence': besideDeletion('1->0, 0 own'),
+  'an insert below a deletion goes in silence': besideDeletion('0 own, 1->0'),
   'versions of noted rows are not copied': { ...JOIN_OF_NOTED, check: 'nodes differ' },
   'noted lost values are not copied': { ...JOIN_OF_NOTED, check: 'nodes differ' },
 };

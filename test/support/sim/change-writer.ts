@@ -6,7 +6,12 @@ import type { RowValues } from '../../../src/apply/row-values.ts';
 import { sameKey } from '../../../src/apply/table.ts';
 import { areCertainlyConcurrent } from '../../../src/conflict/concurrency.ts';
 import { compareVersions, type Version } from '../../../src/conflict/version.ts';
-import { decide, type ChangeKind, type Decision } from '../../../src/conflict/decide.ts';
+import {
+  decide,
+  type ChangeKind,
+  type Decision,
+  type LocalRow,
+} from '../../../src/conflict/decide.ts';
 import { sameNode } from '../../../src/model/node.ts';
 import type { RowChange } from '../../../src/pgoutput/transaction.ts';
 import type { Steps } from './process.ts';
@@ -111,7 +116,7 @@ export class ModelChangeWriter {
     if (!this.#world.has('TRUNCATE lets writers in')) {
       yield* this.#statements.lockTable(transaction, 'share row exclusive');
     }
-    yield* this.#statements.removeTruncated(transaction, provider.index, context.commitTime);
+    yield* this.#statements.removeTruncated(transaction, provider.index, context);
     yield undefined;
     if (!this.#world.has('TRUNCATEs that lose are passed over')) {
       this.#statements.noteRowsOfOthers(transaction);
@@ -131,7 +136,7 @@ export class ModelChangeWriter {
   ): Steps<boolean> {
     const row = yield* this.#completed(values);
     if (!row) {
-      yield* this.#deleteUnread(transaction, values, context);
+      yield* this.#insertUnread(transaction, values, context, brought);
       return false;
     }
     const statements = this.#statements;
@@ -147,7 +152,11 @@ export class ModelChangeWriter {
       yield* this.#resolve(transaction, 'insert', row, row, found, context, brought);
       return false;
     }
-    if (this.#isDeleted(statements.tombstoneOf(transaction, keyIn(row)), context)) return false;
+    const tombstone = statements.tombstoneOf(transaction, keyIn(row));
+    if (this.#isDeleted(tombstone, context)) {
+      this.#skipDeleted(transaction, row, tombstone, context);
+      return false;
+    }
     yield undefined;
     if (!(yield* this.#makeRoom(transaction, row, undefined, context))) return false;
     yield* statements.insertOrFail(transaction, plain(row));
@@ -257,6 +266,7 @@ export class ModelChangeWriter {
     if (conflict && !context.isUndecided && !this.#world.has('apply ahead of the clock')) {
       this.#check(transaction, found, tombstone, context);
     }
+    this.#keep(transaction, decision, { ...met, values });
     this.#lostWrites.noteRow(transaction, decision, met);
     yield undefined;
     switch (action) {
@@ -274,9 +284,41 @@ export class ModelChangeWriter {
         return;
       case 'apply':
         if (!found) return;
-        if (values) yield* this.#overwrite(transaction, values, found, context);
+        if (values && context.isUnread) yield* this.#deleteUnread(transaction, values, context);
+        else if (values) yield* this.#overwrite(transaction, values, found, context);
         else yield* this.#statements.delete(transaction, found.key);
         yield undefined;
+    }
+  }
+
+  /** ConflictLog.during(), and of what nobody has decided only the row that lies below it. */
+  #keep(
+    transaction: Transaction,
+    { action, conflict }: Decision,
+    met: {
+      readonly values: RowValues | undefined;
+      readonly old: RowValues;
+      readonly found: Row | undefined;
+      readonly tombstone: Version | undefined;
+      readonly context: ChangeContext;
+    },
+  ): void {
+    if (!conflict) return;
+    const { values, old, found, tombstone, context } = met;
+    const { commitTime: time, isUndecided, isUnread } = context;
+    const row = found && this.#statements.localRow(transaction, found, time);
+    if (isUndecided) {
+      const isOfTime = row?.kind !== 'versioned' || row.version.time === time;
+      if (isUnread || action !== 'apply' || isOfTime) return;
+      if (this.#world.has('what a kill finds goes in silence')) return;
+    }
+    if (isUnread && this.#world.has('what an unread row finds goes in silence')) return;
+    if (found) transaction.inHistory.push({ row: found });
+    else if (tombstone) transaction.inHistory.push({ ...tombstone, key: keyIn(old) });
+    // Of a deletion that nobody has decided there is no row.
+    if (values ?? !isUndecided) {
+      const { writer } = this.provider;
+      transaction.inHistory.push({ time, writer, key: keyIn(values ?? old) });
     }
   }
 
@@ -308,7 +350,7 @@ export class ModelChangeWriter {
     const remote: Version = { time: commitTime, writer: this.provider.writer };
     const local = found
       ? this.#statements.localRow(transaction, found, commitTime)
-      : { kind: 'missing' as const, tombstone };
+      : this.#missing(tombstone);
     const met = local.kind === 'versioned' ? local.version : tombstone;
     const isSameWriter = met !== undefined && sameNode(met.writer.id, remote.writer.id);
     const loses = met !== undefined && compareVersions(remote, met) < 0;
@@ -352,10 +394,29 @@ export class ModelChangeWriter {
     yield* this.#statements.update(transaction, found.key, (old) => over(old, row));
   }
 
+  /** insertUnread(): a row under its key is met by it. */
+  *#insertUnread(
+    transaction: Transaction,
+    values: RowValues,
+    context: ChangeContext,
+    brought: RowValues | undefined,
+  ): Steps {
+    const found = yield* this.#statements.find(transaction, keyIn(values));
+    yield undefined;
+    if (!found) return yield* this.#deleteUnread(transaction, values, context, false);
+    const unread = { ...context, isUnread: true };
+    yield* this.#resolve(transaction, 'insert', values, values, found, unread, brought);
+  }
+
   /** deleteUnread(): the provider has the row no more, so that it cannot be written. */
-  *#deleteUnread(transaction: Transaction, values: RowValues, context: ChangeContext): Steps {
+  *#deleteUnread(
+    transaction: Transaction,
+    values: RowValues,
+    context: ChangeContext,
+    isUnread = true,
+  ): Steps {
     if (this.#world.has('what cannot be read any more leaves nothing')) return;
-    yield* this.#delete(transaction, values, { ...context, isUndecided: true }, false);
+    yield* this.#delete(transaction, values, { ...context, isUndecided: true, isUnread }, false);
   }
 
   // The unique index ---------------------------------------------------------------------------------------------------
@@ -445,6 +506,7 @@ export class ModelChangeWriter {
   *takeBack(transaction: Transaction, { key, context }: NotedKey): Steps {
     const tombstone = this.#statements.tombstoneOf(transaction, keyIn(key));
     if (!this.#isDeleted(tombstone, context)) return;
+    this.#skipDeleted(transaction, key, tombstone, context);
     yield undefined;
     yield* this.#statements.delete(transaction, keyIn(key), (row) =>
       this.#statements.isOwn(transaction, row),
@@ -485,8 +547,26 @@ export class ModelChangeWriter {
     if (isSameWriter && this.#world.has('same writer: rows only')) {
       return compareVersions(remote, tombstone) < 0;
     }
-    const local = { kind: 'missing' as const, tombstone };
-    return decide('insert', remote, local, context.commitTime).action === 'skip';
+    return decide('insert', remote, this.#missing(tombstone), context.commitTime).action === 'skip';
+  }
+
+  #missing(tombstone: Version | undefined): Extract<LocalRow, { kind: 'missing' }> {
+    const { writer } = this.#statements.server;
+    const isDeletedHere = tombstone !== undefined && sameNode(tombstone.writer.id, writer.id);
+    return { kind: 'missing', tombstone, isDeletedHere };
+  }
+
+  /** skipDeleted() */
+  #skipDeleted(
+    transaction: Transaction,
+    values: RowValues,
+    tombstone: Version | undefined,
+    context: ChangeContext,
+  ): void {
+    if (this.#world.has('an insert below a deletion goes in silence')) return;
+    const decision = this.#decide('insert', transaction, undefined, tombstone, context);
+    const met = { values, old: values, found: undefined, tombstone, context };
+    this.#keep(transaction, decision, met);
   }
 }
 

@@ -7,6 +7,7 @@ import type { ModelNode } from './node.ts';
 import type { ModelPart } from './part.ts';
 import type { ModelServer } from './server.ts';
 import { isSent } from './streams.ts';
+import { hasUniqueIndex } from './switches.ts';
 import type { Row, Transaction, WalRecord } from './transaction.ts';
 import { Violation, type World } from './world.ts';
 
@@ -170,6 +171,58 @@ export class Checks {
     }
   }
 
+  /**
+   * All is drained: a row that a user has left is there, or another user had it before him when he wrote in its place, or it is in a
+   * history.
+   */
+  losersAreKept(part?: ModelPart): void {
+    const { servers, switches, policy } = this.#world();
+    if (switches.clocks || policy) return;
+    const there = new Set<string>();
+    for (const server of servers) {
+      for (const row of server.rows().values()) there.add(this.#contentOf(row));
+    }
+    for (const { key, row, version } of this.#unaccounted()) {
+      if (part?.mayLack(key) || there.has(this.#contentOf(row))) continue;
+      const what = `${describeRow(row)} of node ${version.writer.sequence} at ${version.time}`;
+      throw new Violation('a loser is nowhere', `key ${key}: ${what}`);
+    }
+  }
+
+  /** Rows of users that nobody has written over knowingly, and no history has: each is to be there in the end. */
+  #unaccounted(): { readonly key: string; readonly row: Row; readonly version: Version }[] {
+    const { servers } = this.#world();
+    const accounted = new Set<string>();
+    for (const { replaced, inHistory } of servers.flatMap(({ wal }) => wal)) {
+      for (const row of replaced) accounted.add(this.#contentOf(row));
+      for (const one of inHistory) {
+        accounted.add('row' in one ? this.#contentOf(one.row) : nameOfWrite(one.key, one));
+      }
+    }
+    return servers.flatMap(({ wal, writer }) =>
+      wal.flatMap(({ origin, time, rows }) => {
+        const version = { time, writer };
+        if (origin !== 0) return [];
+        return [...rows].flatMap(([key, row]) => {
+          if (!row || accounted.has(this.#contentOf(row))) return [];
+          return accounted.has(nameOfWrite(key, version)) ? [] : [{ key, row, version }];
+        });
+      }),
+    );
+  }
+
+  /** The contents of those rows. */
+  unaccounted(): string[] {
+    return this.#unaccounted()
+      .map(({ row }) => this.#contentOf(row))
+      .sort();
+  }
+
+  /** What tells a row from all others: the long value may have been read again, and a unique value is written several times. */
+  #contentOf({ key, v, big }: Row): string {
+    return hasUniqueIndex(this.#world().switches) ? `${key} ${v} ${big}` : `${key} ${v}`;
+  }
+
   #isLeftBehind(key: string): boolean {
     const { servers, switches } = this.#world();
     return switches.clocks === true && servers.some(({ wal }) => isLeftBehind(wal, key));
@@ -203,6 +256,10 @@ export class Checks {
 
 function writesRows({ changes }: Pick<WalRecord, 'changes'>): boolean {
   return changes.some(({ kind }) => kind !== 'message');
+}
+
+function nameOfWrite(key: string, { time, writer }: Version): string {
+  return `${key} at ${time} by ${writer.sequence}`;
 }
 
 function same(a: Row | undefined, b: Row | undefined): boolean {

@@ -2,6 +2,7 @@ import { ColumnKind } from '../../../src/pgoutput/tuple.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 import { DEATHS } from './world.ts';
 import type {
+  KeptWrite,
   LostValue,
   LostWrite,
   OpenAsk,
@@ -15,7 +16,7 @@ import type {
 export function describeRecord(record: WalRecord): string {
   const { time, position, changes, rows, tombstones, forgotten, lost, settled } = record;
   const { outgoing, sent, asked, answered } = record;
-  const { lostWrites, settledWrites, versions, forgottenVersions } = record;
+  const { lostWrites, settledWrites, versions, forgottenVersions, inHistory } = record;
   const parts = [
     `at ${time}`,
     ...(position === undefined ? [] : [`position ${position}`]),
@@ -33,12 +34,17 @@ export function describeRecord(record: WalRecord): string {
     ...settledWrites.map((one) => `settles ${describeLostWrite(one)}`),
     ...versions.map((one) => `true version ${describeTombstone(one)}`),
     ...forgottenVersions.map((one) => `forgets the version ${describeTombstone(one)}`),
+    ...inHistory.map((one) => `in the history ${describeKept(one)}`),
   ];
   return parts.join('; ');
 }
 
 export function describeRow(row: Pick<Row, 'v' | 'big'> | undefined): string {
   return row ? `(${row.v}, ${row.big})` : 'nothing';
+}
+
+function describeKept(one: KeptWrite): string {
+  return 'row' in one ? `${one.row.key} ${describeRow(one.row)}` : describeTombstone(one);
 }
 
 function describeNote({ key, writer }: LostValue): string {

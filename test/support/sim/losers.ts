@@ -49,6 +49,7 @@ export class ModelLosers {
         yield* statements.delete(transaction, key);
         yield undefined;
       }
+      transaction.inHistory.push({ ...remote, key });
       this.#world.checks.lost({ ...valuesOf(remote, this.#world, values), key });
       statements.remember(transaction, key, this.#timeOf(remote), remote.writer);
       this.#tell(transaction, key, { kind: 'ask', version: remote }, true);
@@ -71,6 +72,7 @@ export class ModelLosers {
     const row = statements.localRow(transaction, rival, remote.time);
     const death = deathOf(row, statements.server.writer, this.#seenUpTo());
     if (!death) throw new Error('a row of this very transaction has the value');
+    transaction.inHistory.push({ row: rival });
     this.#world.checks.lost(rival);
     yield* this.#bury(transaction, rival, death);
   }
@@ -92,6 +94,7 @@ export class ModelLosers {
       ? row && deathOf(row, writer, this.#seenUpTo())
       : answer;
     if (found && answer) this.#world.checks.lost(found);
+    if (found && death) transaction.inHistory.push({ row: found });
     if (found && death?.kind === 'kill') yield* this.#bury(transaction, found, death);
   }
 

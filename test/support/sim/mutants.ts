@@ -308,6 +308,27 @@ export const MUTANTS = [
     rule: 'nor for its answers',
     part: true,
   },
+  {
+    name: 'what lies below a deletion goes in silence',
+    rule: 'a row that is removed because a deletion could not see it goes into the history',
+  },
+  {
+    name: 'what a TRUNCATE takes goes in silence',
+    rule: 'so does a row of a node’s own users that another node’s TRUNCATE takes and may not have had',
+  },
+  {
+    name: 'an insert below a deletion goes in silence',
+    rule: 'so does an insert that comes to where users had deleted its key, and could not have had it',
+  },
+  {
+    name: 'what an unread row finds goes in silence',
+    rule: 'so does one under the key of a row whose long value cannot be read any more',
+  },
+  {
+    name: 'what a kill finds goes in silence',
+    rule: 'and a smaller one in the place of the row that a kill is for',
+    unique: true,
+  },
 ] as const satisfies readonly Mutant[];
 
 export type MutantName = (typeof MUTANTS)[number]['name'];

@@ -274,13 +274,17 @@ export class ModelOwnStream {
     const statements = this.#statements;
     const found = yield* statements.find(transaction, key);
     yield undefined;
-    const row = found && statements.localRow(transaction, found, tombstone.time);
-    if (row?.kind !== 'versioned') return;
+    if (!found) return;
+    const row = statements.localRow(transaction, found, tombstone.time);
+    if (row.kind !== 'versioned') return;
     const { version } = row;
     if (sameNode(version.writer.id, tombstone.writer.id)) return;
     if (compareVersions(version, tombstone) > 0) {
       if (!notes || this.#world.has('own deletions that lose are passed over')) return;
       return statements.noteLostValue(transaction, key, version.writer);
+    }
+    if (!this.#world.has('what lies below a deletion goes in silence')) {
+      transaction.inHistory.push({ row: found }, { ...tombstone, key });
     }
     yield* statements.delete(transaction, key);
     yield undefined;

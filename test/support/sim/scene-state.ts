@@ -25,6 +25,7 @@ export function stateOf(scene: Scene): string {
     done,
     beats,
     winners,
+    world.checks.unaccounted(),
     nodes.map((node, at) => [
       stateOfNode(node, nodes, order),
       (logs[at] as Unread[]).map((one) => stateOfRecord(one, order)),

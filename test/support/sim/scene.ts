@@ -174,7 +174,11 @@ export class Scene implements Processes {
         ...this.#ownTurns(node),
         ...this.#outboxTurns(node),
       ]);
-      if (turns.length === 0 && !isJoining) return this.world.checks.converged();
+      if (turns.length === 0 && !isJoining) {
+        this.world.checks.converged();
+        this.world.checks.losersAreKept();
+        return;
+      }
       for (const { run } of turns) run();
       this.#flush();
     }

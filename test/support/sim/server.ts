@@ -255,7 +255,7 @@ export class ModelServer {
   #write(transaction: Transaction): void {
     const { session, rows, changes, tombstones, forgotten, lost, settled } = transaction;
     const { outgoing, sent, asked, answered, lostWrites, settledWrites } = transaction;
-    const { truncates, hadApplied } = transaction;
+    const { truncates, hadApplied, replaced, inHistory } = transaction;
     const { versions, forgottenVersions } = transaction;
     const time = transaction.time as PgTime;
     for (const row of rows.values()) {
@@ -286,6 +286,8 @@ export class ModelServer {
       versions,
       forgottenVersions,
       truncates,
+      replaced,
+      inHistory,
       hadApplied,
       position,
     };

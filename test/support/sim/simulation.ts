@@ -195,6 +195,7 @@ class Run {
       this.#until('streams are drained', () => this.#isDrained());
     } while (!this.#isSettled());
     this.world.checks.converged(this.#part);
+    this.world.checks.losersAreKept(this.#part);
     if (this.world.policy) checkOutcomes(this.world.policy.policy, this.world.servers);
   }
 

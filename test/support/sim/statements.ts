@@ -1,3 +1,4 @@
+import type { ChangeContext } from '../../../src/apply/change-context.ts';
 import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { LocalRow } from '../../../src/conflict/decide.ts';
 import { compareVersions, type Version, type Writer } from '../../../src/conflict/version.ts';
@@ -74,6 +75,7 @@ export class Statements {
     if (!row) return undefined;
     const values = change(row);
     yield* this.#takeValue(transaction, values);
+    this.#noteReplaced(transaction, row);
     transaction.rows.set(key, this.#row(values, row.chain));
     return row;
   }
@@ -86,8 +88,14 @@ export class Statements {
     snapshot = this.server.seen,
   ): Steps<Row | undefined> {
     const row = yield* this.#lockRow(transaction, key, test, snapshot);
-    if (row) transaction.rows.set(key, undefined);
+    if (!row) return undefined;
+    this.#noteReplaced(transaction, row);
+    transaction.rows.set(key, undefined);
     return row;
+  }
+
+  #noteReplaced(transaction: Transaction, row: Row): void {
+    if (transaction.session.origin === 0) transaction.replaced.push(row);
   }
 
   // The unique index ---------------------------------------------------------------------------------------------------
@@ -251,8 +259,12 @@ export class Statements {
     for (const key of this.server.keys()) this.#remove(transaction, key);
   }
 
-  /** truncateSql(): removes the rows that lose to a provider's TRUNCATE. */
-  *removeTruncated(transaction: Transaction, provider: number, time: PgTime): Steps {
+  /** unseenTruncatedSql(), truncateSql(): removes the rows that lose to a provider's TRUNCATE. */
+  *removeTruncated(
+    transaction: Transaction,
+    provider: number,
+    { commitTime: time, seen }: ChangeContext,
+  ): Steps {
     const { server } = this;
     const { writer } = this.#world.servers[provider] as ModelServer;
     const below = originsBelow(originMap(this.#world.servers, server), writer);
@@ -274,17 +286,28 @@ export class Statements {
       (row.time === time && below.includes(row.origin)) ||
       (row.origin === COPY_ORIGIN && !isKept(row));
     const snapshot = server.seen;
-    for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
+    const seenUpTo = seen.upTo(server.writer.id);
+    const isRecorded = !this.#world.has('what a TRUNCATE takes goes in silence');
+    for (const key of server.keys()) {
+      const row = yield* this.delete(transaction, key, loses, snapshot);
+      if (row && row.origin === 0 && row.time > seenUpTo && isRecorded) {
+        transaction.inHistory.push({ row });
+      }
+    }
   }
 
-  /** truncatedRestSql(): what other nodes wrote before this node truncated the table, and what came in only afterwards. */
+  /** BelowTombstones.removeTruncated(): what other nodes wrote before this node truncated the table, and what came in only afterwards. */
   *removeTruncatedRest(transaction: Transaction, time: PgTime): Steps {
     const { server } = this;
     const below = originsBelow(originMap(this.#world.servers, server), server.writer);
     const loses = (row: Row) =>
       row.origin !== 0 && (row.time < time || (row.time === time && below.includes(row.origin)));
     const snapshot = server.seen;
-    for (const key of server.keys()) yield* this.delete(transaction, key, loses, snapshot);
+    for (const key of server.keys()) {
+      const row = yield* this.delete(transaction, key, loses, snapshot);
+      const isKept = !this.#world.has('what lies below a deletion goes in silence');
+      if (row && isKept) transaction.inHistory.push({ row });
+    }
   }
 
   /** noteRowsOfOthers(): those that a TRUNCATE has left. */
@@ -305,7 +328,9 @@ export class Statements {
   }
 
   #remove(transaction: Transaction, key: string): void {
-    if (!this.#now(transaction, key)) return;
+    const row = this.#now(transaction, key);
+    if (!row) return;
+    this.#noteReplaced(transaction, row);
     this.server.lock(transaction, key);
     transaction.rows.set(key, undefined);
   }

@@ -2,7 +2,7 @@ import type { Lsn } from '../../../src/base/lsn.ts';
 import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { ChangeKind } from '../../../src/conflict/decide.ts';
 import type { Death } from '../../../src/conflict/unique.ts';
-import type { Writer } from '../../../src/conflict/version.ts';
+import type { Version, Writer } from '../../../src/conflict/version.ts';
 import type { Change } from '../../../src/pgoutput/transaction.ts';
 
 /** A row as a heap holds it. */
@@ -69,6 +69,9 @@ export interface LostWrite {
   stampedAt: PgTime;
 }
 
+/** One side of a row of bdr.bdr_conflict_history: a row that was there, or what a change of that version brought. */
+export type KeptWrite = { readonly row: Row } | ({ readonly key: string } & Version);
+
 /** How far a replication origin is: session state that pg_replication_origin_xact_setup() sets. */
 export interface OriginSetup {
   readonly position: Lsn;
@@ -128,6 +131,10 @@ export class Transaction {
   /** What its record tells logical decoding. */
   readonly changes: Change[] = [];
   truncates = false;
+  /** Rows that a user's statement has put others in the place of, or nothing. */
+  readonly replaced: Row[] = [];
+  /** What it has left in bdr.bdr_conflict_history. */
+  readonly inHistory: KeptWrite[] = [];
   /** Keys of rows for which it has removed others that had their values in a unique index. */
   readonly roomFor = new Set<string>();
   /** Ends of the provider's transactions that this one applies. */
@@ -168,6 +175,8 @@ export interface WalRecord {
   readonly versions: readonly RowVersion[];
   readonly forgottenVersions: readonly RowVersion[];
   readonly truncates: boolean;
+  readonly replaced: readonly Row[];
+  readonly inHistory: readonly KeptWrite[];
   readonly hadApplied: readonly Lsn[];
   /** Where it leaves its session's origin. */
   readonly position: Lsn | undefined;

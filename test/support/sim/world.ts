@@ -49,6 +49,7 @@ export class Violation extends Error {
 export type CheckName =
   | 'nodes differ'
   | 'a write is lost'
+  | 'a loser is nowhere'
   | 'applied twice or out of order'
   | 'acknowledged before durable'
   | 'watermark claims too much'
