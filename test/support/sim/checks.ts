@@ -176,8 +176,8 @@ export class Checks {
    * history.
    */
   losersAreKept(part?: ModelPart): void {
-    const { servers, switches, policy } = this.#world();
-    if (switches.clocks || policy) return;
+    const { servers, switches } = this.#world();
+    if (switches.clocks) return;
     const there = new Set<string>();
     for (const server of servers) {
       for (const row of server.rows().values()) there.add(this.#contentOf(row));
