@@ -4,6 +4,7 @@ import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
+import { withReplicaIdentity } from './identity.ts';
 import {
   columnParams,
   keyColumns,
@@ -11,7 +12,6 @@ import {
   type FoundRow,
   type LocalRows,
 } from './local-rows.ts';
-import { withReplicaIdentity } from './identity.ts';
 import { noteLostValue } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
@@ -118,7 +118,9 @@ export class BelowTombstones {
     const params = [formatPgTime(time), `{${originsBelow(origins, origins.local).join(',')}}`];
     const text = truncatedRestSql(table, MOST_TRUNCATED);
     this.#pending.clear();
-    for (;;) {
+    let removed: number;
+    do {
+      removed = 0;
       const rest = await this.#rows.foundBy(table, text, params, time);
       if (rest.length === 0) break;
       await withReplicaIdentity(this.#session, table, async () => {
@@ -126,10 +128,11 @@ export class BelowTombstones {
           if (found.row.kind === 'versioned') {
             await this.#record(table, key, found, found.row.version, tombstone);
           }
-          await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
+          removed += await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
         }
       });
-    }
+      // A trigger of the user's may keep some, or all.
+    } while (removed > 0);
     await this.#pending.write();
   }
 

@@ -308,6 +308,23 @@ test('however many they are, and none that stays', async () => {
   expect(await statements()).toBe(3);
 });
 
+test('nor does it go on for ever about rows that a trigger keeps', async () => {
+  await user.script(`
+    CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+    CREATE TRIGGER keep BEFORE DELETE ON public.item FOR EACH ROW EXECUTE FUNCTION public.keep();
+    ALTER TABLE public.item ENABLE ALWAYS TRIGGER keep;
+    INSERT INTO public.item VALUES ('1', 'user', 'b')`);
+  tables.forget();
+  try {
+    await applied(at(HOUR), [TRUNCATE]);
+    expect(await columns('key')).toEqual([[{ id: '1' }]]);
+    expect(await user.query('SELECT id FROM public.item')).toEqual([{ id: '1' }]);
+  } finally {
+    await user.script('DROP TRIGGER keep ON public.item; DROP FUNCTION public.keep()');
+    tables.forget();
+  }
+});
+
 test('a table whose rows have no key is no exception', async () => {
   await user.script('CREATE TABLE public.note (v text)');
   try {

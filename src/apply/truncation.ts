@@ -115,23 +115,18 @@ export class Truncation {
       formatPgTime(context.seen.upTo(origins.local.id)),
     ];
     const text = unseenTruncatedSql(table, MOST_UNSEEN);
-    for (;;) {
+    let removed: number;
+    do {
+      removed = 0;
       const unseen = await this.#rows.foundBy(table, text, params, context.commitTime);
-      if (unseen.length === 0) return;
       for (const { key, ...found } of unseen) {
-        const met = {
-          kind: 'delete',
-          table,
-          values: key,
-          found,
-          tombstone: undefined,
-          context,
-        } as const;
-        await this.#conflicts.during(met, TRUNCATED, async () => {
-          await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
+        const met = { kind: 'delete', table, values: key, found, tombstone: undefined } as const;
+        await this.#conflicts.during({ ...met, context }, TRUNCATED, async () => {
+          removed += await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
           return 'delete';
         });
       }
-    }
+      // A trigger of the user's may keep some, or all.
+    } while (removed > 0);
   }
 }
