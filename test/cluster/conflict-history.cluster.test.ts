@@ -173,6 +173,36 @@ describe('the conflict history', () => {
     ]);
   });
 
+  test('has what a deletion or TRUNCATE takes that had not seen it', async () => {
+    await one.sql(`INSERT INTO item VALUES (31, 'deleted'), (32, 'deleted')`);
+    await cluster.settled();
+    await concurrently(cluster.nodes, async () => {
+      await one.sql(`DELETE FROM item WHERE id = 31; INSERT INTO item VALUES (31, 'again')`);
+      await one.sql(
+        `INSERT INTO item VALUES (33, 'unseen'); UPDATE item SET v = 'unseen' WHERE id = 32`,
+      );
+      await two.sql('TRUNCATE item');
+    });
+    await cluster.settled();
+    const kept = (node: TestNode) =>
+      node.sql(`
+        SELECT row_key ->> 'id', rule, action, coalesce(local_tuple, remote_tuple) ->> 'v'
+        FROM bdr.bdr_conflict_history
+        WHERE rule IN ('truncated', 'insert_deleted', 'update_missing') ORDER BY 1`);
+    expect(await kept(one)).toEqual([
+      ['31', 'truncated', 'delete', 'again'],
+      ['32', 'truncated', 'delete', 'unseen'],
+      ['33', 'truncated', 'delete', 'unseen'],
+    ]);
+    expect(await kept(two)).toEqual([
+      ['31', 'insert_deleted', 'skip', 'again'],
+      ['32', 'update_missing', 'skip', 'unseen'],
+      ['33', 'insert_deleted', 'skip', 'unseen'],
+    ]);
+    expect(await one.sql('SELECT * FROM item')).toEqual([]);
+    expect(await two.sql('SELECT * FROM item')).toEqual([]);
+  });
+
   test('goes by its settings without a restart: no rows, no conflicts, no more than so long', async () => {
     const rowsOf = async (id: string) =>
       one.sql(
