@@ -88,7 +88,8 @@ export class AheadSender {
    */
   async #send(transactions: readonly (readonly TransactionPart[])[]): Promise<AheadResult> {
     const [first] = transactions;
-    if (!first?.[0] || this.#writer.mustBeAlone) return { committed: 0, isStopped: false };
+    if (!first?.[0] || this.#writer.deletions.mustBeAlone)
+      return { committed: 0, isStopped: false };
     this.#options.onBegin(first[0].context);
     this.#writer.begin();
     let committed = 0;

@@ -67,7 +67,7 @@ export class Ahead {
       }
     }
     for (const [table, keys] of journal.all('deleted')) {
-      const open = keys.filter(({ context }) => !this.#writer.isLast(context));
+      const open = keys.filter(({ context }) => !this.#writer.deletions.isLast(context));
       if (open.length > 0) {
         steps.push(Tombstones.addingStep(table, keysOf(table, open), this.#provider));
       }

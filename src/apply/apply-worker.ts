@@ -100,7 +100,7 @@ export class ApplyWorker {
     this.#sets = sets;
     this.#ahead = ahead;
     this.#options = options;
-    this.#entrance = new Entrance(session, tables, options, () => writer.mustBeAlone);
+    this.#entrance = new Entrance(session, tables, options, () => writer.deletions.mustBeAlone);
   }
 
   /**
@@ -293,9 +293,9 @@ export class ApplyWorker {
    * over it.
    */
   async #settleEarlier(): Promise<void> {
-    if (!this.#writer.hasNoted) return;
+    if (this.#writer.deletions.noted === 0) return;
     await this.#sets.settle();
-    await this.#writer.settleDeletions();
+    await this.#writer.deletions.settle();
   }
 
   /** Takes a change into the sets, where that needs nothing else. */

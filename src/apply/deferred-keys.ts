@@ -1,5 +1,12 @@
+import type { Decision } from '../conflict/decide.ts';
+import type { ChangeContext } from './change-context.ts';
+import type { ConflictLog } from './conflict-log.ts';
+import type { FoundRow, LocalRows } from './local-rows.ts';
+import type { RecordProof } from './record-proof.ts';
 import type { RowValues } from './row-values.ts';
+import { lockedDeleteSql } from './statements.ts';
 import { keyOnly, type Table } from './table.ts';
+import type { TableStatements } from './table-statements.ts';
 
 /**
  * Keys that rows took in this transaction under a deferrable constraint. The provider checked it when its transaction ended, and
@@ -7,7 +14,32 @@ import { keyOnly, type Table } from './table.ts';
  * key, as when two rows swap theirs.
  */
 export class DeferredKeys {
+  readonly #onTable: TableStatements;
+  readonly #rows: LocalRows;
+  readonly #proof: RecordProof;
+  readonly #conflicts: ConflictLog;
+  readonly #decide: (found: FoundRow, context: ChangeContext) => Decision;
   #taken: { readonly table: Table; readonly values: RowValues }[] = [];
+
+  constructor(options: {
+    onTable: TableStatements;
+    rows: LocalRows;
+    proof: RecordProof;
+    conflicts: ConflictLog;
+    /** What becomes of an insert that finds a row under its key. */
+    decide: (found: FoundRow, context: ChangeContext) => Decision;
+  }) {
+    this.#onTable = options.onTable;
+    this.#rows = options.rows;
+    this.#proof = options.proof;
+    this.#conflicts = options.conflicts;
+    this.#decide = options.decide;
+  }
+
+  /** A local transaction begins. */
+  begin(): void {
+    this.#taken = [];
+  }
 
   /** `values`: the row that took its key. */
   add(table: Table, values: RowValues): void {
@@ -15,11 +47,36 @@ export class DeferredKeys {
     this.#taken.push({ table, values: keyOnly(table, values) });
   }
 
-  all(): readonly { readonly table: Table; readonly values: RowValues }[] {
-    return this.#taken;
+  /** Ends the transaction's changes: of two rows that have one key one goes. */
+  async settle(context: ChangeContext): Promise<void> {
+    for (const { table, values } of this.#taken) {
+      const rows = await this.#rows.findAll(table, values, context.commitTime);
+      const own = rows.filter(({ row }) => row.kind === 'own');
+      if (own.length === 0) continue;
+      for (const other of rows.filter((found) => !own.includes(found))) {
+        await this.#collide(table, values, own, other, context);
+      }
+    }
   }
 
-  clear(): void {
-    this.#taken = [];
+  /** A row that this transaction moved or inserted there has found another one that stayed. */
+  async #collide(
+    table: Table,
+    values: RowValues,
+    own: readonly FoundRow[],
+    found: FoundRow,
+    context: ChangeContext,
+  ): Promise<void> {
+    const other = await this.#proof.settled('insert', table, values, found, context);
+    const decision = this.#decide(other, context);
+    const tombstone = undefined;
+    const met = { kind: 'insert', table, values, found: other, tombstone, context } as const;
+    await this.#conflicts.during(met, decision, async () => {
+      const loses = decision.action === 'skip';
+      for (const loser of loses ? own : [other]) {
+        await this.#onTable.run(table, lockedDeleteSql(table), [loser.ctid]);
+      }
+      return loses ? 'skip' : 'update';
+    });
   }
 }

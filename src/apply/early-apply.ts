@@ -281,9 +281,11 @@ function certainOnly(writer: ChangeWriter, forgets: (upTo: PgTime) => void): Slo
     },
     certain: (context) => writer.certain(context),
     write: refuse,
-    takeBack: refuse,
-    settleDeletions: refuse,
-    isTruncated: async (table, context) =>
-      (await writer.isTruncated(table, context)) ? await refuse() : false,
+    deletions: {
+      takeBack: refuse,
+      settle: refuse,
+      isTruncated: async (table: Table, context: ChangeContext) =>
+        (await writer.deletions.isTruncated(table, context)) ? await refuse() : false,
+    },
   };
 }

@@ -8,6 +8,7 @@ import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { columnArray } from './arrays.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch, tupleOf, type FoldedChange } from './coalesce.ts';
+import type { Deletions } from './deletions.ts';
 import { copyText } from './copy-text.ts';
 import type { Unrecorded } from './row-tests.ts';
 import { readValues } from './row-values.ts';
@@ -26,10 +27,12 @@ import { keyArraysOf, Tombstones, type KeyArrays } from './tombstones.ts';
 import type { ChangeWriter } from './writer.ts';
 
 /** What a set writer asks of others, and what it leaves to them. */
-export type SlowWay = Pick<
+export interface SlowWay extends Pick<
   ChangeWriter,
-  'certain' | 'groupLimit' | 'isTruncated' | 'settleDeletions' | 'takeBack' | 'tombstones' | 'write'
->;
+  'certain' | 'groupLimit' | 'tombstones' | 'write'
+> {
+  readonly deletions: Pick<Deletions, 'isTruncated' | 'settle' | 'takeBack'>;
+}
 
 /** The changes that a statement did not take: for the slow way. */
 type Left = readonly FoldedChange[];
@@ -149,7 +152,7 @@ export class SetWriter {
       await this.#writer.write(change, context, wasNew);
     }
     // Here, and not at the end: a later batch may bring back what a deletion takes away now.
-    if (left.length > 0) await this.#writer.settleDeletions();
+    if (left.length > 0) await this.#writer.deletions.settle();
   }
 
   /** The provider has described the table anew: what came before is written before what follows. */
@@ -280,7 +283,7 @@ export class SetWriter {
   /** Inserts into a table without key, where any row in the way is an error, unless a TRUNCATE has removed some of them already. */
   async #append(table: Table, changes: Left, data: Buffer | undefined): Promise<Left> {
     for (const { context } of changes) {
-      if (await this.#writer.isTruncated(table, context)) return changes;
+      if (await this.#writer.deletions.isTruncated(table, context)) return changes;
     }
     if (!data) return changes;
     await this.#session.copyIn(copySql(table, writable(table)), data);
@@ -309,7 +312,7 @@ export class SetWriter {
       const folded = changes[index];
       if (!folded) continue;
       const key = readValues(tupleOf(folded.change));
-      await this.#writer.takeBack(table, { key, context: folded.context });
+      await this.#writer.deletions.takeBack(table, { key, context: folded.context });
     }
   }
 

@@ -1,7 +1,6 @@
 import { BdrError, messageOf } from '../base/errors.ts';
-import { displayName, quoteQualified } from '../base/names.ts';
+import { displayName } from '../base/names.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { holdOtherApply } from '../catalog/apply-gate.ts';
 import { getsDeletions } from '../catalog/replication-sets.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { askAnswered } from '../catalog/open-asks.ts';
@@ -25,9 +24,9 @@ import { CommandRunner } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
+import { Deletions } from './deletions.ts';
 import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
-import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
-import { columnParams, keyParams, LocalRows, type FoundRow } from './local-rows.ts';
+import { columnParams, LocalRows, type FoundRow } from './local-rows.ts';
 import { noteLostValue } from './lost-values.ts';
 import { LostWriteNotes } from './lost-write-notes.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
@@ -41,7 +40,6 @@ import { storedKey } from './stored-keys.ts';
 import {
   hasFixedColumn,
   isOwn,
-  keyAlone,
   refuseMissingColumns,
   rowOf,
   sameKey,
@@ -78,16 +76,14 @@ export class ChangeWriter {
   readonly #conflicts: ConflictLog;
   readonly #pendingConflicts: PendingConflicts;
   readonly #lostWrites: LostWriteNotes;
-  readonly #deferred = new DeferredKeys();
+  readonly #deferred: DeferredKeys;
   /** What is remembered of deletions. */
   readonly tombstones: Tombstones;
-  readonly #journal = new KeyJournal();
+  /** What its inserts and deletes have to do with deletions. */
+  readonly deletions: Deletions;
   /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
   readonly groupLimit: () => PgTime;
   readonly #origins: () => OriginMap;
-  /** Of tables whose rows have no key: the TRUNCATE that they must be newer than, in this transaction. */
-  readonly #truncated = new Map<Table, Version | undefined>();
-  #mustBeAlone = false;
   readonly #losers: UniqueLosers;
   readonly #deathNotices: DeathNotices;
   readonly #commands: CommandRunner;
@@ -163,6 +159,24 @@ export class ChangeWriter {
       proof: this.#proof,
       tombstones: this.tombstones,
     });
+    this.#deferred = new DeferredKeys({
+      onTable: this.#onTable,
+      rows: this.#rows,
+      proof: this.#proof,
+      conflicts: this.#conflicts,
+      decide: (found, context) => this.#decide('insert', found, undefined, context),
+    });
+    this.deletions = new Deletions({
+      session,
+      onTable: this.#onTable,
+      rows: this.#rows,
+      tombstones: this.tombstones,
+      conflicts: this.#conflicts,
+      provider: provider.id,
+      decide: (tombstone, context) => this.#decide('insert', undefined, tombstone, context),
+      meet: (table, key, found, context) =>
+        this.#resolve('delete', table, key, undefined, found, context),
+    });
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
     this.#commands = new CommandRunner(session, this.#tables, options.tellOfCommand);
@@ -178,16 +192,6 @@ export class ChangeWriter {
     });
   }
 
-  /** The transaction could not wait for the others while it held what it had written: it is to begin by waiting for them. */
-  get mustBeAlone(): boolean {
-    return this.#mustBeAlone;
-  }
-
-  /** Whether there are inserts and deletes that `settleDeletions` is still to see to. */
-  get hasNoted(): boolean {
-    return this.#journal.size > 0;
-  }
-
   /**
    * Call it when a local transaction has begun, the second try of one too. `isCareful`: its rows may have values of a unique index that
    * others have; it must be one transaction of the provider, written row by row.
@@ -199,10 +203,9 @@ export class ChangeWriter {
     this.#seen = undefined;
     this.#tables.begin();
     this.#counts.begin();
-    this.#deferred.clear();
-    this.#journal.clear();
+    this.#deferred.begin();
+    this.deletions.begin(this.#limit);
     this.#pendingConflicts.clear();
-    this.#truncated.clear();
     this.#deathNotices.begin();
   }
 
@@ -210,9 +213,9 @@ export class ChangeWriter {
   async done(change: RowChange, context: ChangeContext): Promise<void> {
     const table = await this.#tables.find(change.relation);
     if (change.kind === 'insert') {
-      this.#journal.add('inserted', table, rowOf(table, change.newTuple), context);
+      this.deletions.inserted(table, rowOf(table, change.newTuple), context);
     } else if (change.kind === 'delete') {
-      this.#journal.add('deleted', table, rowOf(table, change.oldTuple), context);
+      this.deletions.deleted(table, rowOf(table, change.oldTuple), context);
     }
   }
 
@@ -253,25 +256,19 @@ export class ChangeWriter {
 
   /** Call it now and then, when nothing is under way: keeps what is noted until the commit from growing with the transaction. */
   async relieve(): Promise<void> {
-    if (this.#journal.size >= MOST_NOTED) await this.settleDeletions();
+    if (this.deletions.noted >= MOST_NOTED) await this.deletions.settle();
   }
 
   /** Ends the transaction's changes: what was put off until all of them are here. Call it right before the commit. */
   async finish(context: ChangeContext): Promise<void> {
-    for (const { table, values } of this.#deferred.all()) {
-      const rows = await this.#rows.findAll(table, values, context.commitTime);
-      const own = rows.filter(({ row }) => row.kind === 'own');
-      for (const other of rows.filter((found) => !own.includes(found))) {
-        await this.#collide(table, values, own, other, context);
-      }
-    }
+    await this.#deferred.settle(context);
     await this.#losers.finish();
-    await this.settleDeletions();
+    await this.deletions.settle();
     await this.#pendingConflicts.write();
   }
 
   committed(): void {
-    this.#mustBeAlone = false;
+    this.deletions.committed();
     this.#counts.commit();
   }
 
@@ -284,21 +281,24 @@ export class ChangeWriter {
   ): Promise<ConflictAction> {
     const row = await completed(table, values, this.#readFromProvider);
     if (!row) return this.#insertUnread(table, values, context, brought);
-    if (!Tombstones.byKey(table) && (await this.isTruncated(table, context))) {
-      return this.#skipDeleted(table, row, this.#truncated.get(table), context);
+    if (!Tombstones.byKey(table)) {
+      const truncation = await this.deletions.truncationOf(table);
+      if (this.deletions.isDeleted(truncation, context)) {
+        return this.deletions.skipDeleted(table, row, truncation, context);
+      }
     }
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
-        this.#noteInsert(table, row, context);
+        this.deletions.inserted(table, row, context);
         return 'insert';
       }
       const found = await this.#rows.find(table, row, context.commitTime);
       if (found) return this.#resolve('insert', table, row, row, found, context, brought);
       // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
       // row that is deleted again already.
-      const tombstone = await this.#tombstoneOf(table, row);
-      if (this.#isDeleted(tombstone, context)) {
-        return this.#skipDeleted(table, row, tombstone, context);
+      const tombstone = await this.deletions.tombstoneOf(table, row);
+      if (this.deletions.isDeleted(tombstone, context)) {
+        return this.deletions.skipDeleted(table, row, tombstone, context);
       }
     }
     const isRead = !isComplete(values);
@@ -306,13 +306,9 @@ export class ChangeWriter {
     if (lost) return lost;
     const columns = sql.insertable(table, row);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
-    this.#noteInsert(table, row, context);
+    this.deletions.inserted(table, row, context);
     if (table.key.deferrable) this.#deferred.add(table, row);
     return 'insert';
-  }
-
-  #noteInsert(table: Table, row: RowValues, context: ChangeContext): void {
-    if (Tombstones.byKey(table)) this.#journal.add('inserted', table, row, context);
   }
 
   /** Inserts the row unless one is in its way; says whether it did. */
@@ -412,18 +408,14 @@ export class ChangeWriter {
     context: ChangeContext,
     wasNew = false,
   ): Promise<void> {
-    const isRemembered = Tombstones.byKey(table);
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (await this.#fastDelete(table, old, context)) {
-        if (isRemembered) this.#journal.add('deleted', table, old, context);
-        return;
+        return this.deletions.deleted(table, old, context);
       }
     }
     const found = await this.#rows.find(table, old, context.commitTime);
-    if (isRemembered) {
-      this.#journal.add(found ? 'deleted' : wasNew ? 'gone' : 'missed', table, old, context);
-    }
-    if (found || !isRemembered) {
+    this.deletions.deleted(table, old, context, found ? 'deleted' : wasNew ? 'gone' : 'missed');
+    if (found || !Tombstones.byKey(table)) {
       await this.#resolve('delete', table, old, undefined, found, context, old);
     }
   }
@@ -442,7 +434,7 @@ export class ChangeWriter {
     brought?: RowValues,
   ): Promise<ConflictAction> {
     const found = locked && (await this.#proof.settled(kind, table, old, locked, context));
-    const tombstone = found ? undefined : await this.#tombstoneOf(table, old);
+    const tombstone = found ? undefined : await this.deletions.tombstoneOf(table, old);
     const met = { kind, table, values: values ?? old, found, tombstone, context };
     const decided = this.#decide(kind, found, tombstone, context);
     const carryOut = (decision: Decision) =>
@@ -544,123 +536,8 @@ export class ChangeWriter {
 
   /** What the transaction has written by then is settled first: afterwards its tables may be others. */
   async #runCommand(change: InsertChange, context: ChangeContext): Promise<void> {
-    await this.settleDeletions();
+    await this.deletions.settle();
     await this.#commands.run(change, context);
-  }
-
-  // Deletions ----------------------------------------------------------------------------------------------------------
-
-  /** Does what the transaction's inserts and deletes still ask for (DESIGN 4.2, rules 4 and 6), for all of them at once. */
-  async settleDeletions(): Promise<void> {
-    // All tables are asked about at once.
-    const asked = [...this.#journal.all('inserted')].map(async ([table, keys]) => ({
-      table,
-      keys,
-      contested: await this.tombstones.contested(
-        table,
-        () => keysOf(table, keys),
-        this.#provider.id,
-      ),
-    }));
-    for (const { table, keys, contested } of await Promise.all(asked)) {
-      for (const index of contested) {
-        const noted = keys[index];
-        if (noted) await this.takeBack(table, noted);
-      }
-    }
-    await this.#lookAgain();
-    const deleted = [...this.#journal.all('deleted')];
-    await Promise.all(deleted.map(([table, keys]) => this.#remember(table, keys)));
-    this.#journal.clear();
-  }
-
-  /** Removes a row that this transaction inserted, if it loses to a tombstone (rule 4). */
-  async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
-    const tombstone = await this.#tombstoneOf(table, key);
-    if (!this.#isDeleted(tombstone, context)) return;
-    for (const found of await this.#rows.findAll(table, key, context.commitTime)) {
-      if (found.row.kind !== 'own') continue;
-      const values = await this.#rows.filled(table, found, keyAlone(table, key));
-      await this.#skipDeleted(table, values, tombstone, context);
-      await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
-    }
-  }
-
-  /** Where it is a conflict that an insert loses to a deletion, it goes into the history. */
-  #skipDeleted(
-    table: Table,
-    values: RowValues,
-    tombstone: Version | undefined,
-    context: ChangeContext,
-  ): Promise<ConflictAction> {
-    const met = { kind: 'insert', table, values, found: undefined, tombstone, context } as const;
-    const decision = this.#decide('insert', undefined, tombstone, context);
-    return this.#conflicts.during(met, decision, () => Promise.resolve('skip'));
-  }
-
-  /**
-   * Whether nobody can send anything older than a deletion: then there is nobody to wait for, and nothing to remember. That must
-   * have been so before the row was looked for: what is older may have come in between.
-   */
-  isLast({ commitTime }: ChangeContext): boolean {
-    return commitTime <= this.#limit;
-  }
-
-  async #remember(table: Table, keys: readonly NotedKey[]): Promise<void> {
-    // With a conflict policy it counts later whether a row is still gone by this very deletion.
-    const open = table.policy ? keys : keys.filter(({ context }) => !this.isLast(context));
-    if (open.length > 0) {
-      await this.tombstones.add(table, keysOf(table, open), this.#provider.id);
-    }
-  }
-
-  /**
-   * Rule 6: where a row to delete is missing, another link's transaction may hold it uncommitted, with a version that loses: so it
-   * is waited for, and looked again. A user's transaction is not waited for: the node's own stream tells of it
-   * (src/apply/own-writer.ts).
-   */
-  async #lookAgain(): Promise<void> {
-    const missing = (['missed', 'gone'] as const).flatMap((kind) =>
-      [...this.#journal.all(kind)].flatMap(([table, keys]) =>
-        keys.map((noted) => ({ kind, table, ...noted })),
-      ),
-    );
-    if (missing.some(({ context }) => !this.isLast(context))) {
-      this.#mustBeAlone = true;
-      await holdOtherApply(this.#session);
-    }
-    for (const { kind, table, key, context } of missing) {
-      this.#journal.add('deleted', table, key, context);
-      const found = await this.#rows.find(table, key, context.commitTime);
-      // This transaction has inserted it anew.
-      if (found?.row.kind === 'own') continue;
-      // What came and went within the transaction leaves nothing to wonder about.
-      if (!found && kind === 'gone') continue;
-      await this.#resolve('delete', table, key, undefined, found, context);
-    }
-  }
-
-  #isDeleted(tombstone: Version | undefined, context: ChangeContext): boolean {
-    return this.#decide('insert', undefined, tombstone, context).action === 'skip';
-  }
-
-  #tombstoneOf(table: Table, values: RowValues): Promise<Version | undefined> {
-    return this.tombstones.find(table, keyParams(table, values));
-  }
-
-  /** A row without a key could not be found again: here a TRUNCATE is held back first, and what it left is read then. */
-  async isTruncated(table: Table, context: ChangeContext): Promise<boolean> {
-    if (!this.#truncated.has(table)) {
-      // Sent together; the second has its snapshot when the first is through.
-      const [, tombstone] = await Promise.all([
-        this.#session.script(
-          `LOCK TABLE ONLY ${quoteQualified(table.local.name)} IN ROW EXCLUSIVE MODE`,
-        ),
-        this.tombstones.find(table, []),
-      ]);
-      this.#truncated.set(table, tombstone);
-    }
-    return this.#isDeleted(this.#truncated.get(table), context);
   }
 
   /** Writes the change's row over the locked one, its key too: equal keys may be spelt differently. */
@@ -746,34 +623,6 @@ export class ChangeWriter {
       row.kind === 'own' ||
       (row.kind === 'versioned' && sameNode(row.version.writer.id, this.#provider.id))
     );
-  }
-
-  /** A row that this transaction moved or inserted under a deferrable key has found another one there that stayed. */
-  async #collide(
-    table: Table,
-    values: RowValues,
-    own: readonly FoundRow[],
-    found: FoundRow,
-    context: ChangeContext,
-  ): Promise<void> {
-    if (own.length === 0) return;
-    const other = await this.#proof.settled('insert', table, values, found, context);
-    const decision = this.#decide('insert', other, undefined, context);
-    const met = {
-      kind: 'insert',
-      table,
-      values,
-      found: other,
-      tombstone: undefined,
-      context,
-    } as const;
-    await this.#conflicts.during(met, decision, async () => {
-      const loses = decision.action === 'skip';
-      for (const loser of loses ? own : [other]) {
-        await this.#onTable.run(table, sql.lockedDeleteSql(table), [loser.ctid]);
-      }
-      return loses ? 'skip' : 'update';
-    });
   }
 
   /**

@@ -469,7 +469,7 @@ export class ModelChangeWriter {
 
   // Deletions ----------------------------------------------------------------------------------------------------------
 
-  /** settleDeletions() */
+  /** Deletions.settle() */
   *settleDeletions(transaction: Transaction): Steps {
     const inserted = [...this.journal.all('inserted').values()].flat();
     const contested = this.contested(transaction, inserted);
@@ -502,7 +502,7 @@ export class ModelChangeWriter {
     this.#statements.remember(transaction, keyIn(key), commitTime, this.provider.writer);
   }
 
-  /** takeBack(): removes a row that this transaction inserted, if it loses to a tombstone. */
+  /** Deletions.takeBack(): removes a row that this transaction inserted, if it loses to a tombstone. */
   *takeBack(transaction: Transaction, { key, context }: NotedKey): Steps {
     const tombstone = this.#statements.tombstoneOf(transaction, keyIn(key));
     if (!this.#isDeleted(tombstone, context)) return;
@@ -556,7 +556,7 @@ export class ModelChangeWriter {
     return { kind: 'missing', tombstone, isDeletedHere };
   }
 
-  /** skipDeleted() */
+  /** Deletions.skipDeleted() */
   #skipDeleted(
     transaction: Transaction,
     values: RowValues,
