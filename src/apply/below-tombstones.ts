@@ -4,25 +4,16 @@ import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { withReplicaIdentity } from './identity.ts';
-import {
-  columnParams,
-  keyColumns,
-  keyParams,
-  type FoundRow,
-  type LocalRows,
-} from './local-rows.ts';
+import { keyColumns, keyParams, type LocalRows } from './local-rows.ts';
+import { MOST_LOOKED_FOR, readDoomed, removeKept, type DoomedRow } from './kept-removal.ts';
 import { noteLostValue } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
-import { conflictRowsSql, foundAmongSql, lockedDeleteSql, truncatedRestSql } from './statements.ts';
+import { foundAmongSql, lockedDeleteSql, truncatedRestSql } from './statements.ts';
 import { isOwn, policyOf, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
-
-/** So many rows below a TRUNCATE are read at once. */
-const MOST_TRUNCATED = 1000;
 
 /** Keys of one table, in order. */
 export interface SoughtKeys {
@@ -106,7 +97,10 @@ export class BelowTombstones {
         await noteLostValue(this.#statements, table, key, id, this.#origins());
         continue;
       }
-      await this.#record(table, key, found, version, tombstone);
+      const reading = { onTable: this.#onTable, table, withRows: this.#history.withRows };
+      for (const doomed of await readDoomed(reading, [found])) {
+        await this.#record(table, doomed, tombstone);
+      }
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
   }
@@ -116,36 +110,25 @@ export class BelowTombstones {
     const origins = this.#origins();
     const tombstone = { time, writer: origins.local };
     const params = [formatPgTime(time), `{${originsBelow(origins, origins.local).join(',')}}`];
-    const text = truncatedRestSql(table, MOST_TRUNCATED);
     this.#pending.clear();
-    let removed: number;
-    do {
-      removed = 0;
-      const rest = await this.#rows.foundBy(table, text, params, time);
-      if (rest.length === 0) break;
-      await withReplicaIdentity(this.#session, table, async () => {
-        for (const { key, ...found } of rest) {
-          if (found.row.kind === 'versioned') {
-            await this.#record(table, key, found, found.row.version, tombstone);
-          }
-          removed += await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
-        }
-      });
-      // A trigger of the user's may keep some, or all.
-    } while (removed > 0);
+    await removeKept({
+      session: this.#session,
+      onTable: this.#onTable,
+      rows: this.#rows,
+      table,
+      text: truncatedRestSql(table, MOST_LOOKED_FOR),
+      params,
+      time,
+      withRows: this.#history.withRows,
+      keep: async (doomed) => this.#record(table, doomed, tombstone),
+    });
     await this.#pending.write();
   }
 
-  async #record(
-    table: Table,
-    values: RowValues,
-    found: FoundRow,
-    version: Version,
-    tombstone: Version,
-  ): Promise<void> {
-    if (!this.#history.isKept || isOwn(table.relation)) return;
+  async #record(table: Table, { found, row, key }: DoomedRow, tombstone: Version): Promise<void> {
+    if (!this.#history.isKept || isOwn(table.relation) || found.row.kind !== 'versioned') return;
+    const { version } = found.row;
     const { local } = this.#origins();
-    const { row, key } = await this.#read(table, values, found);
     const isLocal = sameNode(version.writer.id, local.id);
     const [change, met] = isLocal ? [tombstone, version] : [version, tombstone];
     await this.#pending.add({
@@ -171,21 +154,5 @@ export class BelowTombstones {
         commitLsn: 0 as Lsn,
       },
     });
-  }
-
-  /** The row, where it is to be kept, and its key, as JSON text. */
-  async #read(
-    table: Table,
-    values: RowValues,
-    { ctid }: FoundRow,
-  ): Promise<{ row: string | null; key: string | null }> {
-    const { withRows } = this.#history;
-    const columns = table.key.kind === 'unique' ? table.key.columns : [];
-    const [read] = await this.#onTable.rows<{ local: string | null; key: string | null }>(
-      table,
-      conflictRowsSql(table, { found: withRows, columns, key: columns }),
-      [...columnParams(columns, values), ...(withRows ? [ctid] : [])],
-    );
-    return { row: read?.local ?? null, key: read?.key ?? null };
   }
 }

@@ -22,6 +22,7 @@ import { nodeKey } from '../model/node.ts';
 import type { RowChange, TruncateChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue, UNCHANGED } from '../pgoutput/tuple-value.ts';
 import type { Session } from '../postgres/session.ts';
+import { MOST_LOOKED_FOR } from './kept-removal.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
 import { Seen } from './writers.ts';
@@ -299,13 +300,13 @@ test('of rows that a TRUNCATE takes those of users are kept that its writer may 
 
 test('however many they are, and none that stays', async () => {
   await user.script(
-    `INSERT INTO public.item SELECT g::text, 'user', 'b' FROM generate_series(1, 2500) AS g`,
+    `INSERT INTO public.item SELECT g::text, 'user', 'b' FROM generate_series(1, ${MOST_LOOKED_FOR + 1}) AS g`,
   );
   await applied(at(-HOUR), [TRUNCATE]);
   expect(await kept()).toEqual([]);
   await applied(at(HOUR), [TRUNCATE]);
-  expect(await kept()).toHaveLength(2500);
-  expect(await statements()).toBe(3);
+  expect(await kept()).toHaveLength(MOST_LOOKED_FOR + 1);
+  expect(await statements()).toBe(11);
 });
 
 test('nor does it go on for ever about rows that a trigger keeps', async () => {

@@ -1,9 +1,10 @@
 import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
-import type { ChangeKind, Decision } from '../conflict/decide.ts';
+import type { ChangeKind, Conflict, Decision } from '../conflict/decide.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import type { TransactionCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
+import type { DoomedRow } from './kept-removal.ts';
 import { columnParams, type FoundRow } from './local-rows.ts';
 import type { HistoryOptions, PendingConflicts } from './pending-conflicts.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
@@ -62,7 +63,7 @@ export class ConflictLog {
     { conflict }: Decision,
     resolve: () => Promise<ConflictAction>,
   ): Promise<ConflictAction> {
-    const { kind, table, found, tombstone, context } = met;
+    const { kind, table } = met;
     // The group's own tables change on several nodes by design, and hold DSNs: nothing for a history.
     if (!conflict || isOwn(table.relation)) return resolve();
     this.#counts.conflict(kind);
@@ -75,7 +76,35 @@ export class ConflictLog {
       await reading;
       throw error;
     });
-    const { local, remote, key } = await reading;
+    await this.#keep(met, conflict, await reading, action);
+    return action;
+  }
+
+  /** Whether conflicts are kept with their rows. */
+  get keepsRows(): boolean {
+    return this.#options.withRows;
+  }
+
+  /** Keeps the conflict of a deletion with a row that it removes, which has been read. */
+  async removed(
+    table: Table,
+    { found, row: local, key }: DoomedRow,
+    conflict: Conflict,
+    context: ChangeContext,
+  ): Promise<void> {
+    this.#counts.conflict('delete');
+    if (!this.#options.isKept || isOwn(table.relation)) return;
+    const remote = this.#options.withRows ? key : null;
+    const met = { table, found, tombstone: undefined, context };
+    await this.#keep(met, conflict, { local, remote, key }, 'delete');
+  }
+
+  async #keep(
+    { table, found, tombstone, context }: Omit<MetChange, 'kind' | 'values'>,
+    conflict: Conflict,
+    { local, remote, key }: ConflictRows,
+    action: ConflictAction,
+  ): Promise<void> {
     const version = found?.row.kind === 'versioned' ? found.row.version : tombstone;
     const change: Version = { time: context.commitTime, writer: this.#provider };
     await this.#pending.add({
@@ -94,7 +123,6 @@ export class ConflictLog {
         commitLsn: context.commitLsn,
       },
     });
-    return action;
   }
 
   async #read({ kind, table, values, found }: MetChange): Promise<ConflictRows> {

@@ -18,6 +18,7 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
+import { MOST_LOOKED_FOR } from './kept-removal.ts';
 import { OwnBatch } from './own-batch.ts';
 import { OwnWriter } from './own-writer.ts';
 import { PreparedStatements } from './prepared.ts';
@@ -205,10 +206,10 @@ describe('what the own stream writes', () => {
         SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
         COMMIT;
         SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()`);
-    await came(`SELECT g, 'others' FROM generate_series(1, 1500) AS g`, at(-1));
-    await came(`VALUES (2000, 'newer')`, at(1));
+    await came(`SELECT g, 'others' FROM generate_series(1, ${MOST_LOOKED_FOR + 1}) AS g`, at(-1));
+    await came(`VALUES (20000, 'newer')`, at(1));
     await user.script(
-      `INSERT INTO public.item VALUES (2001, 'users'); INSERT INTO public.loose VALUES ('users')`,
+      `INSERT INTO public.item VALUES (20001, 'users'); INSERT INTO public.loose VALUES ('users')`,
     );
     const batch = new OwnBatch();
     const relations = [
@@ -217,7 +218,7 @@ describe('what the own stream writes', () => {
     ];
     batch.add({ kind: 'truncate', relations, cascade: false, restartIdentity: false }, at(0));
     await writer.write(batch, undefined);
-    expect(await rows('item')).toEqual(['(2000,newer)', '(2001,users)']);
+    expect(await rows('item')).toEqual(['(20000,newer)', '(20001,users)']);
     expect(await rows('loose')).toEqual(['(others)', '(users)']);
     const history = await user.query<{ what: string }>(`
       SELECT concat_ws(' ', count(*), object_name, count(row_key), conflict_resolution, remote_tuple->>'v',
@@ -226,7 +227,7 @@ describe('what the own stream writes', () => {
       GROUP BY object_name, conflict_resolution, remote_tuple->>'v', remote_node_dboid, rule, action, certainly_concurrent
       ORDER BY object_name`);
     expect(history.map(({ what }) => what)).toEqual([
-      '1500 item 1500 last_update_wins_keep_local others 2 below_tombstone delete t',
+      `${MOST_LOOKED_FOR + 1} item ${MOST_LOOKED_FOR + 1} last_update_wins_keep_local others 2 below_tombstone delete t`,
       '1 loose 0 last_update_wins_keep_local others 2 below_tombstone delete t',
     ]);
   });

@@ -138,6 +138,23 @@ export function lockedDeleteSql(table: Table): string {
   return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = $1::tid`;
 }
 
+/** The same for many: a parameter, their ctids as tid[]. */
+export function lockedDeletesSql(table: Table): string {
+  return `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE t.ctid = ANY ($1::tid[])`;
+}
+
+/** Reads rows that are locked and their keys as JSON text, by their ctids: a parameter, as tid[]. */
+export function lockedJsonSql({ local, key }: Table, withRows: boolean): string {
+  const names = key.columns.map(({ name }) => `t.${quoteIdent(name)}`).join(', ');
+  const keyJson =
+    key.kind === 'unique' ? `(SELECT row_to_json(k.*)::text FROM (SELECT ${names}) AS k)` : 'NULL';
+  const row = withRows ? 'row_to_json(t.*)::text' : 'NULL';
+  return (
+    `SELECT t.ctid::text AS ctid, ${row} AS row, ${keyJson} AS key` +
+    ` FROM ONLY ${quoteQualified(local.name)} AS t WHERE t.ctid = ANY ($1::tid[])`
+  );
+}
+
 /** Reads columns of the row that `fetchSql` has locked, as text. */
 export function lockedColumnsSql(table: Table, columns: readonly TableColumn[]): string {
   const list = columns.map(

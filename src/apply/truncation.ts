@@ -1,7 +1,7 @@
 import { quoteQualified } from '../base/names.ts';
 import { formatPgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
-import type { Decision } from '../conflict/decide.ts';
+import type { Conflict } from '../conflict/decide.ts';
 import type { Writer } from '../conflict/version.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import type { Param, Session } from '../postgres/session.ts';
@@ -9,27 +9,22 @@ import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
 import { copiedRowsAbove } from './copied-rows.ts';
 import { withReplicaIdentity } from './identity.ts';
+import { MOST_LOOKED_FOR, removeKept } from './kept-removal.ts';
 import type { LocalRows } from './local-rows.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RecordProof } from './record-proof.ts';
-import { lockedDeleteSql, truncateSql, unseenTruncatedSql } from './statements.ts';
+import { truncateSql, unseenTruncatedSql } from './statements.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { Tombstones } from './tombstones.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
 
-/** So many rows that the TRUNCATE's writer may not have had are read at once. */
-const MOST_UNSEEN = 1000;
-
-const TRUNCATED: Decision = {
-  action: 'apply',
-  conflict: {
-    type: 'update_delete',
-    resolution: 'last_update_wins_keep_remote',
-    rule: 'truncated',
-  },
+const TRUNCATED: Conflict = {
+  type: 'update_delete',
+  resolution: 'last_update_wins_keep_remote',
+  rule: 'truncated',
 };
 
 /** Carries out a provider's TRUNCATE of a table (DESIGN 4.2, rule 8), inside the caller's transaction. */
@@ -91,10 +86,10 @@ export class Truncation {
     if (table.key.kind === 'unique') {
       params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
-    await withReplicaIdentity(this.#session, table, async () => {
-      await this.#removeUnseen(table, context);
-      await this.#onTable.runOnce(table, truncateSql(table), params);
-    });
+    await this.#removeUnseen(table, context);
+    await withReplicaIdentity(this.#session, table, () =>
+      this.#onTable.runOnce(table, truncateSql(table), params),
+    );
     for (const { key, version: copy } of copied) {
       await noteLostValue(this.#statements, table, key, copy.writer.id, origins);
     }
@@ -114,19 +109,16 @@ export class Truncation {
       `{${originsBelow(origins, this.#provider).join(',')}}`,
       formatPgTime(context.seen.upTo(origins.local.id)),
     ];
-    const text = unseenTruncatedSql(table, MOST_UNSEEN);
-    let removed: number;
-    do {
-      removed = 0;
-      const unseen = await this.#rows.foundBy(table, text, params, context.commitTime);
-      for (const { key, ...found } of unseen) {
-        const met = { kind: 'delete', table, values: key, found, tombstone: undefined } as const;
-        await this.#conflicts.during({ ...met, context }, TRUNCATED, async () => {
-          removed += await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
-          return 'delete';
-        });
-      }
-      // A trigger of the user's may keep some, or all.
-    } while (removed > 0);
+    await removeKept({
+      session: this.#session,
+      onTable: this.#onTable,
+      rows: this.#rows,
+      table,
+      text: unseenTruncatedSql(table, MOST_LOOKED_FOR),
+      params,
+      time: context.commitTime,
+      withRows: this.#conflicts.keepsRows,
+      keep: async (doomed) => this.#conflicts.removed(table, doomed, TRUNCATED, context),
+    });
   }
 }
