@@ -4,13 +4,19 @@ import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
+import { withReplicaIdentity } from './identity.ts';
 import { keyColumns, keyParams, type LocalRows } from './local-rows.ts';
-import { MOST_LOOKED_FOR, readDoomed, removeKept, type DoomedRow } from './kept-removal.ts';
+import { readDoomed, removeKept, type DoomedRow } from './kept-removal.ts';
 import { noteLostValue } from './lost-values.ts';
 import { PendingConflicts, type HistoryOptions } from './pending-conflicts.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RowValues } from './row-values.ts';
-import { foundAmongSql, lockedDeleteSql, truncatedRestSql } from './statements.ts';
+import {
+  foundAmongSql,
+  hasTruncatedRestSql,
+  lockedDeleteSql,
+  truncatedRestSql,
+} from './statements.ts';
 import { isOwn, policyOf, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
@@ -97,8 +103,9 @@ export class BelowTombstones {
         await noteLostValue(this.#statements, table, key, id, this.#origins());
         continue;
       }
-      const reading = { onTable: this.#onTable, table, withRows: this.#history.withRows };
-      for (const doomed of await readDoomed(reading, [found])) {
+      const { isKept, withRows } = this.#history;
+      const reading = { onTable: this.#onTable, table, withRows };
+      for (const doomed of isKept ? await readDoomed(reading, [found]) : []) {
         await this.#record(table, doomed, tombstone);
       }
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
@@ -110,23 +117,32 @@ export class BelowTombstones {
     const origins = this.#origins();
     const tombstone = { time, writer: origins.local };
     const params = [formatPgTime(time), `{${originsBelow(origins, origins.local).join(',')}}`];
-    this.#pending.clear();
-    await removeKept({
-      session: this.#session,
-      onTable: this.#onTable,
-      rows: this.#rows,
+    const [rest] = await this.#onTable.rowsOnce<{ any: string }>(
       table,
-      text: truncatedRestSql(table, MOST_LOOKED_FOR),
+      hasTruncatedRestSql(table),
       params,
-      time,
-      withRows: this.#history.withRows,
-      keep: async (doomed) => this.#record(table, doomed, tombstone),
-    });
+    );
+    if (rest?.any !== 't') return;
+    this.#pending.clear();
+    const { isKept, withRows } = this.#history;
+    await withReplicaIdentity(this.#session, table, () =>
+      removeKept({
+        session: this.#session,
+        onTable: this.#onTable,
+        rows: this.#rows,
+        table,
+        text: truncatedRestSql(table),
+        params,
+        time,
+        withRows,
+        keep: isKept ? async (doomed) => this.#record(table, doomed, tombstone) : undefined,
+      }),
+    );
     await this.#pending.write();
   }
 
   async #record(table: Table, { found, row, key }: DoomedRow, tombstone: Version): Promise<void> {
-    if (!this.#history.isKept || isOwn(table.relation) || found.row.kind !== 'versioned') return;
+    if (isOwn(table.relation) || found.row.kind !== 'versioned') return;
     const { version } = found.row;
     const { local } = this.#origins();
     const isLocal = sameNode(version.writer.id, local.id);

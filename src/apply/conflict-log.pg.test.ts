@@ -22,8 +22,8 @@ import { nodeKey } from '../model/node.ts';
 import type { RowChange, TruncateChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue, UNCHANGED } from '../pgoutput/tuple-value.ts';
 import type { Session } from '../postgres/session.ts';
-import { MOST_LOOKED_FOR } from './kept-removal.ts';
 import { TableMap } from './table-map.ts';
+import { MOST_NEWEST } from './truncation.ts';
 import type { ChangeWriter } from './writer.ts';
 import { Seen } from './writers.ts';
 
@@ -298,18 +298,32 @@ test('of rows that a TRUNCATE takes those of users are kept that its writer may 
   expect(await user.query('SELECT id FROM public.item')).toEqual([]);
 });
 
-test('however many they are, and none that stays', async () => {
-  await user.script(
-    `INSERT INTO public.item SELECT g::text, 'user', 'b' FROM generate_series(1, ${MOST_LOOKED_FOR + 1}) AS g`,
-  );
-  await applied(at(-HOUR), [TRUNCATE]);
+test('however many blocks they are in, and none that stays', async () => {
+  await user.script(`
+    ALTER TABLE public.item SET (fillfactor = 10);
+    INSERT INTO public.item SELECT g::text, 'user', 'b' FROM generate_series(1, 4000) AS g`);
+  await applied(at(-HOUR), [TRUNCATE], at(-2 * HOUR));
   expect(await kept()).toEqual([]);
-  await applied(at(HOUR), [TRUNCATE]);
-  expect(await kept()).toHaveLength(MOST_LOOKED_FOR + 1);
-  expect(await statements()).toBe(11);
+  await applied(at(HOUR), [TRUNCATE], at(-2 * HOUR));
+  await user.script('ALTER TABLE public.item RESET (fillfactor)');
+  expect(await kept()).toHaveLength(4000);
+  expect(await statements()).toBe(4);
 });
 
-test('nor does it go on for ever about rows that a trigger keeps', async () => {
+test('where nothing is known of what its writer had, of the newest only', async () => {
+  await user.script(`INSERT INTO public.item VALUES ('old', 'user', 'b')`);
+  await user.script(
+    `INSERT INTO public.item SELECT g::text, 'user', 'b' FROM generate_series(1, ${MOST_NEWEST - 1}) AS g`,
+  );
+  await user.script(`INSERT INTO public.item VALUES ('new', 'user', 'b')`);
+  await applied(at(HOUR), [TRUNCATE]);
+  const [row] = await user.query<{ all: string; old: string }>(`
+    SELECT count(*) AS all, count(*) FILTER (WHERE row_key ->> 'id' = 'old') AS old FROM bdr.bdr_conflict_history`);
+  expect(row).toEqual({ all: String(MOST_NEWEST), old: '0' });
+  expect(await user.query('SELECT id FROM public.item')).toEqual([]);
+});
+
+test('rows that a trigger keeps stay', async () => {
   await user.script(`
     CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
     CREATE TRIGGER keep BEFORE DELETE ON public.item FOR EACH ROW EXECUTE FUNCTION public.keep();

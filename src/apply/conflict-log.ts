@@ -64,10 +64,9 @@ export class ConflictLog {
     resolve: () => Promise<ConflictAction>,
   ): Promise<ConflictAction> {
     const { kind, table } = met;
-    // The group's own tables change on several nodes by design, and hold DSNs: nothing for a history.
     if (!conflict || isOwn(table.relation)) return resolve();
     this.#counts.conflict(kind);
-    if (!this.#options.isKept) return resolve();
+    if (!this.isKept(table)) return resolve();
     // Sent before anything is overwritten, and not waited for.
     const reading = this.#read(met);
     reading.catch(() => undefined);
@@ -80,20 +79,27 @@ export class ConflictLog {
     return action;
   }
 
+  /** Whether conflicts of a table are kept. */
+  isKept({ relation }: Table): boolean {
+    // The group's own tables change on several nodes by design, and hold DSNs: nothing for a history.
+    return this.#options.isKept && !isOwn(relation);
+  }
+
   /** Whether conflicts are kept with their rows. */
   get keepsRows(): boolean {
     return this.#options.withRows;
   }
 
-  /** Keeps the conflict of a deletion with a row that it removes, which has been read. */
+  /**
+   * Keeps the conflict of a TRUNCATE with a row that it removes, which has been read. Not counted, as the rows that a TRUNCATE removes are
+   * not.
+   */
   async removed(
     table: Table,
     { found, row: local, key }: DoomedRow,
     conflict: Conflict,
     context: ChangeContext,
   ): Promise<void> {
-    this.#counts.conflict('delete');
-    if (!this.#options.isKept || isOwn(table.relation)) return;
     const remote = this.#options.withRows ? key : null;
     const met = { table, found, tombstone: undefined, context };
     await this.#keep(met, conflict, { local, remote, key }, 'delete');

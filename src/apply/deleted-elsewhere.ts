@@ -22,7 +22,7 @@ import type { OriginMap } from './writers.ts';
  * deletion is seen, whoever lies below it is removed.
  *
  * Each deletion is looked after once. One that is committed here after that look has looked for its row after it, too: where it
- * finds none, it lets no other apply transaction be open while it looks and commits (src/apply/writer.ts), and this look is one.
+ * finds none, it lets no other apply transaction be open while it looks and commits (src/apply/deletions.ts), and this look is one.
  */
 export class DeletedElsewhere {
   readonly #session: Session;

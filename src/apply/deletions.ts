@@ -132,10 +132,13 @@ export class Deletions {
   async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
     const tombstone = await this.tombstoneOf(table, key);
     if (!this.isDeleted(tombstone, context)) return;
+    const { conflict } = this.#decide(tombstone, context);
     for (const found of await this.#rows.findAll(table, key, context.commitTime)) {
       if (found.row.kind !== 'own') continue;
-      const values = await this.#rows.filled(table, found, keyAlone(table, key));
-      await this.skipDeleted(table, values, tombstone, context);
+      if (conflict) {
+        const values = await this.#rows.filled(table, found, keyAlone(table, key));
+        await this.skipDeleted(table, values, tombstone, context);
+      }
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
   }

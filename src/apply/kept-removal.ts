@@ -1,17 +1,16 @@
-import type { PgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
+import type { PgTime } from '../base/pg-time.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { withReplicaIdentity } from './identity.ts';
 import type { FoundRow, LocalRows } from './local-rows.ts';
 import { lockedDeletesSql, lockedJsonSql } from './statements.ts';
 import type { Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 
-/** So many rows are looked for at once: each look goes through the whole table. */
-export const MOST_LOOKED_FOR = 10_000;
+/** So many blocks of the table are looked into at once: a block has some hundred rows at most. */
+const MOST_BLOCKS = 128;
 
-/** So many of them are read at once. */
-const MOST_READ = 100;
+/** So many rows are read at once: they may be large. */
+const MOST_READ = 8;
 
 /** A row that is about to be removed. */
 export interface DoomedRow {
@@ -22,53 +21,52 @@ export interface DoomedRow {
   readonly key: string | null;
 }
 
-/**
- * Removes many rows of a table, of which each is first given to `keep`, inside the caller's transaction. `text` locks them, with a select list
- * of rowFacts() and a limit of MOST_LOOKED_FOR; it is asked until it finds no more.
- */
-export async function removeKept(options: {
-  readonly session: Session;
+/** What reads them. */
+interface Reading {
   readonly onTable: TableStatements;
-  readonly rows: LocalRows;
   readonly table: Table;
-  readonly text: string;
-  readonly params: readonly Param[];
-  /** Of the deletion that they lose to. */
-  readonly time: PgTime;
   readonly withRows: boolean;
-  readonly keep: (row: DoomedRow) => Promise<void>;
-}): Promise<void> {
+}
+
+/**
+ * Removes many rows of a table, of which each is first given to `keep`, inside the caller's transaction. `text` locks them: a statement with a
+ * select list of rowFacts(), whose last two parameters are the ctids between which it looks. It is asked for one part of the table after the
+ * other.
+ */
+export async function removeKept(
+  options: Reading & {
+    readonly session: Session;
+    readonly rows: LocalRows;
+    readonly text: string;
+    readonly params: readonly Param[];
+    /** Of the deletion that they lose to. */
+    readonly time: PgTime;
+    /** Where nothing is kept the rows are not even read. */
+    readonly keep: ((row: DoomedRow) => Promise<void>) | undefined;
+  },
+): Promise<void> {
   const { session, onTable, rows, table, text, params, time, keep } = options;
-  let isMore: boolean;
-  do {
-    const all = await rows.foundBy(table, text, params, time);
-    if (all.length === 0) return;
-    for (let from = 0; from < all.length; from += MOST_READ) {
-      for (const doomed of await readDoomed(options, all.slice(from, from + MOST_READ))) {
-        await keep(doomed);
-      }
+  const [size] = await session.query<{ blocks: string }>(
+    `SELECT pg_relation_size($1::oid::regclass) / current_setting('block_size')::bigint AS blocks`,
+    [table.local.oid],
+  );
+  const blocks = Number(size?.blocks);
+  for (let block = 0; block < blocks; block += MOST_BLOCKS) {
+    const range = [`(${block},0)`, `(${block + MOST_BLOCKS},0)`];
+    const all = await rows.foundBy(table, text, [...params, ...range], time);
+    if (all.length === 0) continue;
+    for (let from = 0; keep && from < all.length; from += MOST_READ) {
+      const doomed = await readDoomed(options, all.slice(from, from + MOST_READ));
+      for (const one of doomed) await keep(one);
     }
     const ctids = textArray(all.map(({ ctid }) => ctid));
-    let removed = 0;
-    await withReplicaIdentity(session, table, async () => {
-      removed = await onTable.run(table, lockedDeletesSql(table), [ctids]);
-    });
-    // A trigger of the user's may keep some, or all.
-    isMore = all.length === MOST_LOOKED_FOR && removed > 0;
-  } while (isMore);
+    await onTable.run(table, lockedDeletesSql(table), [ctids]);
+  }
 }
 
 /** Rows that are locked, as they are to be kept. */
 export async function readDoomed(
-  {
-    onTable,
-    table,
-    withRows,
-  }: {
-    readonly onTable: TableStatements;
-    readonly table: Table;
-    readonly withRows: boolean;
-  },
+  { onTable, table, withRows }: Reading,
   all: readonly FoundRow[],
 ): Promise<DoomedRow[]> {
   const read = await onTable.rows<{ ctid: string; row: string | null; key: string | null }>(

@@ -57,7 +57,7 @@ export class LocalRows {
     return found;
   }
 
-  /** The rows, with their keys, that a statement finds whose select list is rowFacts(); of tables whose key is unique. */
+  /** The rows, with their keys where they have one, that a statement finds whose select list is rowFacts(). */
   async foundBy(
     table: Table,
     text: string,

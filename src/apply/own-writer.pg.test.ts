@@ -18,7 +18,6 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
-import { MOST_LOOKED_FOR } from './kept-removal.ts';
 import { OwnBatch } from './own-batch.ts';
 import { OwnWriter } from './own-writer.ts';
 import { PreparedStatements } from './prepared.ts';
@@ -49,8 +48,11 @@ describe('what the own stream writes', () => {
     user = await connect();
     await install(user, readSqlFiles(sqlDir()));
     await user.script(`
-      CREATE TABLE public.item (id integer PRIMARY KEY, v text);
+      CREATE TABLE public.item (id integer PRIMARY KEY, v text) WITH (fillfactor = 10);
       CREATE TABLE public.loose (v text);
+      CREATE ROLE joe;
+      CREATE TABLE public.joes (id integer PRIMARY KEY, v text);
+      ALTER TABLE public.joes OWNER TO joe;
       CREATE TABLE public.pair (z numeric, v text, a text, PRIMARY KEY (z, a));
       CREATE TABLE public.whole (id integer PRIMARY KEY, v text);
       ALTER TABLE public.whole REPLICA IDENTITY FULL;
@@ -70,7 +72,7 @@ describe('what the own stream writes', () => {
   });
   beforeEach(async () => {
     await user.script(
-      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.loose, public.pair, public.whole, public.named, public.wider',
+      'TRUNCATE bdr.tombstone, bdr.bdr_conflict_history, public.item, public.loose, public.joes, public.pair, public.whole, public.named, public.wider',
     );
     const [row] = await user.query<{ now: string }>(
       `SELECT ${pgTimeSql('clock_timestamp()')} AS now`,
@@ -112,6 +114,15 @@ describe('what the own stream writes', () => {
       by.id,
     );
   }
+  /** Rows come from the provider. */
+  const came = (name: string, list: string, time: PgTime) =>
+    user.script(`
+      SELECT pg_replication_origin_session_setup('provider');
+      BEGIN;
+      INSERT INTO public.${name} ${list};
+      SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
+      COMMIT;
+      SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()`);
   const rows = async (name: string) =>
     (
       await user.query<{ row: string }>(`SELECT t::text AS row FROM public.${name} AS t ORDER BY 1`)
@@ -197,17 +208,10 @@ describe('what the own stream writes', () => {
   });
 
   test('keeps what slipped in below a TRUNCATE of users, and leaves what is newer', async () => {
-    const came = (list: string, time: PgTime) =>
-      user.script(`
-        SELECT pg_replication_origin_session_setup('provider');
-        BEGIN;
-        INSERT INTO public.item ${list};
-        INSERT INTO public.loose VALUES ('others');
-        SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
-        COMMIT;
-        SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()`);
-    await came(`SELECT g, 'others' FROM generate_series(1, ${MOST_LOOKED_FOR + 1}) AS g`, at(-1));
-    await came(`VALUES (20000, 'newer')`, at(1));
+    await came('item', `SELECT g, 'others' FROM generate_series(1, 4000) AS g`, at(-1));
+    await came('item', `VALUES (20000, 'newer')`, at(1));
+    await came('loose', `VALUES ('others')`, at(-1));
+    await came('loose', `VALUES ('newer')`, at(1));
     await user.script(
       `INSERT INTO public.item VALUES (20001, 'users'); INSERT INTO public.loose VALUES ('users')`,
     );
@@ -219,7 +223,7 @@ describe('what the own stream writes', () => {
     batch.add({ kind: 'truncate', relations, cascade: false, restartIdentity: false }, at(0));
     await writer.write(batch, undefined);
     expect(await rows('item')).toEqual(['(20000,newer)', '(20001,users)']);
-    expect(await rows('loose')).toEqual(['(others)', '(users)']);
+    expect(await rows('loose')).toEqual(['(newer)', '(users)']);
     const history = await user.query<{ what: string }>(`
       SELECT concat_ws(' ', count(*), object_name, count(row_key), conflict_resolution, remote_tuple->>'v',
                        remote_node_dboid, rule, action, certainly_concurrent) AS what
@@ -227,9 +231,28 @@ describe('what the own stream writes', () => {
       GROUP BY object_name, conflict_resolution, remote_tuple->>'v', remote_node_dboid, rule, action, certainly_concurrent
       ORDER BY object_name`);
     expect(history.map(({ what }) => what)).toEqual([
-      `${MOST_LOOKED_FOR + 1} item ${MOST_LOOKED_FOR + 1} last_update_wins_keep_local others 2 below_tombstone delete t`,
+      '4000 item 4000 last_update_wins_keep_local others 2 below_tombstone delete t',
       '1 loose 0 last_update_wins_keep_local others 2 below_tombstone delete t',
     ]);
+  });
+
+  test('a table without a key that was truncated does not keep it from the others', async () => {
+    await came('loose', `VALUES ('others')`, at(-1));
+    await came('joes', `VALUES (1, 'others')`, at(-1));
+    const [loose, joes] = [
+      await describeNamed(user, 'public.loose'),
+      await describeNamed(user, 'public.joes'),
+    ];
+    const batch = new OwnBatch();
+    batch.add(
+      { kind: 'truncate', relations: [loose], cascade: false, restartIdentity: false },
+      at(0),
+    );
+    const oldTuple = tupleOf(['1', null]);
+    batch.add({ kind: 'delete', relation: joes, oldTuple, oldTupleIsKey: true }, at(0));
+    await writer.write(batch, undefined);
+    expect(await rows('loose')).toEqual([]);
+    expect(await rows('joes')).toEqual([]);
   });
 
   test('of many deletions of users, which the peers are about to pass, none is remembered', async () => {

@@ -213,11 +213,13 @@ export class OwnWriter {
   /** Returns whether it could be done: not where a table has changed. */
   async #lookAndMove(work: readonly TableWork[], end: Lsn | undefined): Promise<boolean> {
     await this.#enterGate();
+    // All of them before the first is worked on: the work on a table without a key changes its definition for a moment.
+    for (const { table } of work) {
+      if (await this.#tables.hold(table)) continue;
+      await rollBack(this.#session);
+      return false;
+    }
     for (const { table, deleted, truncatedAt, late } of work) {
-      if (!(await this.#tables.hold(table))) {
-        await rollBack(this.#session);
-        return false;
-      }
       if (deleted.length > 0) await this.#removeSlippedIn(table, deleted);
       if (truncatedAt !== undefined) {
         await this.#below.removeTruncated(table, truncatedAt);

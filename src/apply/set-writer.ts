@@ -280,7 +280,7 @@ export class SetWriter {
     }
   }
 
-  /** Inserts into a table without key, where any row in the way is an error, unless a TRUNCATE has removed some of them already. */
+  /** Inserts into a table without key, where any row in the way is an error; all go the slow way if one loses to a TRUNCATE. */
   async #append(table: Table, changes: Left, data: Buffer | undefined): Promise<Left> {
     for (const { context } of changes) {
       if (await this.#writer.deletions.isTruncated(table, context)) return changes;

@@ -313,32 +313,48 @@ export function truncateSql(table: Table): string {
   );
 }
 
+/** Of a time that is a statement's first parameter, by a node to which the origins in the second one lose at equal times. */
+const OLDER_THAN_TRUNCATE =
+  `(pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
+  ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))`;
+
 /**
- * Locks rows of this node's own users that lose to a provider's TRUNCATE and that its writer may not have had; `most` of them. Parameters:
- * the TRUNCATE's commit time, the origin numbers of the nodes that lose to the provider at equal times, and up to when the provider had
- * applied what this node's users wrote.
+ * Locks rows of this node's own users that lose to a provider's TRUNCATE and that its writer may not have had. Parameters: the TRUNCATE's
+ * commit time, the origin numbers of the nodes that lose to the provider at equal times, up to when the provider had applied what this
+ * node's users wrote, and the ctids between which it looks.
  */
-export function unseenTruncatedSql(table: Table, most: number): string {
+export function unseenTruncatedSql(table: Table): string {
   return (
-    `SELECT ${rowFacts(table)} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} = 0` +
-    ` AND pg_xact_commit_timestamp(t.xmin) > $3::timestamptz` +
-    ` AND (pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
-    ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))` +
-    ` LIMIT ${most} FOR UPDATE`
+    `SELECT ${rowFacts(table)} FROM ONLY ${quoteQualified(table.local.name)} AS t` +
+    ` WHERE ${ORIGIN} = 0 AND ${OLDER_THAN_TRUNCATE} AND pg_xact_commit_timestamp(t.xmin) > $3::timestamptz` +
+    ` AND t.ctid >= $4::tid AND t.ctid < $5::tid FOR UPDATE`
+  );
+}
+
+/** The least commit time, as PgTime, of the so many rows of this node's own users that are newest; NULL where there are not more. */
+export function newestSql(table: Table, count: number): string {
+  return (
+    `SELECT ${pgTimeSql('pg_xact_commit_timestamp(t.xmin)')} AS time FROM ONLY ${quoteQualified(table.local.name)} AS t` +
+    ` WHERE ${ORIGIN} = 0 AND pg_xact_commit_timestamp(t.xmin) IS NOT NULL` +
+    ` ORDER BY pg_xact_commit_timestamp(t.xmin) DESC OFFSET ${count} LIMIT 1`
   );
 }
 
 /**
- * Locks rows that other nodes wrote before this node truncated the table, and that came in only afterwards; `most` of them. Parameters: the
- * truncate's commit time, the origin numbers of the nodes that lose to this one at equal times.
+ * Locks rows that other nodes wrote before this node truncated the table, and that came in only afterwards. Parameters: the
+ * truncate's commit time, the origin numbers of the nodes that lose to this one at equal times, and the ctids between which it looks.
  */
-export function truncatedRestSql(table: Table, most: number): string {
-  return (
-    `SELECT ${rowFacts(table)} FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0` +
-    ` AND (pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
-    ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))` +
-    ` LIMIT ${most} FOR UPDATE`
-  );
+export function truncatedRestSql(table: Table): string {
+  return `SELECT ${rowFacts(table)} ${truncatedRest(table)} AND t.ctid >= $3::tid AND t.ctid < $4::tid FOR UPDATE`;
+}
+
+/** Whether `truncatedRestSql` would find anything anywhere; the same parameters without the ctids. */
+export function hasTruncatedRestSql(table: Table): string {
+  return `SELECT EXISTS (SELECT ${truncatedRest(table)}) AS any`;
+}
+
+function truncatedRest(table: Table): string {
+  return `FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE ${ORIGIN} <> 0 AND ${OLDER_THAN_TRUNCATE}`;
 }
 
 /** Keys of rows that other nodes wrote, as text named `c0`, `c1` …, each with the number of its origin. */

@@ -35,7 +35,7 @@ export interface KeyArrays {
  * What this node remembers of deletions (DESIGN 4.4), inside the caller's transaction.
  *
  * Whoever inserts a row asks `contested` about it in a *later* statement, with a newer snapshot: a deletion that committed while
- * the insert waited is seen then. What commits after that is the deleter's to care for (src/apply/own-writer.ts).
+ * the insert waited is seen then. What commits after that is the deleter's to care for (src/apply/deletions.ts, own-writer.ts).
  */
 export class Tombstones {
   readonly #statements: PreparedStatements;

@@ -1,5 +1,5 @@
 import { quoteQualified } from '../base/names.ts';
-import { formatPgTime } from '../base/pg-time.ts';
+import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { textArray } from '../base/text-array.ts';
 import type { Conflict } from '../conflict/decide.ts';
 import type { Writer } from '../conflict/version.ts';
@@ -9,17 +9,20 @@ import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
 import { copiedRowsAbove } from './copied-rows.ts';
 import { withReplicaIdentity } from './identity.ts';
-import { MOST_LOOKED_FOR, removeKept } from './kept-removal.ts';
+import { removeKept } from './kept-removal.ts';
 import type { LocalRows } from './local-rows.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { RecordProof } from './record-proof.ts';
-import { truncateSql, unseenTruncatedSql } from './statements.ts';
+import { newestSql, truncateSql, unseenTruncatedSql } from './statements.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 import type { TableStatements } from './table-statements.ts';
 import type { Tombstones } from './tombstones.ts';
 import { originsBelow, type OriginMap } from './writers.ts';
+
+/** So many of the newest rows are kept where it is not known which ones the TRUNCATE's writer had. */
+export const MOST_NEWEST = 10_000;
 
 const TRUNCATED: Conflict = {
   type: 'update_delete',
@@ -86,10 +89,10 @@ export class Truncation {
     if (table.key.kind === 'unique') {
       params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
-    await this.#removeUnseen(table, context);
-    await withReplicaIdentity(this.#session, table, () =>
-      this.#onTable.runOnce(table, truncateSql(table), params),
-    );
+    await withReplicaIdentity(this.#session, table, async () => {
+      if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, context);
+      await this.#onTable.runOnce(table, truncateSql(table), params);
+    });
     for (const { key, version: copy } of copied) {
       await noteLostValue(this.#statements, table, key, copy.writer.id, origins);
     }
@@ -107,18 +110,31 @@ export class Truncation {
     const params = [
       formatPgTime(context.commitTime),
       `{${originsBelow(origins, this.#provider).join(',')}}`,
-      formatPgTime(context.seen.upTo(origins.local.id)),
+      formatPgTime(await this.#seenUpTo(table, context)),
     ];
     await removeKept({
       session: this.#session,
       onTable: this.#onTable,
       rows: this.#rows,
       table,
-      text: unseenTruncatedSql(table, MOST_LOOKED_FOR),
+      text: unseenTruncatedSql(table),
       params,
       time: context.commitTime,
       withRows: this.#conflicts.keepsRows,
       keep: async (doomed) => this.#conflicts.removed(table, doomed, TRUNCATED, context),
     });
+  }
+
+  /**
+   * Up to when the TRUNCATE's writer had what this node's users wrote. Nothing is known of that before the link's first heartbeat, and
+   * while the provider cannot read from here: then he counts as not having had the newest rows, so that the whole table does not go into
+   * the history.
+   */
+  async #seenUpTo(table: Table, { seen }: ChangeContext): Promise<PgTime> {
+    const upTo = seen.upTo(this.#origins().local.id);
+    if (upTo !== LONG_AGO) return upTo;
+    const text = newestSql(table, MOST_NEWEST);
+    const [row] = await this.#onTable.rowsOnce<{ time: string }>(table, text, []);
+    return row ? (Number(row.time) as PgTime) : LONG_AGO;
   }
 }

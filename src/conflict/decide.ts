@@ -24,7 +24,7 @@ export type Rule =
   | 'update_missing'
   | 'delete_existing'
   | 'delete_missing'
-  /** A row that slipped in below a deletion; found by the own stream, not decided here. */
+  /** A row that slipped in below a deletion or a TRUNCATE; found by the own stream, not decided here. */
   | 'below_tombstone'
   /** A row of this node's own users that a TRUNCATE of another node takes, whose user may not have had it; not decided here. */
   | 'truncated'
@@ -41,7 +41,7 @@ export interface Conflict {
 
 /** The row that a change meets under its key. */
 export type LocalRow =
-  /** `tombstone`: the greatest that is remembered of the key or of its table (DESIGN 4.4), by this node's own users where `isDeletedHere`. */
+  /** `tombstone`: the greatest that is remembered of the key or of its table (DESIGN 4.4), this node's own where `isDeletedHere`. */
   | {
       readonly kind: 'missing';
       readonly tombstone: Version | undefined;

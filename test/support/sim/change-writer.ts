@@ -266,7 +266,7 @@ export class ModelChangeWriter {
     if (conflict && !context.isUndecided && !this.#world.has('apply ahead of the clock')) {
       this.#check(transaction, found, tombstone, context);
     }
-    this.#keep(transaction, decision, { ...met, values });
+    this.#keep(transaction, decision, { values, found, context });
     this.#lostWrites.noteRow(transaction, decision, met);
     yield undefined;
     switch (action) {
@@ -295,30 +295,28 @@ export class ModelChangeWriter {
   #keep(
     transaction: Transaction,
     { action, conflict }: Decision,
-    met: {
+    {
+      values,
+      found,
+      context,
+    }: {
       readonly values: RowValues | undefined;
-      readonly old: RowValues;
       readonly found: Row | undefined;
-      readonly tombstone: Version | undefined;
       readonly context: ChangeContext;
     },
   ): void {
     if (!conflict) return;
-    const { values, old, found, tombstone, context } = met;
     const { commitTime: time, isUndecided, isUnread } = context;
-    const row = found && this.#statements.localRow(transaction, found, time);
     if (isUndecided) {
+      const row = found && this.#statements.localRow(transaction, found, time);
       const isOfTime = row?.kind !== 'versioned' || row.version.time === time;
       if (isUnread || action !== 'apply' || isOfTime) return;
       if (this.#world.has('what a kill finds goes in silence')) return;
     }
     if (isUnread && this.#world.has('what an unread row finds goes in silence')) return;
     if (found) transaction.inHistory.push({ row: found });
-    else if (tombstone) transaction.inHistory.push({ ...tombstone, key: keyIn(old) });
-    // Of a deletion that nobody has decided there is no row.
-    if (values ?? !isUndecided) {
-      const { writer } = this.provider;
-      transaction.inHistory.push({ time, writer, key: keyIn(values ?? old) });
+    if (values) {
+      transaction.inHistory.push({ time, writer: this.provider.writer, key: keyIn(values) });
     }
   }
 
@@ -565,8 +563,7 @@ export class ModelChangeWriter {
   ): void {
     if (this.#world.has('an insert below a deletion goes in silence')) return;
     const decision = this.#decide('insert', transaction, undefined, tombstone, context);
-    const met = { values, old: values, found: undefined, tombstone, context };
-    this.#keep(transaction, decision, met);
+    this.#keep(transaction, decision, { values, found: undefined, context });
   }
 }
 

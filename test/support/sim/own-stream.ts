@@ -284,7 +284,7 @@ export class ModelOwnStream {
       return statements.noteLostValue(transaction, key, version.writer);
     }
     if (!this.#world.has('what lies below a deletion goes in silence')) {
-      transaction.inHistory.push({ row: found }, { ...tombstone, key });
+      transaction.inHistory.push({ row: found });
     }
     yield* statements.delete(transaction, key);
     yield undefined;
