@@ -1,7 +1,6 @@
 import { quoteQualified } from '../base/names.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { holdOtherApply } from '../catalog/apply-gate.ts';
-import type { ConflictAction } from '../catalog/conflict-history.ts';
 import type { Decision } from '../conflict/decide.ts';
 import type { Version } from '../conflict/version.ts';
 import type { NodeId } from '../model/node.ts';
@@ -131,13 +130,13 @@ export class Deletions {
   /** Removes a row that this transaction inserted, if it loses to a tombstone (rule 4). */
   async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
     const tombstone = await this.tombstoneOf(table, key);
-    if (!this.isDeleted(tombstone, context)) return;
-    const { conflict } = this.#decide(tombstone, context);
+    const { action, conflict } = this.#decide(tombstone, context);
+    if (action !== 'skip') return;
     for (const found of await this.#rows.findAll(table, key, context.commitTime)) {
       if (found.row.kind !== 'own') continue;
       if (conflict) {
         const values = await this.#rows.filled(table, found, keyAlone(table, key));
-        await this.skipDeleted(table, values, tombstone, context);
+        await this.takesInsert(table, values, tombstone, context);
       }
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
@@ -148,21 +147,18 @@ export class Deletions {
     return this.#tombstones.find(table, keyParams(table, key));
   }
 
-  /** Whether an insert that finds no row loses to a tombstone. */
-  isDeleted(tombstone: Version | undefined, context: ChangeContext): boolean {
-    return this.#decide(tombstone, context).action === 'skip';
-  }
-
-  /** An insert has lost to a deletion: where that is a conflict, it goes into the history. */
-  skipDeleted(
+  /** Whether an insert that finds no row loses to a tombstone; where that is a conflict, it goes into the history. */
+  async takesInsert(
     table: Table,
     values: RowValues,
     tombstone: Version | undefined,
     context: ChangeContext,
-  ): Promise<ConflictAction> {
-    const met = { kind: 'insert', table, values, found: undefined, tombstone, context } as const;
+  ): Promise<boolean> {
     const decision = this.#decide(tombstone, context);
-    return this.#conflicts.during(met, decision, () => Promise.resolve('skip'));
+    if (decision.action !== 'skip') return false;
+    const met = { kind: 'insert', table, values, found: undefined, tombstone, context } as const;
+    await this.#conflicts.during(met, decision, () => Promise.resolve('skip'));
+    return true;
   }
 
   /**
@@ -185,7 +181,7 @@ export class Deletions {
 
   /** Whether a row without a key loses to a TRUNCATE. */
   async isTruncated(table: Table, context: ChangeContext): Promise<boolean> {
-    return this.isDeleted(await this.truncationOf(table), context);
+    return this.#decide(await this.truncationOf(table), context).action === 'skip';
   }
 
   /**

@@ -283,9 +283,7 @@ export class ChangeWriter {
     if (!row) return this.#insertUnread(table, values, context, brought);
     if (!Tombstones.byKey(table)) {
       const truncation = await this.deletions.truncationOf(table);
-      if (this.deletions.isDeleted(truncation, context)) {
-        return this.deletions.skipDeleted(table, row, truncation, context);
-      }
+      if (await this.deletions.takesInsert(table, row, truncation, context)) return 'skip';
     }
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
@@ -297,9 +295,7 @@ export class ChangeWriter {
       // Nothing under its key: another unique index, or a trigger that would not have the row. The server says which; not to a
       // row that is deleted again already.
       const tombstone = await this.deletions.tombstoneOf(table, row);
-      if (this.deletions.isDeleted(tombstone, context)) {
-        return this.deletions.skipDeleted(table, row, tombstone, context);
-      }
+      if (await this.deletions.takesInsert(table, row, tombstone, context)) return 'skip';
     }
     const isRead = !isComplete(values);
     const lost = await this.#makeRoom(table, row, undefined, context, isRead);

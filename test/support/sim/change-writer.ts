@@ -554,7 +554,7 @@ export class ModelChangeWriter {
     return { kind: 'missing', tombstone, isDeletedHere };
   }
 
-  /** Deletions.skipDeleted() */
+  /** Deletions.takesInsert() */
   #skipDeleted(
     transaction: Transaction,
     values: RowValues,
