@@ -8,7 +8,8 @@ import type { Plan, Statement, Workload } from './workload.ts';
 const SETTINGS = {
   // What a client is told is committed must be on disk.
   synchronous_commit: 'on',
-  statement_timeout: '30s',
+  // Longer than any fault lasts: an agent that is stopped in the middle of a transaction holds what it has locked.
+  statement_timeout: '60s',
   // Clients of one node meet often: those that deadlock should not wait for a second each time.
   deadlock_timeout: '100ms',
 };
