@@ -66,7 +66,7 @@ export class ConflictLog {
     const { kind, table } = met;
     if (!conflict || isOwn(table.relation)) return resolve();
     this.#counts.conflict(kind);
-    if (!this.isKept(table)) return resolve();
+    if (!this.#options.isKept) return resolve();
     // Sent before anything is overwritten, and not waited for.
     const reading = this.#read(met);
     reading.catch(() => undefined);

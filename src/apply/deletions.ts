@@ -9,9 +9,9 @@ import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
 import { KeyJournal, keysOf, type NotedKey } from './key-journal.ts';
 import { keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
-import type { RowValues } from './row-values.ts';
+import { UNSENT, type RowValues } from './row-values.ts';
 import { lockedDeleteSql } from './statements.ts';
-import { keyAlone, type Table } from './table.ts';
+import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
 
@@ -130,13 +130,13 @@ export class Deletions {
   /** Removes a row that this transaction inserted, if it loses to a tombstone (rule 4). */
   async takeBack(table: Table, { key, context }: NotedKey): Promise<void> {
     const tombstone = await this.tombstoneOf(table, key);
-    const { action, conflict } = this.#decide(tombstone, context);
-    if (action !== 'skip') return;
+    const decision = this.#decide(tombstone, context);
+    if (decision.action !== 'skip') return;
     for (const found of await this.#rows.findAll(table, key, context.commitTime)) {
       if (found.row.kind !== 'own') continue;
-      if (conflict) {
-        const values = await this.#rows.filled(table, found, keyAlone(table, key));
-        await this.takesInsert(table, values, tombstone, context);
+      if (decision.conflict) {
+        const values = await this.#rows.filled(table, found, keyOnly(table, key, UNSENT));
+        await this.#skip(table, values, tombstone, context, decision);
       }
       await this.#onTable.run(table, lockedDeleteSql(table), [found.ctid]);
     }
@@ -156,9 +156,19 @@ export class Deletions {
   ): Promise<boolean> {
     const decision = this.#decide(tombstone, context);
     if (decision.action !== 'skip') return false;
+    await this.#skip(table, values, tombstone, context, decision);
+    return true;
+  }
+
+  async #skip(
+    table: Table,
+    values: RowValues,
+    tombstone: Version | undefined,
+    context: ChangeContext,
+    decision: Decision,
+  ): Promise<void> {
     const met = { kind: 'insert', table, values, found: undefined, tombstone, context } as const;
     await this.#conflicts.during(met, decision, () => Promise.resolve('skip'));
-    return true;
   }
 
   /**

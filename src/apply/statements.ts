@@ -298,25 +298,23 @@ export function ownRowAgainSql(table: Table): string | undefined {
   return `UPDATE ONLY ${quoteQualified(table.local.name)} AS t SET ${name} = t.${name} WHERE ${keyCondition(table, 1).sql} AND ${ORIGIN} = 0`;
 }
 
+/** A row below a TRUNCATE: of its commit time, a statement's first parameter, and of the origins that lose to it at equal times, the second. */
+const OLDER_THAN_TRUNCATE =
+  `(pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
+  ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))`;
+
 /**
- * Removes the rows that lose to a TRUNCATE. Parameters: the provider's origin number, the truncate's commit time, the origin
- * numbers of the nodes that lose to the provider at equal times. With a key, then: the origin numbers of copies, whose stamps say
+ * Removes the rows that lose to a TRUNCATE. Parameters: the truncate's commit time, the origin numbers of the nodes that lose to the
+ * provider at equal times, and the provider's origin number. With a key, then: the origin numbers of copies, whose stamps say
  * nothing, and the keys of copied rows that stay, as bdr.row_version has them.
  */
 export function truncateSql(table: Table): string {
   const copied = ` OR ${ORIGIN} = ANY ($4::oid[]) AND ${keyJsonSql(table)} <> ALL ($5::text[]::jsonb[])`;
   return (
-    `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE (${ORIGIN} = $1::oid` +
-    ` OR pg_xact_commit_timestamp(t.xmin) < $2::timestamptz` +
-    ` OR pg_xact_commit_timestamp(t.xmin) = $2::timestamptz AND ${ORIGIN} = ANY ($3::oid[])` +
+    `DELETE FROM ONLY ${quoteQualified(table.local.name)} AS t WHERE (${OLDER_THAN_TRUNCATE} OR ${ORIGIN} = $3::oid` +
     `${table.key.kind === 'unique' ? copied : ''}) IS NOT FALSE`
   );
 }
-
-/** Of a time that is a statement's first parameter, by a node to which the origins in the second one lose at equal times. */
-const OLDER_THAN_TRUNCATE =
-  `(pg_xact_commit_timestamp(t.xmin) < $1::timestamptz` +
-  ` OR pg_xact_commit_timestamp(t.xmin) = $1::timestamptz AND ${ORIGIN} = ANY ($2::oid[]))`;
 
 /**
  * Locks rows of this node's own users that lose to a provider's TRUNCATE and that its writer may not have had. Parameters: the TRUNCATE's

@@ -4,7 +4,7 @@ import type { Policy, TablePolicy } from '../conflict/policy.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 import type { LocalColumn, LocalRelation } from '../postgres/relation-info.ts';
-import { readValues, sameValue, UNSENT, type RowValues } from './row-values.ts';
+import { readValues, sameValue, type RowValues, type UNSENT } from './row-values.ts';
 
 /** A column of the provider's relation with its local counterpart, matched by name. */
 export interface TableColumn {
@@ -206,17 +206,14 @@ export function rowWith(
   return values;
 }
 
-/** A row of which only the key is kept. */
-export function keyOnly({ key }: Table, values: RowValues): RowValues {
+/** A row of which only the key is kept: `others` stands for the rest, UNSENT where it is to be read. */
+export function keyOnly(
+  { key }: Table,
+  values: RowValues,
+  others: null | typeof UNSENT = null,
+): RowValues {
   return values.map((value, position) =>
-    key.columns.some((column) => column.position === position) ? value : null,
-  );
-}
-
-/** The key; the other columns as if they had not been sent. */
-export function keyAlone({ key }: Table, values: RowValues): RowValues {
-  return values.map((value, position) =>
-    key.columns.some((column) => column.position === position) ? value : UNSENT,
+    key.columns.some((column) => column.position === position) ? value : others,
   );
 }
 

@@ -81,16 +81,16 @@ export class Truncation {
     const origins = this.#origins();
     const version = { time: context.commitTime, writer: this.#provider };
     const copied = await copiedRowsAbove(this.#session, table, origins, version);
-    const params: Param[] = [
-      this.#providerOrigin,
+    const older = [
       formatPgTime(context.commitTime),
       `{${originsBelow(origins, this.#provider).join(',')}}`,
     ];
+    const params: Param[] = [...older, this.#providerOrigin];
     if (table.key.kind === 'unique') {
       params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
     await withReplicaIdentity(this.#session, table, async () => {
-      if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, context);
+      if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, older, context);
       await this.#onTable.runOnce(table, truncateSql(table), params);
     });
     for (const { key, version: copy } of copied) {
@@ -105,20 +105,19 @@ export class Truncation {
    * Rows of this node's own users that the TRUNCATE's writer may not have had go into the history. On this node alone: here each of
    * them still is, or was written over by somebody who had it, or by something that is in the history itself.
    */
-  async #removeUnseen(table: Table, context: ChangeContext): Promise<void> {
-    const origins = this.#origins();
-    const params = [
-      formatPgTime(context.commitTime),
-      `{${originsBelow(origins, this.#provider).join(',')}}`,
-      formatPgTime(await this.#seenUpTo(table, context)),
-    ];
+  async #removeUnseen(
+    table: Table,
+    older: readonly Param[],
+    context: ChangeContext,
+  ): Promise<void> {
+    const seenUpTo = await this.#seenUpTo(table, context);
     await removeKept({
       session: this.#session,
       onTable: this.#onTable,
       rows: this.#rows,
       table,
       text: unseenTruncatedSql(table),
-      params,
+      params: [...older, formatPgTime(seenUpTo)],
       time: context.commitTime,
       withRows: this.#conflicts.keepsRows,
       keep: async (doomed) => this.#conflicts.removed(table, doomed, TRUNCATED, context),

@@ -14,10 +14,10 @@ import { sentIn } from './fast-statements.ts';
 import { MustWait } from './lock-conflict.ts';
 import { columnParams, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import { rivalsSql, type Candidate } from './rival-statements.ts';
-import type { RowValues } from './row-values.ts';
+import { UNSENT, type RowValues } from './row-values.ts';
 import { lockedDeleteSql, writable } from './statements.ts';
 import { storedKey } from './stored-keys.ts';
-import { keyAlone, keyOnly, type Table } from './table.ts';
+import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { keyArrays, Tombstones } from './tombstones.ts';
 import type { OriginMap } from './writers.ts';
@@ -148,7 +148,7 @@ export class UniqueLosers {
     const found = await this.#rows.find(table, key, context.commitTime);
     // Gone by now, or another row again.
     if (found?.row.kind !== 'own') return;
-    const row = await this.#rows.filled(table, found, keyAlone(table, key));
+    const row = await this.#rows.filled(table, found, keyOnly(table, key, UNSENT));
     const candidate = { sent: [], replaces: true };
     const rivals = await this.#rivals(table, candidate, [found.ctid], context, false);
     // The provider has checked its own.
