@@ -61,7 +61,7 @@ const ENOUGH_FOR_BATCH = 128;
 const MOST_COLLISIONS = 10;
 const SENT_SAVEPOINT = 'bdr_sent';
 /** From so many changes on they are written, while the next are folded. */
-export const ENOUGH_FOR_SET = 5000;
+const ENOUGH_FOR_SET = 5000;
 
 /**
  * Applies a link's transactions in commit order, exactly once, one or a group of them in each local transaction: the origin's

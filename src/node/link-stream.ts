@@ -42,7 +42,7 @@ type Arrival =
   | Skipped;
 
 /** So many bytes of changes may wait while others are applied. */
-const MOST_WAITING_BYTES = 8 * 1024 * 1024;
+const MOST_WAITING_BYTES = 4 * 1024 * 1024;
 /** Until something is applied: what is decoded before then keeps the first tables from being looked up, and pays nothing. */
 const FIRST_WAITING_BYTES = 512 * 1024;
 /** Rows are read again no more often. */
