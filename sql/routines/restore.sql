@@ -19,16 +19,17 @@ BEGIN
         RAISE EXCEPTION 'the history of this node has no conflict %', conflict_id USING ERRCODE = 'undefined_object';
     END IF;
     -- Of other conflicts the loser may be known in part only, or have been replaced.
-    IF conflict.rule = 'unique_index' THEN
-        lost := CASE conflict.conflict_resolution
-                    WHEN 'last_update_wins_keep_local' THEN conflict.remote_tuple
+    IF conflict.rule IN ('unique_index', 'truncated', 'insert_deleted') THEN
+        lost := CASE
+                    WHEN conflict.conflict_resolution IN ('last_update_wins_keep_local', 'skip_change')
+                        THEN conflict.remote_tuple
                     ELSE conflict.local_tuple
                 END;
     END IF;
     IF lost IS NULL THEN
         RAISE EXCEPTION 'conflict % has no row to bring back', conflict_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Rows that lost their value in a unique index can be brought back, if the history keeps rows (bdr.conflict_logging_include_tuples).';
+                  HINT = 'Rows that lost in a unique index, to a TRUNCATE or to a deletion of their key (rules unique_index, truncated, insert_deleted) can be brought back, if the history keeps rows (bdr.conflict_logging_include_tuples).';
     END IF;
     lost := lost || new_values;
 
@@ -49,5 +50,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION bdr.bdr_restore_conflict_loser(bigint, jsonb) IS
-    'Inserts the row again that lost its value in a unique index in this conflict of bdr.bdr_conflict_history; new_values take the place of its own. Returns the row';
+    'Inserts the row again that a unique index, a TRUNCATE or a deletion has taken in this conflict of bdr.bdr_conflict_history; new_values take the place of its own. Returns the row';
 REVOKE ALL ON FUNCTION bdr.bdr_restore_conflict_loser(bigint, jsonb) FROM PUBLIC;

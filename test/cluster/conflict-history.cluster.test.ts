@@ -201,6 +201,24 @@ describe('the conflict history', () => {
     ]);
     expect(await one.sql('SELECT * FROM item')).toEqual([]);
     expect(await two.sql('SELECT * FROM item')).toEqual([]);
+    const restore = (node: TestNode, id: string) =>
+      node.sql(
+        `SELECT bdr.bdr_restore_conflict_loser(conflict_id, '{"v": "back"}') FROM bdr.bdr_conflict_history
+         WHERE row_key ->> 'id' = $1 AND rule IN ('truncated', 'insert_deleted', 'update_missing')`,
+        [id],
+      );
+    expect(await restore(one, '32')).toEqual([[{ id: 32, v: 'back' }]]);
+    expect(await restore(two, '33')).toEqual([[{ id: 33, v: 'back' }]]);
+    // What came is a change of a row, which may have left values out.
+    await expect(restore(two, '32')).rejects.toThrow(/has no row to bring back/);
+    await cluster.settled();
+    for (const node of cluster.nodes) {
+      expect(await node.sql('SELECT id, v FROM item ORDER BY id')).toEqual([
+        ['32', 'back'],
+        ['33', 'back'],
+      ]);
+    }
+    await one.sql('DELETE FROM item');
   });
 
   test('goes by its settings without a restart: no rows, no conflicts, no more than so long', async () => {
