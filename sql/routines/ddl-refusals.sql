@@ -254,20 +254,94 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_local_like(text) FROM PUBLIC;
 
+-- What in the USING of an ALTER TABLE ... ALTER COLUMN ... TYPE may give other values on another node, NULL for nothing: it is in no
+-- catalog, so this goes by the text. That is a volatile function; one that says something of the moment, the session or the node; or a
+-- system column. Not seen: a function that is called in another way, as operators and casts do.
+CREATE OR REPLACE FUNCTION bdr.internal_changing_in_using(command text)
+RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH tokens AS (
+        -- Of a call stack the statement alone. What is matched and not kept: comments and strings.
+        SELECT m.part[1] AS token, m.n
+        FROM regexp_replace(command, E'^SQL statement "(.*?)"\\n(?:PL/pgSQL|SQL) .*$', E'\\1') AS statement
+        CROSS JOIN LATERAL regexp_matches(
+            statement,
+            concat_ws('|',
+                E'--[^\\n]*',
+                E'/\\*(?:[^*]|\\*+[^*/])*\\*+/',
+                E'''(?:[^'']|'''')*''',
+                E'[eE]''(?:[^''\\\\]|''''|\\\\.)*''',
+                E'("(?:[^"]|"")+"|[[:alpha:]_][\\w$]*|[][(),;])'
+            ),
+            'g'
+        ) WITH ORDINALITY AS m (part, n)
+        WHERE m.part[1] IS NOT NULL
+    ),
+    statements AS (
+        SELECT t.token, t.n, lead(t.token) OVER (ORDER BY t.n) AS next,
+               count(*) FILTER (WHERE t.token = ';') OVER (ORDER BY t.n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS statement
+        FROM tokens AS t
+    ),
+    nested AS (
+        SELECT s.*,
+               sum(CASE WHEN s.token IN ('(', '[') THEN 1 WHEN s.token IN (')', ']') THEN -1 ELSE 0 END) OVER w AS depth,
+               lower(concat(nth_value(s.token, 1) OVER w, ' ', nth_value(s.token, 2) OVER w)) AS verb
+        FROM statements AS s
+        WINDOW w AS (PARTITION BY s.statement ORDER BY s.n)
+    ),
+    parts AS (
+        SELECT n.*, count(*) FILTER (WHERE n.token = ',' AND n.depth = 0) OVER (PARTITION BY n.statement ORDER BY n.n) AS part
+        FROM nested AS n
+    ),
+    expressions AS (
+        SELECT u.statement, u.part, min(u.n) AS begins
+        FROM parts AS u
+        JOIN parts AS t ON (t.statement, t.part, t.depth) = (u.statement, u.part, 0) AND t.n < u.n AND lower(t.token) = 'type'
+        WHERE lower(u.token) = 'using' AND u.depth = 0 AND u.verb = 'alter table'
+        GROUP BY u.statement, u.part
+    )
+    SELECT min(p.token)
+    FROM expressions AS e
+    JOIN parts AS p ON (p.statement, p.part) = (e.statement, e.part) AND p.n > e.begins
+    WHERE lower(p.token) IN (
+            'current_catalog', 'current_date', 'current_role', 'current_schema', 'current_time', 'current_timestamp', 'current_user',
+            'localtime', 'localtimestamp', 'session_user', 'system_user', 'user', 'cmax', 'cmin', 'ctid', 'tableoid', 'xmax', 'xmin'
+        )
+       OR (
+            p.next = '('
+            AND EXISTS (
+                SELECT FROM pg_proc AS f
+                WHERE f.proname = CASE WHEN p.token LIKE '"%' THEN replace(substr(p.token, 2, length(p.token) - 2), '""', '"') ELSE lower(p.token) END
+                  AND (
+                      f.provolatile = 'v'
+                      -- Without arguments: there is nothing else that it could depend on.
+                      OR (f.provolatile = 's' AND f.pronargs = 0)
+                      OR (f.pronamespace = 'pg_catalog'::regnamespace AND f.proname IN ('age', 'current_setting'))
+                  )
+            )
+        )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_changing_in_using(text) FROM PUBLIC;
+
 -- A table is about to be written anew. `columns` are those that it had before the command.
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_rewrite(role text, relation oid, reasons integer, columns smallint[])
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- The words of PG_CONTEXT.
+SET lc_messages = 'C'
 AS $$
 DECLARE
     stack text;
+    caller text;
     is_logged boolean := (SELECT c.relpersistence = 'p' FROM pg_class AS c WHERE c.oid = relation);
     changing text;
     is_by_row boolean;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
-    PERFORM bdr.internal_called_from(stack, E'PL/pgSQL function bdr\\.internal_rewrite_begins\\(\\)');
+    caller := bdr.internal_called_from(stack, E'PL/pgSQL function bdr\\.internal_rewrite_begins\\(\\)');
     IF NOT bdr.internal_captures_commands()
        OR bdr.internal_superuser_setting('bdr.skip_ddl_replication', role)
        OR bdr.internal_superuser_setting('bdr.permit_unsafe_ddl_commands', role)
@@ -281,24 +355,33 @@ BEGIN
                   DETAIL = format('The rows of unlogged table %s are on this node only.', relation::regclass),
                   HINT = 'CREATE TABLE another one, and INSERT the rows there.';
     END IF;
+    -- By its size: planning a query of the table could run its owner's code, with the rights that this function has.
+    IF NOT is_logged OR pg_relation_size(relation) = 0 THEN
+        RETURN false;
+    END IF;
+    -- Reason 4: a column has another type.
+    changing := CASE WHEN reasons & 4 <> 0 THEN bdr.internal_changing_in_using(bdr.internal_text_of_command(caller)) END;
+    IF changing IS NOT NULL THEN
+        RAISE EXCEPTION 'ALTER TABLE ... ALTER COLUMN ... TYPE ... USING % would give other values on each node', changing
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = format('Each node computes the values of the rows of table %s for itself.', relation::regclass),
+                  HINT = 'ADD COLUMN of the new type, UPDATE the rows, DROP the old column and RENAME the new one. Or use functions that are STABLE or IMMUTABLE.';
+    END IF;
     -- Values of columns that are new. What is the same for all rows, now() for one, is sent along unless the table is written anew.
-    SELECT string_agg(quote_ident(a.attname), ', '), bool_or(bdr.internal_is_changing(d.expression, false)) INTO changing, is_by_row
+    SELECT string_agg(quote_ident(a.attname), ', '), bool_or(a.attidentity <> '' OR bdr.internal_is_changing(d.expression, false))
+    INTO changing, is_by_row
     FROM pg_attribute AS a
     CROSS JOIN bdr.internal_default_of(a.attrelid, a.attnum) AS d (expression)
     WHERE a.attrelid = relation AND a.attnum > 0 AND a.attnum <> ALL (columns) AND NOT a.attisdropped AND a.attgenerated = ''
-      AND bdr.internal_is_changing(d.expression, true);
-    IF changing IS NULL OR NOT is_logged THEN
-        RETURN false;
-    END IF;
-    -- By its size: planning a query of the table could run its owner's code, with the rights that this function has.
-    IF pg_relation_size(relation) > 0 THEN
+      AND (a.attidentity <> '' OR bdr.internal_is_changing(d.expression, true));
+    IF changing IS NOT NULL THEN
         RAISE EXCEPTION 'ALTER TABLE ... ADD COLUMN ... DEFAULT may only affect UNLOGGED or TEMPORARY tables when BDR is active; % is a regular table',
                 relation::regclass
             USING ERRCODE = 'feature_not_supported',
                   DETAIL = format('Each node would give other values to the rows that there are, in column %s.', changing),
                   HINT = CASE
                       WHEN is_by_row THEN
-                          'ADD COLUMN without the default, then ALTER COLUMN ... SET DEFAULT, then UPDATE the rows, then SET NOT NULL.'
+                          'ADD COLUMN without the default, then ALTER COLUMN ... SET DEFAULT, then UPDATE the rows, then SET NOT NULL; for an identity, ALTER COLUMN ... ADD GENERATED last.'
                       ELSE 'Add it by an ALTER TABLE of its own, which need not write the table anew.'
                   END;
     END IF;

@@ -29,6 +29,15 @@ BEGIN
        AND NOT EXISTS (
            SELECT FROM pg_event_trigger_ddl_commands() AS c
            WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.command_tag NOT IN ('GRANT', 'REVOKE', 'CREATE PUBLICATION', 'ALTER PUBLICATION')
+             -- A trigger has no schema.
+             AND NOT (
+                 c.classid = 'pg_trigger'::regclass
+                 AND EXISTS (
+                     SELECT FROM pg_trigger AS t
+                     JOIN pg_class AS r ON r.oid = t.tgrelid
+                     WHERE t.oid = c.objid AND r.relpersistence = 't'
+                 )
+             )
        )
     THEN
         RETURN;

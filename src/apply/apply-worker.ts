@@ -226,7 +226,12 @@ export class ApplyWorker {
   /** Folds what comes next while the server works, as far as it needs no look at the database. */
   #foldNext(parts: readonly TransactionPart[]): void {
     if (parts.length === 0 || this.#wayOf(parts) !== 'sets') return;
-    this.#folded = { parts, changes: this.#foldFirst(parts) };
+    try {
+      this.#folded = { parts, changes: this.#foldFirst(parts) };
+    } catch {
+      // Met again in its turn, where it is known whose fault it is.
+      this.#sets.discard();
+    }
   }
 
   /** Returns how many of the changes it has folded, or passed over, from the first on. */
@@ -280,7 +285,7 @@ export class ApplyWorker {
     if (current.way === 'sets' && next) this.#foldNext(next());
     await this.#sets.written();
     await this.#settle(current);
-    await this.#writer.finish({ ...last.context, commitTime: latest(parts) });
+    await this.#writer.finish();
     await commitStamped(this.#session, last.endLsn, latest(parts));
     this.#unfinished = undefined;
     this.#options.difficult.delete(last.context.commitLsn);

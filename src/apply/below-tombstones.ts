@@ -4,7 +4,6 @@ import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
 import { compareVersions, type Version } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
 import type { Param, Session } from '../postgres/session.ts';
-import { withReplicaIdentity } from './identity.ts';
 import { readDoomed, removeKept, type DoomedRow } from './kept-removal.ts';
 import { keyColumns, keyParams, type LocalRows } from './local-rows.ts';
 import { noteLostValue } from './lost-values.ts';
@@ -125,19 +124,17 @@ export class BelowTombstones {
     if (rest?.any !== 't') return;
     this.#pending.clear();
     const { isKept, withRows } = this.#history;
-    await withReplicaIdentity(this.#session, table, () =>
-      removeKept({
-        session: this.#session,
-        onTable: this.#onTable,
-        rows: this.#rows,
-        table,
-        text: truncatedRestSql(table),
-        params,
-        time,
-        withRows,
-        keep: isKept ? async (doomed) => this.#record(table, doomed, tombstone) : undefined,
-      }),
-    );
+    await removeKept({
+      session: this.#session,
+      onTable: this.#onTable,
+      rows: this.#rows,
+      table,
+      text: truncatedRestSql(table),
+      params,
+      time,
+      withRows,
+      keep: isKept ? async (doomed) => this.#record(table, doomed, tombstone) : undefined,
+    });
     await this.#pending.write();
   }
 

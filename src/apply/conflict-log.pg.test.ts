@@ -120,7 +120,7 @@ async function applied(
       if (change.kind === 'truncate') await writer.truncate(change, context);
       else await writer.write(change, context);
     }
-    if (end === 'COMMIT') await writer.finish(context);
+    if (end === 'COMMIT') await writer.finish();
     await session.script(end);
   } catch (error) {
     await session.script('ROLLBACK');

@@ -5,8 +5,16 @@ import type { FoundRow, LocalRows } from './local-rows.ts';
 import type { RecordProof } from './record-proof.ts';
 import type { RowValues } from './row-values.ts';
 import { lockedDeleteSql } from './statements.ts';
+import { keyName } from './stored-keys.ts';
 import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
+
+interface TakenKey {
+  readonly table: Table;
+  readonly values: RowValues;
+  /** Of the row's last change: a group has changes of several times. */
+  readonly context: ChangeContext;
+}
 
 /**
  * Keys that rows took in this transaction under a deferrable constraint. The provider checked it when its transaction ended, and
@@ -19,7 +27,7 @@ export class DeferredKeys {
   readonly #proof: RecordProof;
   readonly #conflicts: ConflictLog;
   readonly #decide: (found: FoundRow, context: ChangeContext) => Decision;
-  #taken: { readonly table: Table; readonly values: RowValues }[] = [];
+  #taken = new Map<string, TakenKey>();
 
   constructor(options: {
     onTable: TableStatements;
@@ -38,18 +46,23 @@ export class DeferredKeys {
 
   /** A local transaction begins. */
   begin(): void {
-    this.#taken = [];
+    this.#taken = new Map();
   }
 
-  /** `values`: the row that took its key. */
-  add(table: Table, values: RowValues): void {
+  /** `row` has taken its key. */
+  add(table: Table, row: RowValues, context: ChangeContext): void {
     // Only the key is needed, and a transaction may be long.
-    this.#taken.push({ table, values: keyOnly(table, values) });
+    this.#taken.set(keyName(table, row), { table, values: keyOnly(table, row), context });
+  }
+
+  /** `row` was changed where it is. */
+  changed(table: Table, row: RowValues, context: ChangeContext): void {
+    if (this.#taken.has(keyName(table, row))) this.add(table, row, context);
   }
 
   /** Ends the transaction's changes: of two rows that have one key one goes. */
-  async settle(context: ChangeContext): Promise<void> {
-    for (const { table, values } of this.#taken) {
+  async settle(): Promise<void> {
+    for (const { table, values, context } of this.#taken.values()) {
       const rows = await this.#rows.findAll(table, values, context.commitTime);
       const own = rows.filter(({ row }) => row.kind === 'own');
       if (own.length === 0) continue;

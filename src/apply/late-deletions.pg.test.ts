@@ -313,7 +313,7 @@ describe('at a peer', () => {
       const row = ['1', 'public', 'item', key, String(time), sysid, `${timeline}`, `${dboid}`, 't'];
       await writer.write({ kind: 'insert', relation, newTuple: tupleOf(row) }, context);
     }
-    await writer.finish(context);
+    await writer.finish();
     await commitStamped(session, 4711 as Lsn, at(HOUR));
   }
 

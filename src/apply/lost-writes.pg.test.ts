@@ -139,7 +139,7 @@ async function applied(...changes: readonly RowChange[]): Promise<PgTime> {
   await session.script('BEGIN');
   writer.begin();
   for (const change of changes) await writer.write(change, context);
-  await writer.finish(context);
+  await writer.finish();
   await commitStamped(session, ZERO_LSN, commitTime);
   return commitTime;
 }

@@ -2,6 +2,11 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import { leaveStep } from '../catalog/ahead.ts';
+import { install } from '../catalog/install.ts';
+import { readSqlFiles } from '../catalog/sql-files.ts';
+import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { ensureOrigin, resetOrigin, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
@@ -15,10 +20,8 @@ beforeAll(async () => {
   server = await startServer();
   session = await openSession(server, 'postgres', { pipeline: true });
   procedures = new Procedures(session);
+  await install(session, readSqlFiles(sqlDir()));
   await session.script(`
-    CREATE SCHEMA bdr;
-    CREATE FUNCTION bdr.internal_look_again(reason text) RETURNS boolean LANGUAGE plpgsql
-      AS $$ BEGIN RAISE EXCEPTION 'stopped' USING ERRCODE = 'BDR01', DETAIL = reason; END $$;
     CREATE TABLE public.item (id integer PRIMARY KEY, "a'b$1""c" text, bdr_values text, bdr_used text);`);
   await ensureOrigin(session, 'provider');
   await setUpOrigin(session, 'provider');
@@ -36,10 +39,8 @@ const insert = (id: number, a: string | null = null, b: string | null = null) =>
   sql: INSERT,
   params: [id, a, b, 'x'],
 });
-const commit = (position: number) => ({
-  sql: `IF pg_replication_origin_xact_setup($1::pg_lsn, now()) IS NULL THEN END IF; COMMIT;`,
-  params: [`0/${position.toString(16)}`],
-});
+const commit = (position: number) =>
+  leaveStep({ tables: [], position: position as Lsn, time: 0 as PgTime });
 
 async function called(steps: Parameters<Procedures['call']>[0], after?: number) {
   const { answer } = await procedures.call(steps, after as Lsn | undefined);

@@ -135,7 +135,7 @@ describe.each(['row by row', 'as sets'])('old changes written %s', (way) => {
         sets.begin();
         for (const sent of changes) await write(sent, context);
         await sets.settle();
-        await writer.finish(context);
+        await writer.finish();
       });
     } finally {
       await sets.abandon();

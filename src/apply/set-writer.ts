@@ -186,6 +186,7 @@ export class SetWriter {
   }
 
   #delete(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {
+    if (table.local.missingIdentity !== undefined) return () => Promise.resolve(changes);
     const { limit: overwritten, unrecorded } = this.#certain(changes);
     const send = this.#taking(setDeleteSql(table, unrecorded), changes, [
       this.#providerOrigin,
@@ -212,6 +213,7 @@ export class SetWriter {
     const columns = updatable(table, sent);
     // Nothing that an UPDATE could set.
     if (columns.length === 0) return () => Promise.resolve(changes);
+    if (table.local.missingIdentity !== undefined) return () => Promise.resolve(changes);
     if (mask !== '') {
       return this.#taking(setOwnUpdateSql(table, columns), changes, [this.#providerOrigin]);
     }

@@ -41,6 +41,7 @@ function tableOf(
       name: { schema: 'public', name: 'it"em' },
       columns: new Map(columns.map((one) => [one.name, one])),
       generatedKeyColumn: undefined,
+      missingIdentity: undefined,
       primaryKey: full ? [] : ['id'],
       deferrable: false,
       hasReplicaTriggers: false,

@@ -14,6 +14,11 @@ function storedOrder({ key }: Table): TableColumn[] {
   return [...key.columns].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
+/** What tells a row's key from all others, within one local transaction. */
+export function keyName(table: Table, row: RowValues): string {
+  return JSON.stringify([table.local.oid, storedKey(table, row)]);
+}
+
 /** The key of a row. */
 export function storedKey(table: Table, values: RowValues): (string | null)[] {
   const params = keyParams(table, values);

@@ -3,6 +3,7 @@ import { displayName } from '../base/names.ts';
 import { rowsOf, rowsStatement, runRestricted } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
+import { withReplicaIdentity } from './identity.ts';
 import { inlined } from './inlined.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { Table } from './table.ts';
@@ -39,6 +40,7 @@ export class TableStatements {
 
   /** Runs an INSERT, UPDATE or DELETE; returns how many rows it took. It is sent before this returns. */
   run(table: Table, sql: string, params: readonly Param[]): Promise<number> {
+    if (needsIdentity(table, sql)) return this.runOnce(table, sql, params);
     return table.role === undefined
       ? this.#prepared.run(sql, params)
       : this.#writeAsOwner(table, table.role, sql, params);
@@ -46,9 +48,11 @@ export class TableStatements {
 
   /** As `run`, for what is done seldom. */
   runOnce(table: Table, sql: string, params: readonly Param[]): Promise<number> {
-    return table.role === undefined
-      ? this.#session.run(sql, params)
-      : this.#writeAsOwner(table, table.role, sql, params);
+    const run = () =>
+      table.role === undefined
+        ? this.#session.run(sql, params)
+        : this.#writeAsOwner(table, table.role, sql, params);
+    return needsIdentity(table, sql) ? withReplicaIdentity(this.#session, table, run) : run();
   }
 
   /** As `run`, for a statement that takes one row or none. */
@@ -91,6 +95,11 @@ export class TableStatements {
       });
     }
   }
+}
+
+/** Rows are inserted into any table. */
+function needsIdentity({ local }: Table, sql: string): boolean {
+  return local.missingIdentity !== undefined && !/^\s*INSERT\b/.test(sql);
 }
 
 /** Values as the driver gives them: the server's text, or null. */

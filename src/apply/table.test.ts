@@ -29,6 +29,7 @@ const local = (
   name: { schema: 'public', name: 'item' },
   columns: new Map(columns.map((one) => [one.name, one])),
   generatedKeyColumn: undefined,
+  missingIdentity: undefined,
   primaryKey: ['id'],
   deferrable: false,
   hasReplicaTriggers: false,

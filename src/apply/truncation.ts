@@ -8,7 +8,6 @@ import type { Param, Session } from '../postgres/session.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
 import { copiedRowsAbove } from './copied-rows.ts';
-import { withReplicaIdentity } from './identity.ts';
 import { removeKept } from './kept-removal.ts';
 import type { LocalRows } from './local-rows.ts';
 import { noteLostValue, noteRowsOfOthers } from './lost-values.ts';
@@ -89,10 +88,8 @@ export class Truncation {
     if (table.key.kind === 'unique') {
       params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
-    await withReplicaIdentity(this.#session, table, async () => {
-      if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, older, context);
-      await this.#onTable.runOnce(table, truncateSql(table), params);
-    });
+    if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, older, context);
+    await this.#onTable.runOnce(table, truncateSql(table), params);
     for (const { key, version: copy } of copied) {
       await noteLostValue(this.#statements, table, key, copy.writer.id, origins);
     }

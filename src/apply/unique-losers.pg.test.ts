@@ -60,6 +60,8 @@ beforeAll(async () => {
     CREATE TABLE public.person (id integer PRIMARY KEY, mail text UNIQUE, nick text, v text);
     CREATE UNIQUE INDEX person_nick ON public.person (lower(nick)) WHERE v <> 'off';
     CREATE TABLE public.later (id integer PRIMARY KEY, rank integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE public.moved (id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text);
+    ALTER TABLE public.moved REPLICA IDENTITY FULL;
     CREATE TABLE public.computed (id integer PRIMARY KEY, a text, b text GENERATED ALWAYS AS (upper(a)) STORED UNIQUE);
     CREATE TABLE public.nulls (id integer PRIMARY KEY, a text, b text, UNIQUE NULLS NOT DISTINCT (a, b));
     CREATE COLLATION public.nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -81,7 +83,9 @@ afterAll(async () => {
   await server?.[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  const all = ['person', 'later', 'computed', 'nulls', 'folded'].map((name) => `public.${name}`);
+  const all = ['person', 'later', 'moved', 'computed', 'nulls', 'folded'].map(
+    (name) => `public.${name}`,
+  );
   all.push('bdr.tombstone', 'bdr.bdr_conflict_history', 'bdr.outbox');
   await user.script(all.map((name) => `DELETE FROM ${name}`).join('; '));
   const [row] = await user.query<{ now: string }>(
@@ -128,14 +132,24 @@ async function death(
 }
 
 /** Applies a transaction of the provider. */
-async function applied(time: PgTime, ...changes: readonly RowChange[]): Promise<void> {
-  const context = { xid: 99, commitTime: time, commitLsn: 4711 as Lsn, seen: new Seen() };
+function applied(time: PgTime, ...changes: readonly RowChange[]): Promise<void> {
+  return appliedAsGroup(...changes.map((change) => ({ time, change })));
+}
+
+/** Applies transactions of the provider that share a local one, in order. */
+async function appliedAsGroup(
+  ...changes: readonly { readonly time: PgTime; readonly change: RowChange }[]
+): Promise<void> {
   await session.script('BEGIN');
   try {
     writer.begin(true);
-    for (const change of changes) await writer.write(change, context);
-    await writer.finish(context);
-    await commitStamped(session, 4711 as Lsn, time);
+    for (const { time, change } of changes) {
+      const context = { xid: 99, commitTime: time, commitLsn: 4711 as Lsn, seen: new Seen() };
+      await writer.write(change, context);
+    }
+    await writer.finish();
+    const latest = Math.max(...changes.map(({ time }) => time)) as PgTime;
+    await commitStamped(session, 4711 as Lsn, latest);
     writer.committed();
   } catch (error) {
     await session.script('ROLLBACK');
@@ -167,6 +181,39 @@ const history = () =>
   );
 /** Commit times that are not stated are those of this node's user, about now. */
 const [ME, PEER, THIRD] = [LOCAL, PROVIDER, OTHER].map(({ id }) => id.dboid);
+
+describe('in a group, what is checked at the end is judged', () => {
+  test('by the last change of the row, under a deferrable unique constraint', async () => {
+    const later = await relationOf('public.later');
+    await user.script('INSERT INTO public.later VALUES (1, 5)');
+    await appliedAsGroup(
+      { time: at(-10), change: insert(later, '2', '1') },
+      { time: at(5), change: update(later, '2', '5') },
+    );
+    expect(await rows('later')).toEqual(['(2,5)']);
+    expect(await told()).toEqual([`kill 1 0 ${ME}`]);
+  });
+
+  test('by no later change of another row, under a deferrable key', async () => {
+    const moved = await relationOf('public.moved');
+    const move = (from: TupleValue[], to: TupleValue[]) => ({
+      ...update(moved, ...to),
+      oldTuple: tupleOf(from),
+    });
+    await applied(at(-20), insert(moved, '3', 'theirs'));
+    await user.script(`INSERT INTO public.moved VALUES (50, 'mine')`);
+    await appliedAsGroup(
+      { time: at(-5), change: move(['3', 'theirs'], ['50', 'theirs']) },
+      { time: at(5), change: insert(moved, '60', 'later') },
+    );
+    expect(await rows('moved')).toEqual(['(50,mine)', '(60,later)']);
+    await appliedAsGroup(
+      { time: at(-4), change: move(['60', 'later'], ['50', 'later']) },
+      { time: at(6), change: move(['50', 'later'], ['50', 'changed']) },
+    );
+    expect(await rows('moved')).toEqual(['(50,changed)']);
+  });
+});
 
 describe('a row that finds its value taken', () => {
   test('loses to a greater row: nothing is left under its key, and its writer is asked to remove it', async () => {

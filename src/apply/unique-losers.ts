@@ -16,7 +16,7 @@ import { columnParams, keyParams, type FoundRow, type LocalRows } from './local-
 import { rivalsSql, type Candidate } from './rival-statements.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
 import { lockedDeleteSql, writable } from './statements.ts';
-import { storedKey } from './stored-keys.ts';
+import { keyName, storedKey } from './stored-keys.ts';
 import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { keyArrays, Tombstones } from './tombstones.ts';
@@ -50,11 +50,14 @@ export class UniqueLosers {
   #asked = new Map<string, OutgoingDeath>();
   #others: OutgoingDeath[] = [];
   /** Rows that were written under an index that is checked at the end. */
-  #deferred: {
-    readonly table: Table;
-    readonly key: RowValues;
-    readonly context: ChangeContext;
-  }[] = [];
+  #deferred = new Map<
+    string,
+    {
+      readonly table: Table;
+      readonly key: RowValues;
+      readonly context: ChangeContext;
+    }
+  >();
 
   constructor(options: {
     session: Session;
@@ -81,7 +84,7 @@ export class UniqueLosers {
   begin(): void {
     this.#asked = new Map();
     this.#others = [];
-    this.#deferred = [];
+    this.#deferred = new Map();
   }
 
   /**
@@ -109,8 +112,11 @@ export class UniqueLosers {
     const greater = immediate.find((one) => losesTo(this.#versionOf(context), one.row));
     if (greater) return this.#lose(table, row, found, greater, context);
     for (const rival of immediate) await this.#defeat(table, row, rival, context);
-    this.#asked.delete(nameOf(table, row));
-    if (table.local.deferrable) this.#deferred.push({ table, key: keyOnly(table, row), context });
+    this.#asked.delete(keyName(table, row));
+    // By its last change in a group, which is what its row is compared with others by.
+    if (table.local.deferrable) {
+      this.#deferred.set(keyName(table, row), { table, key: keyOnly(table, row), context });
+    }
     return undefined;
   }
 
@@ -137,7 +143,7 @@ export class UniqueLosers {
 
   /** Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. */
   async finish(): Promise<void> {
-    for (const { table, key, context } of this.#deferred) {
+    for (const { table, key, context } of this.#deferred.values()) {
       await this.#settleDeferred(table, key, context);
     }
     const deaths = [...this.#others, ...this.#asked.values()];
@@ -200,7 +206,7 @@ export class UniqueLosers {
     const version = this.#versionOf(context);
     await this.#remember(table, row, version);
     const death = { kind: 'ask', version } as const;
-    this.#asked.set(nameOf(table, row), outgoing(table, row, death));
+    this.#asked.set(keyName(table, row), outgoing(table, row, death));
     return action;
   }
 
@@ -255,10 +261,6 @@ function isKey({ terms, predicate }: UniqueIndex, { key }: Table): boolean {
     terms.length === key.columns.length &&
     terms.every(({ column }) => key.columns.some(({ name }) => name === column))
   );
-}
-
-function nameOf(table: Table, row: RowValues): string {
-  return JSON.stringify([table.local.oid, storedKey(table, row)]);
 }
 
 function outgoing(table: Table, row: RowValues, death: Death): OutgoingDeath {

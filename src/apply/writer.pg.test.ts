@@ -19,7 +19,7 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf, type TupleValue, UNCHANGED } from '../pgoutput/tuple-value.ts';
-import { resetOrigin } from '../postgres/origins.ts';
+import { resetOrigin, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
 import { Ahead } from './ahead.ts';
@@ -163,7 +163,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
       }
       await sets.settle();
       await meanwhile();
-      await writer.finish(context);
+      await writer.finish();
     });
   }
 
@@ -178,7 +178,7 @@ describe.each(['row by row', 'as sets', 'ahead'])('changes written %s', (way) =>
     for (const change of changes) builder.add(change);
     const steps = await ahead.transaction([builder.end(0x1268 as Lsn)], due);
     if (!steps) return false;
-    await session.script(`SELECT pg_replication_origin_session_setup('provider')`);
+    await setUpOrigin(session, 'provider');
     const { answer } = await procedures.call(steps, undefined);
     const { error } = await answer;
     if (error) {

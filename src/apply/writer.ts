@@ -260,8 +260,8 @@ export class ChangeWriter {
   }
 
   /** Ends the transaction's changes: what was put off until all of them are here. Call it right before the commit. */
-  async finish(context: ChangeContext): Promise<void> {
-    await this.#deferred.settle(context);
+  async finish(): Promise<void> {
+    await this.#deferred.settle();
     await this.#losers.finish();
     await this.deletions.settle();
     await this.#pendingConflicts.write();
@@ -303,7 +303,7 @@ export class ChangeWriter {
     const columns = sql.insertable(table, row);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
     this.deletions.inserted(table, row, context);
-    if (table.key.deferrable) this.#deferred.add(table, row);
+    if (table.key.deferrable) this.#deferred.add(table, row, context);
     return 'insert';
   }
 
@@ -572,7 +572,8 @@ export class ChangeWriter {
         found.ctid,
       ]);
     }
-    if (moves) this.#deferred.add(table, row);
+    if (moves) this.#deferred.add(table, row, context);
+    else if (table.key.deferrable) this.#deferred.changed(table, row, context);
     return 'update';
   }
 

@@ -91,11 +91,9 @@ function unremembered(tables: readonly string[]): string {
   `;
 }
 
-/** Conditions, because those are computed without a statement. Neither function returns null. */
+/** As commitStamped(). */
 const LEAVE = /* sql */ `
-  IF pg_replication_origin_xact_setup($1::pg_lsn, $2::timestamptz) IS NULL OR pg_current_xact_id() IS NULL THEN
-    ${lookAgain('turn')}
-  END IF;
+  UPDATE pg_temp.bdr_leaving SET position = $1::pg_lsn, stamp = $2::timestamptz;
   COMMIT;
 `;
 

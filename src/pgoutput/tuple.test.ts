@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ByteReader, ProtocolError } from '../base/bytes.ts';
@@ -32,6 +33,20 @@ test('the length of a value stands right before it, ready to be copied along', (
   const offset = tuple.offset(0);
   expect(tuple.buffer.subarray(offset - 4, offset + tuple.length(0))).toEqual(
     hex('00000003616263'),
+  );
+});
+
+test('a value that is too long for a string says so, and which column has it', () => {
+  const length = constants.MAX_STRING_LENGTH + 1;
+  const buffer = Buffer.alloc(7 + length);
+  buffer.set(hex('0001 74'));
+  buffer.writeInt32BE(length, 3);
+  const tuple = readTuple(new ByteReader(buffer));
+  expect(() => tuple.text(0)).toThrow(
+    expect.objectContaining({
+      code: 'apply_failed',
+      message: expect.stringMatching(/value of 512 MB in its column 1\b/) as string,
+    }),
   );
 });
 

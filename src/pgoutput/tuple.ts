@@ -1,5 +1,7 @@
+import { constants } from 'node:buffer';
 import { int32At } from '../base/bytes.ts';
 import type { ByteReader } from '../base/bytes.ts';
+import { BdrError } from '../base/errors.ts';
 
 /** The byte that says how a column's value is sent; manual: "Logical Replication Message Formats", TupleData. */
 export const ColumnKind = {
@@ -72,10 +74,16 @@ export class Tuple {
     return offset < 0 ? null : this.buffer.subarray(offset, offset + this.length(column));
   }
 
-  /** The value's bytes as UTF-8 text, which is the value only where its kind is text; null for a null and an unchanged value. */
+  /**
+   * The value's bytes as UTF-8 text, which is the value only where its kind is text; null for a null and an unchanged value. Throws
+   * BdrError where the language has no string that long.
+   */
   text(column: number): string | null {
     const offset = this.offset(column);
-    return offset < 0 ? null : this.buffer.toString('utf8', offset, offset + this.length(column));
+    if (offset < 0) return null;
+    const length = this.length(column);
+    if (length > constants.MAX_STRING_LENGTH) throw tooLong(column, length);
+    return this.buffer.toString('utf8', offset, offset + length);
   }
 
   /** Moves to a column and returns where its kind byte stands. */
@@ -106,6 +114,16 @@ export class Tuple {
 
 function hasValue(kind: number): boolean {
   return kind === ColumnKind.binary || kind === ColumnKind.text;
+}
+
+function tooLong(column: number, length: number): BdrError {
+  const megabytes = (bytes: number) => Math.round(bytes / 1024 / 1024);
+  return new BdrError('apply_failed', {
+    message: `a replicated row has a value of ${megabytes(length)} MB in its column ${column + 1}, as text: the agent takes ${megabytes(constants.MAX_STRING_LENGTH)} MB`,
+    detail: 'Two digits are sent for a byte of bytea.',
+    hint: 'Keep such values in pieces, or outside of the database.',
+    sqlstate: '54000',
+  });
 }
 
 /** Reads a TupleData and checks all of it. */

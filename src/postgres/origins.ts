@@ -52,10 +52,28 @@ export async function logPositions(session: Session): Promise<{ insert: Lsn; flu
   return { insert: parseLsn(row?.insert ?? '0/0'), flush: parseLsn(row?.flush ?? '0/0') };
 }
 
-/** Makes an origin the session's own: what it commits from now on carries the origin's number. One session at a time can. */
+/**
+ * Makes an origin the session's own: what it commits from now on carries the origin's number. One session at a time can. The session
+ * gets what commitStamped() needs.
+ */
 export async function setUpOrigin(session: Session, name: string): Promise<void> {
   await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
+  await session.script(MAKE_LEAVING);
 }
+
+/** A row whose update has bdr.internal_leave() called within COMMIT (sql/routines/apply.sql). Temporary: it costs no WAL. */
+const MAKE_LEAVING = /* sql */ `
+  DO $$
+  BEGIN
+      IF to_regclass('pg_temp.bdr_leaving') IS NULL THEN
+          CREATE TEMP TABLE bdr_leaving (position pg_lsn, stamp timestamptz);
+          INSERT INTO pg_temp.bdr_leaving VALUES (NULL, NULL);
+          CREATE CONSTRAINT TRIGGER leave AFTER UPDATE ON pg_temp.bdr_leaving DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION bdr.internal_leave();
+          ALTER TABLE pg_temp.bdr_leaving ENABLE ALWAYS TRIGGER leave;
+      END IF;
+  END $$
+`;
 
 /** Lets go of the session's origin, if it has one: another session may have it then. */
 export async function releaseOrigin(session: Session): Promise<void> {
@@ -66,15 +84,14 @@ export async function releaseOrigin(session: Session): Promise<void> {
 
 /**
  * Commits with a stamp: the position that the session's origin moves to, and the commit time, without which it is the time by now.
- * The origin's position is session state that
- * outlives a rollback, so every transaction sets its own just before it commits; pg_current_xact_id() makes a transaction that
- * wrote nothing count.
+ * The origin's position is session state that outlives a rollback, and from 16 on the server moves the origin there even then: so it is
+ * set up within COMMIT, where nothing can come between. A transaction that wrote nothing counts, too. `session` has an origin by
+ * setUpOrigin().
  */
 export async function commitStamped(session: Session, position: Lsn, time?: PgTime): Promise<void> {
   const stamp = time === undefined ? 'clock_timestamp()' : quoteLiteral(formatPgTime(time));
   await session.script(
-    `SELECT pg_replication_origin_xact_setup('${formatLsn(position)}', ${stamp}),` +
-      ` pg_current_xact_id(); COMMIT`,
+    `UPDATE pg_temp.bdr_leaving SET position = '${formatLsn(position)}', stamp = ${stamp}; COMMIT`,
   );
 }
 

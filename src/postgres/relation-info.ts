@@ -41,6 +41,8 @@ export interface LocalRelation {
   readonly primaryKey: readonly string[];
   /** A generated column of the key that the server sends of changed rows, but for that column. */
   readonly generatedKeyColumn: string | undefined;
+  /** The REPLICA IDENTITY of a table that has none which the server could use; else undefined. */
+  readonly missingIdentity: 'DEFAULT' | 'NOTHING' | undefined;
   /** There is a deferrable unique or exclusion constraint, which ON CONFLICT cannot use and would not notice. */
   readonly deferrable: boolean;
   /** The column sets of the unique indexes that are checked at once and hold every row. */
@@ -62,6 +64,7 @@ export async function readRelation(
     indexes: string;
     triggers: string;
     generated_key: string | null;
+    missing_identity: 'DEFAULT' | 'NOTHING' | null;
     local: string;
   }>(
     'bdr_relation',
@@ -72,6 +75,16 @@ export async function readRelation(
                  WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
              ) AS triggers,
              bdr.internal_generated_key_column(c.oid) AS generated_key,
+             CASE
+                 WHEN c.relreplident = 'f' THEN NULL
+                 WHEN EXISTS (
+                     SELECT FROM pg_index AS i
+                     WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
+                       AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+                 ) THEN NULL
+                 -- Where the index is gone that was to be used, the server takes it for NOTHING.
+                 WHEN c.relreplident = 'd' THEN 'DEFAULT' ELSE 'NOTHING'
+             END AS missing_identity,
              array_to_json(bdr.internal_local_columns(c.oid)) AS local,
              coalesce((
                  SELECT json_agg(json_build_object(
@@ -200,6 +213,7 @@ export async function readRelation(
     ),
     primaryKey: indexes.find((index) => index.primary)?.columns ?? [],
     generatedKeyColumn: table.generated_key ?? undefined,
+    missingIdentity: table.missing_identity ?? undefined,
     deferrable: indexes.some((index) => !index.immediate),
     hasReplicaTriggers: table.triggers === 't',
     immediateKeys: indexes

@@ -25,6 +25,10 @@ const SCHEMA = `
   ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_code_key;
   CREATE TABLE by_nothing (id integer PRIMARY KEY, v text);
   ALTER TABLE by_nothing REPLICA IDENTITY NOTHING;
+  CREATE TABLE lost_index (id integer PRIMARY KEY, v text, code integer NOT NULL UNIQUE DEFAULT 1);
+  ALTER TABLE lost_index REPLICA IDENTITY USING INDEX lost_index_code_key;
+  ALTER TABLE lost_index DROP CONSTRAINT lost_index_code_key;
+  CREATE TABLE plain_deferred (id integer PRIMARY KEY DEFERRABLE, v text);
   CREATE TABLE including (id integer, note text, v text, PRIMARY KEY (id) INCLUDE (note));
   ALTER TABLE including REPLICA IDENTITY FULL;
   CREATE TABLE deferred (id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text);
@@ -50,6 +54,15 @@ const SCHEMA = `
       RETURN NEW;
   END $$;
   CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.v = 'unwanted' THEN RETURN NULL; END IF; RETURN NEW; END $$;
+  CREATE TABLE at_end (id integer PRIMARY KEY);
+  CREATE FUNCTION at_end() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN
+      IF NEW.id = 13 THEN RAISE EXCEPTION 'not 13'; END IF;
+      IF NEW.id = 23 THEN PERFORM pg_sleep(600); END IF;
+      RETURN NULL;
+  END $$;
+  CREATE CONSTRAINT TRIGGER t_end AFTER INSERT ON at_end DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION at_end();
+  ALTER TABLE at_end ENABLE REPLICA TRIGGER t_end;
   CREATE TABLE watched (id integer PRIMARY KEY, v text);
   CREATE TRIGGER t_origin BEFORE INSERT OR UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION fire('origin');
   CREATE TRIGGER t_always BEFORE INSERT OR UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION fire('always');
@@ -349,6 +362,49 @@ describe('tables of every kind', () => {
     expect(await cluster.same('cut_2')).toEqual([]);
     expect(await cluster.same('only_key')).toEqual([]);
     expect(await two.sql(`SELECT last_value FROM cut_1_id_seq`)).toEqual(sequence);
+  });
+
+  test.each(['by_nothing', 'lost_index', 'plain_deferred'])(
+    'rows whose key is no replica identity collide, and are truncated: %s',
+    async (table) => {
+      await concurrently(cluster.nodes, async () => {
+        for (const node of cluster.nodes)
+          await node.sql(`INSERT INTO ${table} (id, v) VALUES (101, '${node.name}')`);
+      });
+      expect((await cluster.equal(table)).filter((row) => row.startsWith('(101,'))).toEqual([
+        expect.stringMatching(/^\(101,node2/),
+      ]);
+      await concurrently(cluster.nodes, async () => {
+        await two.sql(`INSERT INTO ${table} (id, v) VALUES (102, 'older')`);
+        await one.sql(`TRUNCATE ${table}`);
+        await two.sql(`INSERT INTO ${table} (id, v) VALUES (103, 'newer')`);
+      });
+      expect(await cluster.equal(table)).toEqual([expect.stringMatching(/^\(103,newer/)]);
+      // It has none again. (The join has made the other node's table without an identity that was not there.)
+      const update = one.sql(`UPDATE ${table} SET v = 'mine'`);
+      await expect(update).rejects.toMatchObject({ code: '55000' });
+    },
+  );
+
+  test('what fails or is ended within its COMMIT is not lost', async () => {
+    for (const id of [12, 13, 14]) await one.sql(`INSERT INTO at_end VALUES (${id})`);
+    await failsWith(two, 'P0001 not 13');
+    await two.sql('ALTER TABLE at_end DISABLE TRIGGER t_end');
+    expect(await cluster.equal('at_end')).toEqual(['(12)', '(13)', '(14)']);
+    await two.sql('ALTER TABLE at_end ENABLE REPLICA TRIGGER t_end');
+    for (const id of [22, 23, 24]) await one.sql(`INSERT INTO at_end VALUES (${id})`);
+    await until('the commit of 23 sleeps', async () => {
+      const asleep = await two.sql(
+        `SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%:apply' AND wait_event = 'PgSleep'`,
+      );
+      if (asleep.length === 0) return false;
+      await two.sql(
+        `CREATE OR REPLACE FUNCTION at_end() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
+      );
+      await two.sql('SELECT pg_terminate_backend($1::int)', [asleep[0]?.[0]]);
+      return true;
+    });
+    expect(await cluster.equal('at_end')).toEqual(['(12)', '(13)', '(14)', '(22)', '(23)', '(24)']);
   });
 
   test('columns are joined by name, and one that only one side has keeps its own value', async () => {

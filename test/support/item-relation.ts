@@ -39,6 +39,7 @@ export const ITEM_LOCALLY: LocalRelation = {
     ]),
   ),
   generatedKeyColumn: undefined,
+  missingIdentity: undefined,
   primaryKey: ['id'],
   deferrable: false,
   hasReplicaTriggers: false,
