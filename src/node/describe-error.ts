@@ -31,6 +31,7 @@ export function describeError(error: unknown): ErrorReport {
       code: 'protocol_violation',
     };
   }
+  if (isOfSocket(error)) return describeError(lost(error));
   return {
     message: messageOf(error),
     detail: textField(error, 'detail'),
@@ -38,6 +39,21 @@ export function describeError(error: unknown): ErrorReport {
     sqlstate: sqlstateOf(error) ?? 'XX000',
     code: null,
   };
+}
+
+/** What the system and the driver say where a connection ends in the middle of something. */
+const ENDS = /^(EPIPE|ECONNRESET|ECONNABORTED|ETIMEDOUT|ENOTCONN|ERR_STREAM_\w+)$/;
+const DRIVER_ENDS = /^Connection terminated/;
+
+function isOfSocket(error: unknown): boolean {
+  return ENDS.test(textField(error, 'code') ?? '') || DRIVER_ENDS.test(messageOf(error));
+}
+
+function lost(error: unknown): BdrError {
+  return new BdrError('connection_failed', {
+    message: `connection to the server was lost: ${messageOf(error)}`,
+    cause: error,
+  });
 }
 
 function textField(error: unknown, name: string): string | null {

@@ -7,7 +7,7 @@ import { until } from '../demo/until.ts';
 import { embeddedMajors } from '../embedded/binaries.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import { commitStamped, ensureOrigin, originProgress, rollBack, setUpOrigin } from './origins.ts';
-import { Session } from './session.ts';
+import type { Session } from './session.ts';
 
 // From 16 on the server moves an origin also where a transaction aborts, to the position that was set up for it.
 describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())])(
