@@ -4,7 +4,7 @@ import { pgTimeToUnixMs } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import type { Step } from '../catalog/ahead.ts';
 import type { BatchAnswer } from '../postgres/batch.ts';
-import { resetOrigin } from '../postgres/origins.ts';
+import { keepYoung, resetOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import type { Ahead } from './ahead.ts';
@@ -107,7 +107,10 @@ export class AheadSender {
         for (const parts of sent.transactions) this.#committed(parts);
         committed += sent.transactions.length;
       }
-      if (!next) return { committed, isStopped: false };
+      if (!next) {
+        if (committed > 0) await keepYoung(this.#session);
+        return { committed, isStopped: false };
+      }
       sent = next;
       from += next.transactions.length;
     }

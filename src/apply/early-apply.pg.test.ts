@@ -18,7 +18,13 @@ import type { EmbeddedServer } from '../embedded/server.ts';
 import { nodeKey } from '../model/node.ts';
 import type { Change, Relation, RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { commitStamped, ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
+import {
+  commitStamped,
+  ensureOrigin,
+  originProgress,
+  setUpOrigin,
+  setUpOriginAlone,
+} from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { noCounts } from './apply-counts.ts';
 import { EarlyApply } from './early-apply.ts';
@@ -67,7 +73,7 @@ beforeAll(async () => {
   const origins = await peerOrigins(session);
   const providerOrigin = origins.provider;
   await ensureOrigin(user, EARLY);
-  await setUpOrigin(session, EARLY);
+  await setUpOriginAlone(session, EARLY);
   await setUpOrigin(link, 'provider');
   await setUpOrigin(user, 'other');
   const tables = new TableMap(session);

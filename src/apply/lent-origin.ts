@@ -1,5 +1,11 @@
 import { whileNode } from '../catalog/apply-gate.ts';
-import { releaseOrigin, rollBack, setUpOrigin } from '../postgres/origins.ts';
+import {
+  discardLeaving,
+  releaseOrigin,
+  rollBack,
+  setUpOrigin,
+  setUpOriginAlone,
+} from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 
 /**
@@ -33,7 +39,8 @@ export class LentOrigin {
     } finally {
       if (!borrower.lost.aborted) {
         await releaseOrigin(borrower);
-        await setUpOrigin(borrower, usual);
+        await discardLeaving(borrower);
+        await setUpOriginAlone(borrower, usual);
       }
       await whileNode(this.#owner, () => setUpOrigin(this.#owner, this.#name));
     }

@@ -11,7 +11,12 @@ import { readMessageSecret } from '../catalog/message-secret.ts';
 import { earlyOriginName, originName, publications, slotName, type Link } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
-import { ensureOrigin, originProgress, setUpOrigin } from '../postgres/origins.ts';
+import {
+  ensureOrigin,
+  originProgress,
+  setUpOrigin,
+  setUpOriginAlone,
+} from '../postgres/origins.ts';
 import { ReplicationSession, SlotUnusable } from '../postgres/replication-session.ts';
 import { Session } from '../postgres/session.ts';
 import { readMilliseconds } from '../postgres/settings.ts';
@@ -252,7 +257,7 @@ export class LinkService {
     const name = `${this.#context.provider.name}:early:apply`;
     const session = await this.#openApplySession(name, signal, async (early) => {
       await ensureOrigin(early, origin);
-      await setUpOrigin(early, origin);
+      await setUpOriginAlone(early, origin);
     });
     return { session, origin };
   }

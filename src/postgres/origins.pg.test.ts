@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openNewDatabase, openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
@@ -82,6 +82,28 @@ describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())]
          FROM app.t WHERE what = 'last'`,
       );
       expect(row).toEqual({ s: '1' });
+    });
+
+    test('and what it takes does not grow old, however long the session lives', async () => {
+      const age = async () => {
+        const [row] = await session.query<{ age: string }>(
+          `SELECT age(relfrozenxid) AS age FROM pg_class WHERE oid = 'pg_temp.bdr_leaving'::regclass`,
+        );
+        return Number(row?.age);
+      };
+      await user.script(`
+        CREATE PROCEDURE app.burn() LANGUAGE plpgsql AS $$
+        BEGIN FOR i IN 1..1000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$;`);
+      await user.script('CALL app.burn()');
+      expect(await age()).toBeGreaterThan(1000);
+      const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 3_700_000);
+      try {
+        await session.script('BEGIN');
+        await commitStamped(session, 4500 as Lsn);
+      } finally {
+        clock.mockRestore();
+      }
+      expect(await age()).toBeLessThan(100);
     });
 
     test('nor where nothing was written, and after an error the next one moves it', async () => {

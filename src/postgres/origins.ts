@@ -57,8 +57,13 @@ export async function logPositions(session: Session): Promise<{ insert: Lsn; flu
  * gets what commitStamped() needs.
  */
 export async function setUpOrigin(session: Session, name: string): Promise<void> {
-  await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
+  await setUpOriginAlone(session, name);
   await session.script(MAKE_LEAVING);
+}
+
+/** As setUpOrigin(), for a session that may be idle for days, and stamps no commit under this origin. */
+export async function setUpOriginAlone(session: Session, name: string): Promise<void> {
+  await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
 }
 
 /** A row whose update has bdr.internal_leave() called within COMMIT (sql/routines/apply.sql). Temporary: it costs no WAL. */
@@ -66,7 +71,7 @@ const MAKE_LEAVING = /* sql */ `
   DO $$
   BEGIN
       IF to_regclass('pg_temp.bdr_leaving') IS NULL THEN
-          CREATE TEMP TABLE bdr_leaving (position pg_lsn, stamp timestamptz);
+          CREATE TEMP TABLE bdr_leaving (position pg_lsn, stamp timestamptz) USING heap;
           INSERT INTO pg_temp.bdr_leaving VALUES (NULL, NULL);
           CREATE CONSTRAINT TRIGGER leave AFTER UPDATE ON pg_temp.bdr_leaving DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION bdr.internal_leave();
@@ -93,6 +98,29 @@ export async function commitStamped(session: Session, position: Lsn, time?: PgTi
   await session.script(
     `UPDATE pg_temp.bdr_leaving SET position = '${formatLsn(position)}', stamp = ${stamp}; COMMIT`,
   );
+  await keepYoung(session);
+}
+
+/** A very busy server gives out some fifty million ids meanwhile, of the two thousand million that may be in use. */
+const YOUNG_MS = 3_600_000;
+const youngSince = new WeakMap<Session, number>();
+
+/**
+ * Freezes the temporary table that commitStamped() updates, once an hour: autovacuum leaves those of other sessions alone, and an old one
+ * would hold up the whole database's transaction ids. Outside of a transaction; to be called often by whoever commits.
+ */
+export async function keepYoung(session: Session): Promise<void> {
+  const now = performance.now();
+  const since = youngSince.get(session);
+  if (since !== undefined && now - since < YOUNG_MS) return;
+  youngSince.set(session, now);
+  // The first time it has just been made.
+  if (since !== undefined) await session.script('VACUUM (FREEZE) pg_temp.bdr_leaving');
+}
+
+/** Takes the session's temporary objects away. Outside of a transaction. */
+export async function discardLeaving(session: Session): Promise<void> {
+  await session.script('DISCARD TEMP');
 }
 
 /** Rolls a transaction back that may have set up a position for its origin: that would outlive it (DESIGN 3.2). */
