@@ -16,6 +16,7 @@ test('what is set for a database or a role does not reach into sessions', async 
     CREATE ROLE lowly;
     ALTER DATABASE odd SET role = 'lowly';
     ALTER DATABASE odd SET temp_file_limit = '1MB';
+    ALTER DATABASE odd SET restrict_nonsystem_relation_kind = 'view';
     ALTER DATABASE odd SET exit_on_error = on;
     ALTER DATABASE odd SET default_transaction_read_only = on;
     ALTER DATABASE odd SET statement_timeout = '1ms';
@@ -24,7 +25,7 @@ test('what is set for a database or a role does not reach into sessions', async 
   const [row] = await session.query(`
     SELECT current_user = session_user AS self, current_setting('temp_file_limit') AS temp, current_setting('exit_on_error') AS exits,
            current_setting('transaction_read_only') AS reads, current_setting('statement_timeout') AS timeout,
-           current_setting('search_path') AS path`);
+           current_setting('search_path') AS path, current_setting('restrict_nonsystem_relation_kind') AS restricts`);
   expect(row).toEqual({
     self: 't',
     temp: '-1',
@@ -32,5 +33,6 @@ test('what is set for a database or a role does not reach into sessions', async 
     reads: 'off',
     timeout: '0',
     path: 'pg_catalog, pg_temp',
+    restricts: '',
   });
 });
