@@ -15,25 +15,6 @@ $$;
 COMMENT ON FUNCTION bdr.internal_look_again(text) IS 'Always fails: what was sent ahead ends here, and the agent goes on step by step';
 REVOKE ALL ON FUNCTION bdr.internal_look_again(text) FROM PUBLIC;
 
--- The last that an apply transaction does: sets up the position that its origin moves to, and the stamp. From 16 on the server moves an
--- origin to the position that is set up also where the transaction aborts, so that what could not be committed would be lost. So this is
--- a deferred trigger of the session's table bdr_leaving (src/postgres/origins.ts), which fires within COMMIT: behind it the server looks
--- for no cancellation, and does nothing that can fail, before the commit is recorded. Hence no statement may stand behind the call, and
--- none in it but those that the server computes by themselves.
-CREATE OR REPLACE FUNCTION bdr.internal_leave()
-RETURNS trigger
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- What users' deferred triggers have left for later.
-    SET CONSTRAINTS ALL IMMEDIATE;
-    RETURN CASE WHEN pg_replication_origin_xact_setup(NEW.position, NEW.stamp) IS NULL THEN NEW END;
-END
-$$;
-COMMENT ON FUNCTION bdr.internal_leave() IS 'Internal: moves the origin of an apply session with the commit of its transaction';
-REVOKE ALL ON FUNCTION bdr.internal_leave() FROM PUBLIC;
-
 -- Where a transaction that is sent ahead begins: from here on nobody can begin to pause apply until the commit, and the tables
 -- named stay what they are.
 CREATE OR REPLACE FUNCTION bdr.internal_enter_ahead(tables oid[], and_casts boolean, definitions text)

@@ -66,15 +66,27 @@ export async function setUpOriginAlone(session: Session, name: string): Promise<
   await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
 }
 
-/** A row whose update has bdr.internal_leave() called within COMMIT (sql/routines/apply.sql). Temporary: it costs no WAL. */
+/**
+ * A row whose update has a function called within COMMIT: it sets up the position that the session's origin moves to, and the stamp. From
+ * 16 on the server moves an origin to the position that is set up also where the transaction aborts, so that what could not be committed
+ * would be lost. Behind deferred triggers it looks for no cancellation, and does nothing that can fail, before the commit is recorded.
+ * Hence no statement may stand behind the call, and nothing in it that the server does not compute by itself. First comes what users'
+ * deferred triggers have left for later. All of it is temporary: it costs no WAL, and nothing of the database depends on it.
+ */
 const MAKE_LEAVING = /* sql */ `
   DO $$
   BEGIN
       IF to_regclass('pg_temp.bdr_leaving') IS NULL THEN
           CREATE TEMP TABLE bdr_leaving (position pg_lsn, stamp timestamptz) USING heap;
           INSERT INTO pg_temp.bdr_leaving VALUES (NULL, NULL);
+          CREATE FUNCTION pg_temp.bdr_leave() RETURNS trigger LANGUAGE plpgsql AS $leave$
+          BEGIN
+              SET CONSTRAINTS ALL IMMEDIATE;
+              RETURN CASE WHEN pg_catalog.pg_replication_origin_xact_setup(NEW.position, NEW.stamp) IS NULL THEN NEW END;
+          END
+          $leave$;
           CREATE CONSTRAINT TRIGGER leave AFTER UPDATE ON pg_temp.bdr_leaving DEFERRABLE INITIALLY DEFERRED
-          FOR EACH ROW EXECUTE FUNCTION bdr.internal_leave();
+          FOR EACH ROW EXECUTE FUNCTION pg_temp.bdr_leave();
           ALTER TABLE pg_temp.bdr_leaving ENABLE ALWAYS TRIGGER leave;
       END IF;
   END $$
