@@ -106,6 +106,23 @@ describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())]
       expect(await age()).toBeLessThan(100);
     });
 
+    test('nor is a commit undone when that cannot be had at the moment', async () => {
+      const [row] = await session.query<{ name: string }>(
+        `SELECT format('%I.bdr_leaving', nspname) AS name FROM pg_namespace WHERE oid = pg_my_temp_schema()`,
+      );
+      await user.script(`BEGIN; LOCK TABLE ${row?.name} IN SHARE UPDATE EXCLUSIVE MODE`);
+      await session.script(`SET lock_timeout = '10ms'`);
+      const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 7_400_000);
+      try {
+        await session.script('BEGIN');
+        await commitStamped(session, 4600 as Lsn);
+      } finally {
+        clock.mockRestore();
+        await user.script('ROLLBACK');
+      }
+      expect(await originProgress(user, 'provider', true)).toBe(4600);
+    });
+
     test('nor where nothing was written, and after an error the next one moves it', async () => {
       await session.script('BEGIN');
       await commitStamped(session, 5000 as Lsn);

@@ -61,7 +61,7 @@ export async function setUpOrigin(session: Session, name: string): Promise<void>
   await session.script(MAKE_LEAVING);
 }
 
-/** As setUpOrigin(), for a session that may be idle for days, and stamps no commit under this origin. */
+/** The origin alone: for a session that has the rest already, or may be idle for days and stamps no commit under this one. */
 export async function setUpOriginAlone(session: Session, name: string): Promise<void> {
   await session.query(/* sql */ `SELECT pg_replication_origin_session_setup($1)`, [name]);
 }
@@ -127,7 +127,12 @@ export async function keepYoung(session: Session): Promise<void> {
   if (since !== undefined && now - since < YOUNG_MS) return;
   youngSince.set(session, now);
   // The first time it has just been made.
-  if (since !== undefined) await session.script('VACUUM (FREEZE) pg_temp.bdr_leaving');
+  if (since === undefined) return;
+  try {
+    await session.script('VACUUM (FREEZE) pg_temp.bdr_leaving');
+  } catch {
+    // What is committed by then must not be taken for failed. In an hour it is tried again; a lost session says so by itself.
+  }
 }
 
 /** Takes the session's temporary objects away. Outside of a transaction. */
