@@ -124,17 +124,19 @@ export class BelowTombstones {
     if (rest?.any !== 't') return;
     this.#pending.clear();
     const { isKept, withRows } = this.#history;
-    await removeKept({
-      session: this.#session,
-      onTable: this.#onTable,
-      rows: this.#rows,
-      table,
-      text: truncatedRestSql(table),
-      params,
-      time,
-      withRows,
-      keep: isKept ? async (doomed) => this.#record(table, doomed, tombstone) : undefined,
-    });
+    await this.#onTable.changing(table, () =>
+      removeKept({
+        session: this.#session,
+        onTable: this.#onTable,
+        rows: this.#rows,
+        table,
+        text: truncatedRestSql(table),
+        params,
+        time,
+        withRows,
+        keep: isKept ? async (doomed) => this.#record(table, doomed, tombstone) : undefined,
+      }),
+    );
     await this.#pending.write();
   }
 

@@ -16,7 +16,7 @@ export class LentOrigin {
   readonly #owner: Session;
   readonly #name: string;
 
-  /** `owner` has the origin `name`. */
+  /** `owner` has the origin `name`, by setUpOrigin(). */
   constructor(owner: Session, name: string) {
     this.#owner = owner;
     this.#name = name;
@@ -42,7 +42,7 @@ export class LentOrigin {
         await discardLeaving(borrower);
         await setUpOriginAlone(borrower, usual);
       }
-      await whileNode(this.#owner, () => setUpOrigin(this.#owner, this.#name));
+      await whileNode(this.#owner, () => setUpOriginAlone(this.#owner, this.#name));
     }
   }
 }

@@ -211,9 +211,10 @@ export class SetWriter {
   #update(table: Table, mask: string, changes: readonly FoldedChange[]): () => Promise<Left> {
     const sent = writable(table, (position) => mask === '' || mask[position] === '1');
     const columns = updatable(table, sent);
-    // Nothing that an UPDATE could set.
-    if (columns.length === 0) return () => Promise.resolve(changes);
-    if (table.local.missingIdentity !== undefined) return () => Promise.resolve(changes);
+    // Nothing that an UPDATE could set, or no UPDATE as it is.
+    if (columns.length === 0 || table.local.missingIdentity !== undefined) {
+      return () => Promise.resolve(changes);
+    }
     if (mask !== '') {
       return this.#taking(setOwnUpdateSql(table, columns), changes, [this.#providerOrigin]);
     }

@@ -3,7 +3,7 @@ import { displayName } from '../base/names.ts';
 import { rowsOf, rowsStatement, runRestricted } from '../catalog/restricted.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
-import { withReplicaIdentity } from './identity.ts';
+import { GivenIdentities } from './identity.ts';
 import { inlined } from './inlined.ts';
 import type { PreparedStatements } from './prepared.ts';
 import type { Table } from './table.ts';
@@ -15,10 +15,12 @@ import type { Table } from './table.ts';
 export class TableStatements {
   readonly #session: Session;
   readonly #prepared: PreparedStatements;
+  readonly #identities: GivenIdentities;
 
   constructor(session: Session, prepared: PreparedStatements) {
     this.#session = session;
     this.#prepared = prepared;
+    this.#identities = new GivenIdentities(session);
   }
 
   rows<Row extends object>(table: Table, sql: string, params: readonly Param[]): Promise<Row[]> {
@@ -40,24 +42,37 @@ export class TableStatements {
 
   /** Runs an INSERT, UPDATE or DELETE; returns how many rows it took. It is sent before this returns. */
   run(table: Table, sql: string, params: readonly Param[]): Promise<number> {
-    if (needsIdentity(table, sql)) return this.runOnce(table, sql, params);
-    return table.role === undefined
-      ? this.#prepared.run(sql, params)
-      : this.#writeAsOwner(table, table.role, sql, params);
+    return this.#change(table, sql, () =>
+      table.role === undefined
+        ? this.#prepared.run(sql, params)
+        : this.#writeAsOwner(table, table.role, sql, params),
+    );
   }
 
   /** As `run`, for what is done seldom. */
   runOnce(table: Table, sql: string, params: readonly Param[]): Promise<number> {
-    const run = () =>
+    return this.#change(table, sql, () =>
       table.role === undefined
         ? this.#session.run(sql, params)
-        : this.#writeAsOwner(table, table.role, sql, params);
-    return needsIdentity(table, sql) ? withReplicaIdentity(this.#session, table, run) : run();
+        : this.#writeAsOwner(table, table.role, sql, params),
+    );
+  }
+
+  /** Work of many statements that update or delete, for which a table without replica identity is given one once. */
+  changing<Result>(table: Table, work: () => Promise<Result>): Promise<Result> {
+    return this.#identities.during(table, work);
   }
 
   /** As `run`, for a statement that takes one row or none. */
   async takes(table: Table, sql: string, params: readonly Param[]): Promise<boolean> {
     return (await this.run(table, sql, params)) > 0;
+  }
+
+  #change(table: Table, sql: string, run: () => Promise<number>): Promise<number> {
+    const { missingIdentity } = table.local;
+    // Rows are inserted into any table.
+    if (missingIdentity === undefined || /^\s*INSERT\b/.test(sql)) return run();
+    return this.#identities.during(table, run);
   }
 
   async #readAsOwner<Row extends object>(
@@ -95,11 +110,6 @@ export class TableStatements {
       });
     }
   }
-}
-
-/** Rows are inserted into any table. */
-function needsIdentity({ local }: Table, sql: string): boolean {
-  return local.missingIdentity !== undefined && !/^\s*INSERT\b/.test(sql);
 }
 
 /** Values as the driver gives them: the server's text, or null. */

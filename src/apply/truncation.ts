@@ -88,8 +88,10 @@ export class Truncation {
     if (table.key.kind === 'unique') {
       params.push(`{${[...origins.copies].join(',')}}`, textArray(copied.map(({ json }) => json)));
     }
-    if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, older, context);
-    await this.#onTable.runOnce(table, truncateSql(table), params);
+    await this.#onTable.changing(table, async () => {
+      if (this.#conflicts.isKept(table)) await this.#removeUnseen(table, older, context);
+      await this.#onTable.runOnce(table, truncateSql(table), params);
+    });
     for (const { key, version: copy } of copied) {
       await noteLostValue(this.#statements, table, key, copy.writer.id, origins);
     }

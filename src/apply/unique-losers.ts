@@ -112,10 +112,11 @@ export class UniqueLosers {
     const greater = immediate.find((one) => losesTo(this.#versionOf(context), one.row));
     if (greater) return this.#lose(table, row, found, greater, context);
     for (const rival of immediate) await this.#defeat(table, row, rival, context);
-    this.#asked.delete(keyName(table, row));
+    const name = keyName(table, row);
+    this.#asked.delete(name);
     // By its last change in a group, which is what its row is compared with others by.
     if (table.local.deferrable) {
-      this.#deferred.set(keyName(table, row), { table, key: keyOnly(table, row), context });
+      this.#deferred.set(name, { table, key: keyOnly(table, row), context });
     }
     return undefined;
   }

@@ -1,5 +1,6 @@
 import { ProtocolError } from '../base/bytes.ts';
 import { BdrError, ERROR_CODES, messageOf } from '../base/errors.ts';
+import { connectionLost } from '../postgres/connect-failure.ts';
 import { sqlstateOf } from '../postgres/sqlstate.ts';
 
 /** An error as fields for logs, reports and bdr.bdr_links.status_error. */
@@ -31,7 +32,7 @@ export function describeError(error: unknown): ErrorReport {
       code: 'protocol_violation',
     };
   }
-  if (isOfSocket(error)) return describeError(lost(error));
+  if (isOfSocket(error)) return describeError(connectionLost(error));
   return {
     message: messageOf(error),
     detail: textField(error, 'detail'),
@@ -47,13 +48,6 @@ const DRIVER_ENDS = /^Connection terminated/;
 
 function isOfSocket(error: unknown): boolean {
   return ENDS.test(textField(error, 'code') ?? '') || DRIVER_ENDS.test(messageOf(error));
-}
-
-function lost(error: unknown): BdrError {
-  return new BdrError('connection_failed', {
-    message: `connection to the server was lost: ${messageOf(error)}`,
-    cause: error,
-  });
 }
 
 function textField(error: unknown, name: string): string | null {

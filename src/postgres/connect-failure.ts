@@ -1,6 +1,15 @@
 import { BdrError, messageOf } from '../base/errors.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from './sqlstate.ts';
 
+/** A connection that was there is not any more. */
+export function connectionLost(cause: unknown): BdrError {
+  const reason = cause === undefined ? 'closed by the server' : messageOf(cause);
+  return new BdrError('connection_failed', {
+    message: `connection to the server was lost: ${reason}`,
+    cause,
+  });
+}
+
 /** Turns what the driver threw while connecting into an error that says where, why and what to do. */
 export function explainConnectFailure(cause: unknown, where: string): BdrError {
   if (cause instanceof BdrError) return cause;

@@ -2,10 +2,10 @@ import pg from 'pg';
 import type { ClientConfig, Notification } from 'pg';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { BdrError, messageOf } from '../base/errors.ts';
+import { BdrError } from '../base/errors.ts';
 import { quoteIdent, quoteLiteral } from '../base/names.ts';
 import { connectionAttempts, describeConninfo, type Conninfo } from './conninfo.ts';
-import { explainConnectFailure } from './connect-failure.ts';
+import { connectionLost, explainConnectFailure } from './connect-failure.ts';
 import { DriverQuery, type QueryCallback } from './driver-query.ts';
 
 export interface SessionOptions {
@@ -143,14 +143,7 @@ export class Session implements AsyncDisposable {
     // Without a listener a connection that breaks while idle would end the process.
     const gone = (error?: Error) => {
       if (this.#lost.signal.aborted) return;
-      this.#lost.abort(
-        this.#closing
-          ? new Error('session closed')
-          : new BdrError('connection_failed', {
-              message: `connection to the server was lost: ${error ? messageOf(error) : 'closed by the server'}`,
-              cause: error,
-            }),
-      );
+      this.#lost.abort(this.#closing ? new Error('session closed') : connectionLost(error));
     };
     connectionOf(client).on('parameterStatus', (status) => {
       this.#parameters[status.parameterName] = status.parameterValue;

@@ -386,6 +386,19 @@ describe('tables of every kind', () => {
     },
   );
 
+  test('changes arrive where the table has no replica identity on this node alone', async () => {
+    await one.sql(`INSERT INTO many SELECT g, 'old' FROM generate_series(9001, 9300) AS g`);
+    await cluster.settled();
+    await two.sql('ALTER TABLE many REPLICA IDENTITY NOTHING');
+    await one.sql(`UPDATE many SET v = 'one' WHERE id = 9001`);
+    await one.sql(`DELETE FROM many WHERE id = 9002`);
+    await one.sql(`UPDATE many SET id = 9500 WHERE id = 9003`);
+    await one.sql(`UPDATE many SET v = 'all' WHERE id BETWEEN 9010 AND 9200`);
+    await one.sql(`DELETE FROM many WHERE id BETWEEN 9201 AND 9300`);
+    await cluster.equal('many');
+    await two.sql('ALTER TABLE many REPLICA IDENTITY DEFAULT');
+  });
+
   test('what fails or is ended within its COMMIT is not lost', async () => {
     for (const id of [12, 13, 14]) await one.sql(`INSERT INTO at_end VALUES (${id})`);
     await failsWith(two, 'P0001 not 13');
