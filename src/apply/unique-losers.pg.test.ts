@@ -344,6 +344,46 @@ describe('a row that finds its value taken', () => {
     expect(await remembered()).toContain(`4 -5 ${PEER}`);
   });
 
+  test('wins over an earlier row of its transaction, whose node lacks the index', async () => {
+    const person = await relationOf('public.person');
+    await applied(
+      at(-1),
+      insert(person, '1', 'a@x', null, 'first'),
+      insert(person, '2', 'a@x', null, 'second'),
+    );
+    expect(await rows('person')).toEqual(['(2,a@x,,second)']);
+    expect(await told()).toEqual([`ask 1 -1 ${PEER}`]);
+    expect(await remembered()).toEqual([`1 -1 ${PEER}`]);
+    expect(await history()).toEqual(['unique_index last_update_wins_keep_remote delete 1 2']);
+  });
+
+  test('wins so over none that the transaction writes once more, with another value', async () => {
+    const person = await relationOf('public.person');
+    await applied(
+      at(-1),
+      insert(person, '1', 'a@x', null, 'first'),
+      insert(person, '2', 'a@x', null, 'second'),
+      update(person, '1', 'b@x', null, 'first'),
+    );
+    expect(await rows('person')).toEqual(['(1,b@x,,first)', '(2,a@x,,second)']);
+    expect(await told()).toEqual([]);
+  });
+
+  test('wins so where that is checked at the end, and was written last', async () => {
+    const later = await relationOf('public.later');
+    await applied(
+      at(-1),
+      insert(later, '1', '10'),
+      insert(later, '2', '20'),
+      insert(later, '3', '10'),
+      update(later, '1', '20'),
+      update(later, '2', '10'),
+    );
+    expect(await rows('later')).toEqual(['(1,20)', '(2,10)']);
+    expect(await told()).toEqual([`ask 3 -1 ${PEER}`]);
+    expect(await history()).toEqual(['unique_index last_update_wins_keep_local delete 2 3']);
+  });
+
   test('wins over a row that the provider had written, whatever the times say', async () => {
     const person = await relationOf('public.person');
     await applied(at(-1), insert(person, '1', 'a@x', null, 'first'));

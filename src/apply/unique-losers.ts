@@ -33,8 +33,9 @@ const LEAST_TIME = 0 as PgTime;
  * stays, the others lose. Under a loser's key nothing is left, an older row neither, and a tombstone of the loser's own version. The
  * whole row goes into the history, and its death into the outbox.
  *
- * Only rows of *other* transactions can be in the way: the provider's index was right after each of its statements, or, where it is
- * deferrable, at the commit, and changes are written here in the same order. So this is for one transaction row by row.
+ * Rows of *other* transactions are in the way: the provider's index was right after each of its statements, or, where it is deferrable,
+ * at the commit, and changes are written here in the same order. So this is for one transaction row by row. Of the transaction's own
+ * rows one is in the way of another where the provider lacks the index, and where values were read as they are by now.
  */
 export class UniqueLosers {
   readonly #session: Session;
@@ -49,6 +50,8 @@ export class UniqueLosers {
   /** To be told at the end: what the transaction's own rows ask for, by table and key, since a later one may have found room. */
   #asked = new Map<string, OutgoingDeath>();
   #others: OutgoingDeath[] = [];
+  /** Rows of the transaction, by table and key, with values that were read from the provider: their next change is on its way. */
+  #read = new Set<string>();
   /** Rows that were written under an index that is checked at the end. */
   #deferred = new Map<
     string,
@@ -84,6 +87,7 @@ export class UniqueLosers {
   begin(): void {
     this.#asked = new Map();
     this.#others = [];
+    this.#read = new Set();
     this.#deferred = new Map();
   }
 
@@ -100,6 +104,8 @@ export class UniqueLosers {
     isRead: boolean,
   ): Promise<'skip' | 'delete' | undefined> {
     if (!Tombstones.byKey(table)) return undefined;
+    const name = keyName(table, row);
+    if (isRead) this.#read.add(name);
     const candidate = {
       sent: writable(table, sentIn(row)),
       replaces: found !== undefined,
@@ -112,10 +118,10 @@ export class UniqueLosers {
     const greater = immediate.find((one) => losesTo(this.#versionOf(context), one.row));
     if (greater) return this.#lose(table, row, found, greater, context);
     for (const rival of immediate) await this.#defeat(table, row, rival, context);
-    const name = keyName(table, row);
     this.#asked.delete(name);
     // By its last change in a group, which is what its row is compared with others by.
     if (table.local.deferrable) {
+      this.#deferred.delete(name);
       this.#deferred.set(name, { table, key: keyOnly(table, row), context });
     }
     return undefined;
@@ -144,7 +150,8 @@ export class UniqueLosers {
 
   /** Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. */
   async finish(): Promise<void> {
-    for (const { table, key, context } of this.#deferred.values()) {
+    for (const [name, { table, key, context }] of this.#deferred) {
+      this.#deferred.delete(name);
       await this.#settleDeferred(table, key, context);
     }
     const deaths = [...this.#others, ...this.#asked.values()];
@@ -157,12 +164,20 @@ export class UniqueLosers {
     if (found?.row.kind !== 'own') return;
     const row = await this.#rows.filled(table, found, keyOnly(table, key, UNSENT));
     const candidate = { sent: [], replaces: true };
-    const rivals = await this.#rivals(table, candidate, [found.ctid], context, false);
-    // The provider has checked its own.
-    const others = rivals.filter(({ row }) => row.kind !== 'own');
-    const greater = others.find((one) => losesTo(this.#versionOf(context), one.row));
+    const all = await this.#rivals(table, candidate, [found.ctid], context, false);
+    // Where one moves on they may have one value until then: in apply, nothing is checked at the end.
+    const movesOn = this.#movesOn(table, key);
+    const rivals = all.filter(
+      (one) => one.row.kind !== 'own' || !(movesOn || this.#movesOn(table, one.key)),
+    );
+    // Of the transaction's own rows the one that was written last is the greatest.
+    const greater = rivals.find((one) =>
+      one.row.kind === 'own'
+        ? this.#deferred.has(keyName(table, one.key))
+        : losesTo(this.#versionOf(context), one.row),
+    );
     if (greater) await this.#lose(table, row, found, greater, context);
-    else for (const rival of others) await this.#defeat(table, row, rival, context);
+    else for (const rival of rivals) await this.#defeat(table, row, rival, context);
   }
 
   /** The rows that have the candidate's value in an index that is checked at once, or in one that is not: each once. */
@@ -212,17 +227,29 @@ export class UniqueLosers {
   }
 
   async #defeat(table: Table, row: RowValues, rival: Rival, context: ChangeContext): Promise<void> {
-    const death = deathOf(rival.row, this.#origins().local, this.#knownUpTo(context));
+    const death = this.#deathOf(table, rival, context);
     if (death) await this.#record('insert', 'keep_remote', table, row, rival, context, 'delete');
     await this.#bury(table, rival, death);
   }
 
-  /** Without a death, the row is one of this very transaction that has moved on meanwhile: its next change is on its way. */
-  async #bury(table: Table, row: Rival, death: Death | undefined): Promise<void> {
-    await this.#onTable.run(table, lockedDeleteSql(table), [row.ctid]);
+  #movesOn(table: Table, key: RowValues): boolean {
+    return this.#read.has(keyName(table, key));
+  }
+
+  /** A row of this very transaction has lost to a later one, unless its next change is on its way. */
+  #deathOf(table: Table, { row, key }: Rival, context: ChangeContext): Death | undefined {
+    if (row.kind !== 'own') return deathOf(row, this.#origins().local, this.#knownUpTo(context));
+    if (this.#movesOn(table, key)) return undefined;
+    return { kind: 'ask', version: this.#versionOf(context) };
+  }
+
+  async #bury(table: Table, rival: Rival, death: Death | undefined): Promise<void> {
+    await this.#onTable.run(table, lockedDeleteSql(table), [rival.ctid]);
     if (!death) return;
-    await this.#remember(table, row.key, death.version);
-    this.#others.push(outgoing(table, row.key, death));
+    await this.#remember(table, rival.key, death.version);
+    const told = outgoing(table, rival.key, death);
+    if (rival.row.kind === 'own') this.#asked.set(keyName(table, rival.key), told);
+    else this.#others.push(told);
   }
 
   #remember(table: Table, key: RowValues, { time, writer }: Version): Promise<void> {
