@@ -16,6 +16,7 @@ export class BoundedQueue<Item> {
   /** Where the oldest item stands: moving all others for each one that is taken would cost more than the work on it. */
   #head = 0;
   #weight = 0;
+  #pushed = 0;
   #closed: { readonly error: unknown } | undefined;
 
   constructor(mostWeight: number, weigh: (item: Item) => number) {
@@ -37,6 +38,11 @@ export class BoundedQueue<Item> {
     return this.#items.length - this.#head;
   }
 
+  /** How many items were ever queued. */
+  get pushed(): number {
+    return this.#pushed;
+  }
+
   get isFull(): boolean {
     return this.#weight >= this.#mostWeight;
   }
@@ -49,6 +55,7 @@ export class BoundedQueue<Item> {
 
   push(item: Item): void {
     this.#items.push(item);
+    this.#pushed += 1;
     this.#weight += this.#weigh(item);
     this.#filled.raise();
   }

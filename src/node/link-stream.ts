@@ -37,7 +37,8 @@ import { createLinkWorkers } from './link-workers.ts';
 type Arrival =
   | { readonly kind: 'part'; readonly part: TransactionPart }
   | { readonly kind: 'message'; readonly message: LogicalMessage }
-  | { readonly kind: 'keepalive'; readonly keepalive: Keepalive }
+  /** The provider wants to know how far all is applied. */
+  | { readonly kind: 'ask'; readonly keepalive: Keepalive }
   | EarlyArrival
   | Skipped;
 
@@ -83,6 +84,10 @@ export class LinkStream {
   #heartbeat: Buffer | undefined;
   /** Of a transaction only some parts are applied. */
   #open = false;
+  /** So many arrivals are handled. */
+  #handled = 0;
+  /** With so many handled, all is that the provider had when it said that it had no more. */
+  #caughtUpWith = Infinity;
   readonly #patience: GroupPatience;
 
   constructor(context: LinkContext, connections: LinkConnections, state: LinkState) {
@@ -171,7 +176,8 @@ export class LinkStream {
       for (let at = 0; at < bounds.length; at += 2) {
         const frame = frames.decode(buffer, bounds[at], bounds[at + 1]);
         if (frame.kind === 'keepalive') {
-          this.#arrivals.push({ kind: 'keepalive', keepalive: frame });
+          if (frame.replyRequested) this.#arrivals.push({ kind: 'ask', keepalive: frame });
+          this.#hasNoMore();
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
@@ -236,6 +242,21 @@ export class LinkStream {
     this.#put(this.#builder?.add(received));
   }
 
+  /**
+   * A keepalive says that the provider had no more to send. It does so each time that it waits for more, behind every transaction
+   * while somebody writes: so keepalives have no place in line, where each would end a group.
+   */
+  #hasNoMore(): void {
+    this.#caughtUpWith = Math.min(this.#caughtUpWith, this.#arrivals.pushed);
+    this.#lookWhetherCaughtUp();
+  }
+
+  #lookWhetherCaughtUp(): void {
+    if (this.#handled < this.#caughtUpWith) return;
+    this.#caughtUpWith = Infinity;
+    this.#state.caughtUp = true;
+  }
+
   #put(part: TransactionPart | undefined): void {
     if (part) this.#arrivals.push({ kind: 'part', part });
   }
@@ -252,9 +273,14 @@ export class LinkStream {
       await this.#early.look();
       const { first } = this.#arrivals;
       if (first?.kind === 'part') {
-        await this.#applyParts(signal);
+        this.#handled += await this.#applyParts(signal);
         if (first.part.changes.some(isOfUser)) this.#arrivals.widen(MOST_WAITING_BYTES);
-      } else await this.#handle(this.#arrivals.take(1)[0], signal);
+      } else {
+        const some = this.#arrivals.take(1);
+        await this.#handle(some[0], signal);
+        this.#handled += some.length;
+      }
+      this.#lookWhetherCaughtUp();
       await this.#settleLostValues();
       if (!this.#open) await this.#lostWrites.settle();
       signal.throwIfAborted();
@@ -273,17 +299,20 @@ export class LinkStream {
     await this.#lostValues.settle(watermark);
   }
 
-  async #applyParts(signal: AbortSignal): Promise<void> {
+  /** Returns how many it has applied. */
+  async #applyParts(signal: AbortSignal): Promise<number> {
     await this.#waitForOthers(signal);
     const size = this.#groupSize();
     const lone = size === 1 ? loneRun(partsIn(this.#arrivals.items())) : [];
     if (lone.length > 0) {
-      this.#arrivals.take(await this.#worker.applyEach(lone));
-      return;
+      const applied = await this.#worker.applyEach(lone);
+      this.#arrivals.take(applied);
+      return applied;
     }
     const group = [...partsIn(this.#arrivals.take(size))];
     this.#open = group.at(-1)?.endLsn === undefined;
     await this.#worker.apply(group, () => this.#nextGroup());
+    return group.length;
   }
 
   /** What may share a local transaction behind the one that is being applied, as far as it has arrived. */
@@ -312,11 +341,8 @@ export class LinkStream {
       case 'early abort':
       case 'early commit':
         return this.#handleEarly(arrival);
-      case 'keepalive':
-        // Arrivals are handled in order: all that the provider had by then is applied.
-        this.#state.caughtUp = true;
-        if (arrival.keepalive.replyRequested) await this.#answer(arrival.keepalive);
-        return;
+      case 'ask':
+        return this.#answer(arrival.keepalive);
       case 'skipped':
         return this.#passOver(arrival);
       case 'message':

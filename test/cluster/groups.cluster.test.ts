@@ -74,6 +74,19 @@ describe('what is behind is applied in groups', () => {
     expect((await xids(two)) - before).toBeLessThan(750);
   });
 
+  test('what arrives as it is made, too', async () => {
+    const before = await xids(two);
+    await using holder = await two.connect();
+    await holder.sql('BEGIN; LOCK TABLE bdr.bdr_local_node IN EXCLUSIVE MODE');
+    await each(
+      one,
+      Array.from({ length: 300 }, (_, i) => `INSERT INTO journal VALUES (1, ${i}, 'live')`),
+    );
+    await holder.sql('COMMIT');
+    await cluster.equal('journal');
+    expect((await xids(two)) - before).toBeLessThan(150);
+  });
+
   test('rows that come, go and come again within a group', async () => {
     await concurrently(cluster.nodes, async () => {
       await each(
