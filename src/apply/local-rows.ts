@@ -4,7 +4,7 @@ import { findRowVersion } from '../catalog/row-versions.ts';
 import type { LocalRow } from '../conflict/decide.ts';
 import type { Param, Session } from '../postgres/session.ts';
 import { UNSENT, type RowValues } from './row-values.ts';
-import { fetchAllSql, fetchSql, lockedColumnsSql } from './statements.ts';
+import { fetchAllSql, fetchAmongSql, fetchSql, lockedColumnsSql } from './statements.ts';
 import { rowWith, withKept, type Table, type TableColumn } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { writerOf, writerWithId, type OriginMap } from './writers.ts';
@@ -43,6 +43,25 @@ export class LocalRows {
     if (table.key.deferrable) params.push(...columnParams(table.key.alike, values));
     const [row] = await this.#statements.rows<FetchedRow>(table, fetchSql(table), params);
     return row && (await this.#found(table, row, remoteTime));
+  }
+
+  /** As `find`, for many keys of a table whose key is not deferrable: in their order, undefined where no row is. */
+  async findAmong(
+    table: Table,
+    keys: readonly { readonly values: RowValues; readonly remoteTime: PgTime }[],
+  ): Promise<(FoundRow | undefined)[]> {
+    const params = keys.map(({ values }) => keyParams(table, values));
+    const found = new Map<number, FoundRow>();
+    for (const row of await this.#statements.rows<FetchedRow & { readonly n: string }>(
+      table,
+      fetchAmongSql(table),
+      keyColumns(table, params),
+    )) {
+      const at = Number(row.n) - 1;
+      const key = keys[at];
+      if (key) found.set(at, await this.#found(table, row, key.remoteTime));
+    }
+    return keys.map((_, at) => found.get(at));
   }
 
   /** All rows under a key: with a deferrable one, two rows may hold it until the transaction ends. */

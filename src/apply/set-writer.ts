@@ -29,13 +29,19 @@ import type { ChangeWriter } from './writer.ts';
 /** What a set writer asks of others, and what it leaves to them. */
 export interface SlowWay extends Pick<
   ChangeWriter,
-  'certain' | 'groupLimit' | 'tombstones' | 'write'
+  'certain' | 'groupLimit' | 'tombstones' | 'writeLeft'
 > {
   readonly deletions: Pick<Deletions, 'isTruncated' | 'settle' | 'takeBack'>;
 }
 
 /** The changes that a statement did not take: for the slow way. */
 type Left = readonly FoldedChange[];
+
+/** A statement of a batch, of changes of one kind. */
+interface Sending {
+  readonly table: Table;
+  readonly send: () => Promise<Left>;
+}
 
 /** From so many rows on COPY is the faster way to insert. */
 const LEAST_FOR_COPY = 50;
@@ -144,13 +150,14 @@ export class SetWriter {
   }
 
   /** One after the other: what stood behind a COPY that is taken back would be taken back with it. */
-  async #run(statements: readonly (() => Promise<Left>)[]): Promise<void> {
+  async #run(statements: readonly Sending[]): Promise<void> {
     await this.#beforeBatch();
-    const left: FoldedChange[] = [];
-    for (const send of statements) left.push(...(await send()));
-    for (const { change, context, wasNew } of left) {
-      await this.#writer.write(change, context, wasNew);
+    const left: { readonly table: Table; readonly changes: Left }[] = [];
+    for (const { table, send } of statements) {
+      const changes = await send();
+      if (changes.length > 0) left.push({ table, changes });
     }
+    for (const { table, changes } of left) await this.#writer.writeLeft(table, changes);
     // Here, and not at the end: a later batch may bring back what a deletion takes away now.
     if (left.length > 0) await this.#writer.deletions.settle();
   }
@@ -164,7 +171,7 @@ export class SetWriter {
   }
 
   /** Puts a batch's statements together; what is returned sends them. */
-  #prepare(batch: TableBatch): (() => Promise<Left>)[] {
+  #prepare(batch: TableBatch): Sending[] {
     const { table } = batch;
     const deletes: FoldedChange[] = [];
     const inserts: FoldedChange[] = [];
@@ -178,11 +185,11 @@ export class SetWriter {
         else updates.set(folded.mask, [folded]);
       }
     }
-    const statements: (() => Promise<Left>)[] = [];
-    if (deletes.length > 0) statements.push(this.#delete(table, deletes));
-    for (const [mask, list] of updates) statements.push(this.#update(table, mask, list));
-    if (inserts.length > 0) statements.push(this.#insert(table, inserts));
-    return statements;
+    const sends: (() => Promise<Left>)[] = [];
+    if (deletes.length > 0) sends.push(this.#delete(table, deletes));
+    for (const [mask, list] of updates) sends.push(this.#update(table, mask, list));
+    if (inserts.length > 0) sends.push(this.#insert(table, inserts));
+    return sends.map((send) => ({ table, send }));
   }
 
   #delete(table: Table, changes: readonly FoldedChange[]): () => Promise<Left> {

@@ -110,6 +110,15 @@ export function fetchAllSql(table: Table, choice = ''): string {
   );
 }
 
+/** As `fetchSql`, for many keys; the parameters are those of `foundAmongSql`. `n` is a key's position in the arrays, from 1. */
+export function fetchAmongSql(table: Table): string {
+  const { given, equal } = keysGiven(table);
+  return (
+    `SELECT k.n, ${rowFacts(table)}` +
+    ` FROM ${given} JOIN ONLY ${quoteQualified(table.local.name)} AS t ON ${equal} FOR UPDATE OF t`
+  );
+}
+
 /** What decides about a row `t`, as a select list: see src/apply/local-rows.ts. */
 export function rowFacts(table: Table): string {
   const keyJson = table.key.kind === 'unique' ? `${keyJsonSql(table)}::text` : 'NULL';

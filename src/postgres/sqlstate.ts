@@ -22,6 +22,7 @@ export const SQLSTATE = {
   invalidSchemaName: '3F000',
   objectNotInPrerequisiteState: '55000',
   objectInUse: '55006',
+  inFailedTransaction: '25P02',
   lockNotAvailable: '55P03',
   queryCanceled: '57014',
   adminShutdown: '57P01',
