@@ -1,6 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
-import { OTHER, peerOrigins, PROVIDER, providersWriter } from '../../test/support/apply-writers.ts';
+import {
+  describeNamed,
+  OTHER,
+  peerOrigins,
+  PROVIDER,
+  providersWriter,
+} from '../../test/support/apply-writers.ts';
 import { ITEM } from '../../test/support/item-relation.ts';
 import { startServer } from '../../test/support/servers.ts';
 import type { Lsn } from '../base/lsn.ts';
@@ -11,12 +17,13 @@ import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { RowChange, Relation } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { setUpOrigin } from '../postgres/origins.ts';
+import { commitStamped, setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { Ahead } from './ahead.ts';
 import { AheadSender } from './ahead-sender.ts';
 import { ApplyWorker } from './apply-worker.ts';
 import { columnArray, timeArray } from './arrays.ts';
+import type { FoldedChange } from './coalesce.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
@@ -206,6 +213,100 @@ test('a table that is described anew within a group keeps the order of its chang
     transaction(at(200), [insert('1', 'after the delete', described)]),
   ]);
   expect(await rows()).toEqual([['1', 'after the delete']]);
+});
+
+describe('what a set does not take', () => {
+  /** The other node has committed. */
+  async function ofOther(time: PgTime, sql: string): Promise<void> {
+    await using other = await openSession(server);
+    await setUpOrigin(other, 'other');
+    await other.script(`BEGIN; ${sql}`);
+    await commitStamped(other, 1 as Lsn, time);
+  }
+  const changed = async (name: string, ...row: string[]): Promise<FoldedChange> => ({
+    change: {
+      kind: 'update',
+      relation: await describeNamed(session, name),
+      oldTuple: null,
+      oldTupleIsKey: false,
+      newTuple: tupleOf(row),
+    },
+    context: transaction(at(500), []).context,
+    mask: '',
+    wasNew: false,
+  });
+
+  test('is decided row by row, and kept in the history', async () => {
+    const ids = Array.from({ length: 250 }, (_, n) => `k${n}`);
+    const some = (rest: number) => ids.filter((_, n) => n % 4 === rest);
+    const values = (list: readonly string[]) => list.map((id) => `('${id}', 'theirs')`).join(', ');
+    const into = 'INSERT INTO public.item (id, v) VALUES';
+    await ofOther(at(100), `${into} ${values(some(0))}`);
+    await ofOther(at(300), `${into} ${values(some(1))}`);
+    await ofOther(at(300), `${into} ${values(some(2))}`);
+    // The last quarter is missing, and an update is an insert then.
+    const changes = ids.map((id, n) => (n % 2 === 0 ? update(id, 'ours') : insert(id, 'ours')));
+    await worker.apply([transaction(at(200), [...changes, ...filler('a')])]);
+    const found = new Map((await rows()) as [string, string][]);
+    const count = (list: readonly string[], v: string) =>
+      list.filter((id) => found.get(id) === v).length;
+    expect([count(some(0), 'ours'), count(some(1), 'theirs'), count(some(2), 'theirs')]).toEqual([
+      63, 63, 62,
+    ]);
+    expect(count(some(3), 'ours')).toBe(62);
+    const kept = await session.query<{ text: string }>(
+      `SELECT concat_ws(' ', conflict_type, conflict_resolution, action, local_tuple->>'v', remote_tuple->>'v', count(*)) AS text
+       FROM bdr.bdr_conflict_history
+       GROUP BY conflict_type, conflict_resolution, action, local_tuple->>'v', remote_tuple->>'v' ORDER BY 1`,
+    );
+    expect(kept.map(({ text }) => text)).toEqual([
+      'insert_insert last_update_wins_keep_local skip theirs ours 63',
+      'update_update last_update_wins_keep_local skip theirs ours 62',
+      'update_update last_update_wins_keep_remote update theirs ours 63',
+    ]);
+    expect(rollbacks).toBe(0);
+  });
+
+  test('is written in order where keys are equal that are spelt differently', async () => {
+    await session.script('CREATE TABLE public.number (id numeric PRIMARY KEY, v text)');
+    await ofOther(at(100), `INSERT INTO public.number VALUES (1, 'theirs'), (2, 'theirs')`);
+    const all = [
+      await changed('public.number', '1.0', 'first'),
+      await changed('public.number', '2', 'only'),
+      await changed('public.number', '1.00', 'last'),
+    ];
+    const [one] = all as [FoldedChange];
+    await session.script('BEGIN');
+    writer.begin();
+    await writer.writeLeft(await tables.find(one.change.relation), all);
+    await writer.finish();
+    await session.script('COMMIT');
+    const found = await session.query<{ text: string }>(
+      `SELECT concat_ws(' ', trunc(id), v) AS text FROM public.number ORDER BY id`,
+    );
+    expect(found.map(({ text }) => text)).toEqual(['1 last', '2 only']);
+  });
+
+  test('says why it cannot be written', async () => {
+    await session.script(`
+      CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 8);
+      CREATE TABLE public.strict (id integer PRIMARY KEY, v public.short)`);
+    await ofOther(
+      at(100),
+      `INSERT INTO public.strict SELECT g, 'theirs' FROM generate_series(1, 5) AS g`,
+    );
+    const all = [
+      await changed('public.strict', '1', 'short'),
+      await changed('public.strict', '2', 'much too long'),
+      await changed('public.strict', '3', 'short'),
+    ];
+    const [one] = all as [FoldedChange];
+    await session.script('BEGIN');
+    writer.begin();
+    const table = await tables.find(one.change.relation);
+    await expect(writer.writeLeft(table, all)).rejects.toMatchObject({ code: '23514' });
+    await session.script('ROLLBACK');
+  });
 });
 
 describe('the group that comes next is folded while the server works', () => {
