@@ -21,7 +21,7 @@ interface SentCall {
   readonly answer: Promise<BatchAnswer>;
 }
 
-/** What came of transactions that were sent ahead, and whether the server has stopped in the one behind the last committed. */
+/** How many transactions that were sent ahead are committed, from the first on, and whether the server has stopped in the next. */
 interface AheadResult {
   readonly committed: number;
   readonly isStopped: boolean;
@@ -67,18 +67,18 @@ export class AheadSender {
     return this.#most;
   }
 
-  /** Sends transactions as one local transaction; says whether that is committed. */
-  async sendAsOne(parts: readonly TransactionPart[]): Promise<boolean> {
-    return (await this.#send([parts])).committed === 1;
+  /** Sends transactions as one local transaction. */
+  sendAsOne(parts: readonly TransactionPart[]): Promise<AheadResult> {
+    return this.#send([parts]);
   }
 
-  /** Sends transactions, each by itself. Returns how many are committed, from the first on. */
-  async sendEach(parts: readonly TransactionPart[]): Promise<number> {
-    const { committed, isStopped } = await this.#send(parts.map((part) => [part]));
-    this.#most = isStopped
+  /** Sends transactions, each by itself. */
+  async sendEach(parts: readonly TransactionPart[]): Promise<AheadResult> {
+    const result = await this.#send(parts.map((part) => [part]));
+    this.#most = result.isStopped
       ? Math.max(Math.floor(this.#most / 2), 1)
       : Math.min(this.#most * 2, MOST_AHEAD);
-    return committed;
+    return result;
   }
 
   /**

@@ -112,8 +112,12 @@ export class ApplyWorker {
     next: () => readonly TransactionPart[] = () => [],
   ): Promise<void> {
     if (this.#unfinished) return this.#goOn(this.#unfinished, parts);
-    const way = this.#wayOf(parts);
-    if (way === 'rows' && (await this.#ahead.sendAsOne(parts))) return;
+    let way = this.#wayOf(parts);
+    if (way === 'rows') {
+      const { committed, isStopped } = await this.#ahead.sendAsOne(parts);
+      if (committed > 0) return;
+      if (isStopped) way = this.#wayOfStopped(parts);
+    }
     return this.#applyBy(way, parts, next);
   }
 
@@ -126,12 +130,12 @@ export class ApplyWorker {
     const some = parts.slice(0, this.#ahead.most);
     const large = some.findIndex((part) => this.#wayOf([part]) !== 'rows');
     const small = large < 0 ? some : some.slice(0, large);
-    const applied = await this.#ahead.sendEach(small);
-    if (applied > 0 && applied === small.length) return applied;
-    const [next] = parts.slice(applied);
+    const { committed, isStopped } = await this.#ahead.sendEach(small);
+    if (committed > 0 && committed === small.length) return committed;
+    const [next] = parts.slice(committed);
     assert(next !== undefined, 'there is a transaction to apply');
-    await this.#applyBy(this.#wayOf([next]), [next]);
-    return applied + 1;
+    await this.#applyBy(isStopped ? this.#wayOfStopped([next]) : this.#wayOf([next]), [next]);
+    return committed + 1;
   }
 
   #wayOf(parts: readonly TransactionPart[]): Way {
@@ -139,6 +143,14 @@ export class ApplyWorker {
     const { difficult } = this.#options;
     if (parts.some(({ context }) => difficult.has(context.commitLsn))) return 'careful';
     return changes < LEAST_FOR_SETS || parts.some(({ isAlone }) => isAlone) ? 'rows' : 'sets';
+  }
+
+  /**
+   * Of what the server has stopped in when it was sent ahead: sent so again it would stop again, and a set finds all rows at once that
+   * need a look.
+   */
+  #wayOfStopped(parts: readonly TransactionPart[]): Way {
+    return parts.some(({ isAlone }) => isAlone) ? 'rows' : 'sets';
   }
 
   /**
