@@ -30,7 +30,12 @@ export function explainConnectFailure(cause: unknown, where: string): BdrError {
   if (hasSqlstate(cause, SQLSTATE.invalidCatalogName)) {
     return refused('Check dbname in the DSN.');
   }
-  if (hasSqlstate(cause, SQLSTATE.tooManyConnections, SQLSTATE.configurationLimitExceeded)) {
+  if (hasSqlstate(cause, SQLSTATE.configurationLimitExceeded)) {
+    return refused(
+      'A limit that is set on that server is too small: ALTER SYSTEM, ALTER ROLE … SET or ALTER DATABASE … SET has done that.',
+    );
+  }
+  if (hasSqlstate(cause, SQLSTATE.tooManyConnections)) {
     return new BdrError('too_few_slots', {
       message: `could not connect to ${where}: ${reason}`,
       sqlstate: sqlstateOf(cause),

@@ -15,7 +15,8 @@ test('what is set for a database or a role does not reach into sessions', async 
   await first.script(`
     CREATE ROLE lowly;
     ALTER DATABASE odd SET role = 'lowly';
-    ALTER DATABASE odd SET temp_file_limit = '1MB';
+    ALTER DATABASE odd SET temp_file_limit = 0;
+    ALTER DATABASE odd SET work_mem = '64kB';
     ALTER DATABASE odd SET restrict_nonsystem_relation_kind = 'view';
     ALTER DATABASE odd SET exit_on_error = on;
     ALTER DATABASE odd SET default_transaction_read_only = on;

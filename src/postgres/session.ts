@@ -56,12 +56,19 @@ const COMMON_SETTINGS: Readonly<Record<string, string>> = {
  */
 const SEARCH_PATH = /* sql */ `SET search_path = pg_catalog, pg_temp`;
 
-/** Where the server has it, and the role may: some came with later minors and majors, temp_file_limit is for superusers. */
+/**
+ * Where the server has it, and the role may: some came with later minors and majors, temp_file_limit is for superusers. It is asked by
+ * name: pg_settings would need a temporary file itself where work_mem is small.
+ */
 const SETTINGS_OF_SOME = /* sql */ `
-  SELECT set_config(s.name, w.value, false)
-  FROM (VALUES ('transaction_timeout', '0'), ('restrict_nonsystem_relation_kind', ''), ('temp_file_limit', '-1')) AS w (name, value)
-  JOIN pg_settings AS s ON s.name = w.name AND s.setting <> w.value
-  WHERE s.context <> 'superuser' OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user)
+  SELECT set_config(w.name, w.value, false)
+  FROM (
+      VALUES ('transaction_timeout', '0', false),
+             ('restrict_nonsystem_relation_kind', '', false),
+             ('temp_file_limit', '-1', true)
+  ) AS w (name, value, superuser)
+  WHERE current_setting(w.name, true) <> w.value
+    AND (NOT w.superuser OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user))
 `;
 
 const DEFAULT_CONNECT_TIMEOUT_MS = 15_000;
