@@ -104,7 +104,7 @@ export class TableStatements {
         message: `a replicated change of table ${name} could not be applied with the rights of the table's owner: ${messageOf(error)}`,
         detail:
           "Rows of this table run code of its owner, so they are read and written with the owner's rights, in a security-restricted operation as in the server's own logical replication: without deferred triggers, temporary tables, cursors WITH HOLD, prepared statements and changes of definitions.",
-        hint: 'Grant the owner what he lacks on this node, or change the code that the table calls; the link goes on by itself.',
+        hint: 'Grant the owner what he lacks on this node, take FORCE ROW LEVEL SECURITY from the table, or change the code that it calls; the link goes on by itself.',
         sqlstate: SQLSTATE.insufficientPrivilege,
         cause: error,
       });
