@@ -73,6 +73,31 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
+    // Wherever it stands, at its COMMIT too: then what it has committed is committed, and what it has not is done again.
+    name: 'sessions of the agent ended',
+    async strike(node, random) {
+      const end = random.chance(0.5) ? 'pg_terminate_backend' : 'pg_cancel_backend';
+      const everyMs = 5 + random.below(200);
+      await insist(node, 'SELECT 1');
+      const session = await node.connect();
+      let isOver = false;
+      const ending = (async () => {
+        while (!isOver) {
+          await session.query(/* sql */ `
+            SELECT ${end}(pid) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND application_name ~ '^bdr:|:(apply|read|link|send)$'
+              AND (application_name ~ ':(apply|own:write)$' OR random() < 0.05)`);
+          await pause(everyMs);
+        }
+      })();
+      return async () => {
+        isOver = true;
+        await ending;
+        await session.close();
+      };
+    },
+  },
+  {
     name: 'server shut down',
     async strike(node) {
       await node.server.stop();
