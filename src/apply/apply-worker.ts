@@ -183,7 +183,7 @@ export class ApplyWorker {
     try {
       await this.#orStartOver(current, () => this.#begin(current, parts, next));
     } catch (error) {
-      const other = this.#otherWay(way, error);
+      const other = this.#otherWay(way, error, parts);
       if (!other) throw error;
       if (way === 'rows' || parts.length === 1) return this.#applyBy(other, parts);
       const middle = Math.ceil(parts.length / 2);
@@ -200,7 +200,7 @@ export class ApplyWorker {
         current.again ? this.#begin(current, kept(current)) : this.#write(current, parts),
       );
     } catch (error) {
-      const other = this.#otherWay(current.way, error);
+      const other = this.#otherWay(current.way, error, []);
       if (!other) throw error;
       if (current.parts) return this.#applyBy(other, current.parts);
       for (const { context } of parts) this.#options.difficult.add(context.commitLsn);
@@ -437,11 +437,13 @@ export class ApplyWorker {
     if (!(isLockConflict(error) || isTaken) || !current.parts) throw error;
   }
 
-  /** Which way to try when one has failed; undefined when there is none. */
-  #otherWay(way: Way, error: unknown): Way | undefined {
+  /** Which way to try when one has failed; undefined when there is none. `parts`: where it was whole transactions. */
+  #otherWay(way: Way, error: unknown, parts: readonly TransactionPart[]): Way | undefined {
     if (!this.#canTryOtherwise(error)) return undefined;
-    if (way === 'sets') return 'rows';
-    return way === 'rows' && isCollision(error) ? 'careful' : undefined;
+    // A small one has been sent ahead before.
+    const wasRows = way === 'rows' || (parts.length === 1 && this.#wayOf(parts) === 'rows');
+    if (wasRows && way !== 'careful' && isCollision(error)) return 'careful';
+    return way === 'sets' ? 'rows' : undefined;
   }
 
   /** Whether a set, or a group, may have failed where its transactions one by one, row by row, do not. */

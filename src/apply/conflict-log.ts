@@ -79,6 +79,22 @@ export class ConflictLog {
     return action;
   }
 
+  /**
+   * Reads what a conflict is about before anything is overwritten; what is returned counts and keeps it, once it is certain that it is
+   * one, and what was done.
+   */
+  async read(
+    met: MetChange,
+    conflict: Conflict,
+  ): Promise<(action: ConflictAction) => Promise<void>> {
+    const rows = this.isKept(met.table) ? await this.#read(met) : undefined;
+    return async (action) => {
+      if (isOwn(met.table.relation)) return;
+      this.#counts.conflict(met.kind);
+      if (rows) await this.#keep(met, conflict, rows, action);
+    };
+  }
+
   /** Whether conflicts of a table are kept. */
   isKept({ relation }: Table): boolean {
     // The group's own tables change on several nodes by design, and hold DSNs: nothing for a history.

@@ -45,21 +45,28 @@ export class LocalRows {
     return row && (await this.#found(table, row, remoteTime));
   }
 
-  /** As `find`, for many keys of a table whose key is not deferrable: in their order, undefined where no row is. */
+  /**
+   * As `find`, for many keys of a table whose key is not deferrable: in their order, undefined where no row is. `bytes` is about how large
+   * the long values of a row are as text; 0 unless it is asked for `withBytes`.
+   */
   async findAmong(
     table: Table,
     keys: readonly { readonly values: RowValues; readonly remoteTime: PgTime }[],
-  ): Promise<(FoundRow | undefined)[]> {
+    withBytes: boolean,
+  ): Promise<((FoundRow & { readonly bytes: number }) | undefined)[]> {
     const params = keys.map(({ values }) => keyParams(table, values));
-    const found = new Map<number, FoundRow>();
-    for (const row of await this.#statements.rows<FetchedRow & { readonly n: string }>(
+    const found = new Map<number, FoundRow & { readonly bytes: number }>();
+    type Row = FetchedRow & { readonly n: string; readonly bytes: string };
+    for (const row of await this.#statements.rows<Row>(
       table,
-      fetchAmongSql(table),
+      fetchAmongSql(table, withBytes),
       keyColumns(table, params),
     )) {
       const at = Number(row.n) - 1;
       const key = keys[at];
-      if (key) found.set(at, await this.#found(table, row, key.remoteTime));
+      if (!key) continue;
+      const one = await this.#found(table, row, key.remoteTime);
+      found.set(at, { ...one, bytes: Number(row.bytes) });
     }
     return keys.map((_, at) => found.get(at));
   }

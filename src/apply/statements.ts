@@ -110,13 +110,31 @@ export function fetchAllSql(table: Table, choice = ''): string {
   );
 }
 
-/** As `fetchSql`, for many keys; the parameters are those of `foundAmongSql`. `n` is a key's position in the arrays, from 1. */
-export function fetchAmongSql(table: Table): string {
+/**
+ * As `fetchSql`, for many keys; the parameters are those of `foundAmongSql`. `n` is a key's position in the arrays, from 1; `bytes` about
+ * how large the row's long values are as text, with `withBytes`.
+ */
+export function fetchAmongSql(table: Table, withBytes: boolean): string {
   const { given, equal } = keysGiven(table);
   return (
-    `SELECT k.n, ${rowFacts(table)}` +
+    `SELECT k.n, ${rowFacts(table)}, ${withBytes ? longBytes(table) : '0'} AS bytes` +
     ` FROM ${given} JOIN ONLY ${quoteQualified(table.local.name)} AS t ON ${equal} FOR UPDATE OF t`
   );
+}
+
+/** Values that were compressed to less than this are not long. */
+const LEAST_LONG = 2000;
+
+function longBytes({ local }: Table): string {
+  const sizes = [...local.columns.values()]
+    .filter(({ isVarlena }) => isVarlena)
+    .map(({ name, type }) => {
+      const value = `t.${quoteIdent(name)}`;
+      // As text, one of more than 256 MB would be an error.
+      const text = type === 'bytea' ? value : `${value}::text`;
+      return `coalesce(CASE WHEN pg_column_size(${value}) > ${LEAST_LONG} THEN octet_length(${text})::bigint END, 0)`;
+    });
+  return sizes.length > 0 ? sizes.join(' + ') : '0';
 }
 
 /** What decides about a row `t`, as a select list: see src/apply/local-rows.ts. */

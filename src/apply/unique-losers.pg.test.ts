@@ -27,7 +27,7 @@ import { sqlDir } from '../config/paths.ts';
 import type { Writer } from '../conflict/version.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { Relation, RowChange } from '../pgoutput/transaction.ts';
-import { tupleOf, type TupleValue } from '../pgoutput/tuple-value.ts';
+import { tupleOf, UNCHANGED, type TupleValue } from '../pgoutput/tuple-value.ts';
 import { commitStamped, ensureOrigin, setUpOrigin } from '../postgres/origins.ts';
 import { readUniqueness } from '../postgres/unique-indexes.ts';
 import type { Session } from '../postgres/session.ts';
@@ -60,6 +60,8 @@ beforeAll(async () => {
     CREATE TABLE public.person (id integer PRIMARY KEY, mail text UNIQUE, nick text, v text);
     CREATE UNIQUE INDEX person_nick ON public.person (lower(nick)) WHERE v <> 'off';
     CREATE TABLE public.later (id integer PRIMARY KEY, rank integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE public.both (id integer PRIMARY KEY, rank integer UNIQUE DEFERRABLE INITIALLY DEFERRED, code text UNIQUE);
+    CREATE TABLE public.doc (id integer PRIMARY KEY, code text UNIQUE, long text UNIQUE);
     CREATE TABLE public.moved (id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text);
     ALTER TABLE public.moved REPLICA IDENTITY FULL;
     CREATE TABLE public.computed (id integer PRIMARY KEY, a text, b text GENERATED ALWAYS AS (upper(a)) STORED UNIQUE);
@@ -75,6 +77,7 @@ beforeAll(async () => {
     tables,
     origins: () => ({ ...originsOfPeers(origins), copies: new Set([copy]) }),
     groupLimit: () => at(-100),
+    readFromProvider: () => Promise.resolve([{ long: 'read' }]),
   });
 });
 afterAll(async () => {
@@ -83,7 +86,7 @@ afterAll(async () => {
   await server?.[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  const all = ['person', 'later', 'moved', 'computed', 'nulls', 'folded'].map(
+  const all = ['person', 'later', 'both', 'doc', 'moved', 'computed', 'nulls', 'folded'].map(
     (name) => `public.${name}`,
   );
   all.push('bdr.tombstone', 'bdr.bdr_conflict_history', 'bdr.outbox');
@@ -118,6 +121,12 @@ const update = (relation: Relation, ...row: TupleValue[]): RowChange => ({
   oldTuple: null,
   oldTupleIsKey: false,
   newTuple: tupleOf(row),
+});
+const remove = (relation: Relation, id: string): RowChange => ({
+  kind: 'delete',
+  relation,
+  oldTuple: tupleOf([id, ...relation.columns.slice(1).map(() => null)]),
+  oldTupleIsKey: true,
 });
 async function death(
   kind: 'kill' | 'ask',
@@ -367,6 +376,61 @@ describe('a row that finds its value taken', () => {
     );
     expect(await rows('person')).toEqual(['(1,b@x,,first)', '(2,a@x,,second)']);
     expect(await told()).toEqual([]);
+    expect(await remembered()).toEqual([]);
+    expect(await history()).toEqual(['update_missing apply_change insert - 1']);
+  });
+
+  test('nor over one that it deletes', async () => {
+    const person = await relationOf('public.person');
+    await applied(
+      at(-1),
+      insert(person, '1', 'a@x', null, 'first'),
+      insert(person, '2', 'a@x', null, 'second'),
+      remove(person, '1'),
+    );
+    expect(await rows('person')).toEqual(['(2,a@x,,second)']);
+    expect(await told()).toEqual([]);
+    expect(await history()).toEqual(['delete_missing skip_change skip - 1']);
+  });
+
+  test('wins so over one of which values were read, where the index does not look at them', async () => {
+    const doc = await relationOf('public.doc');
+    await ofOther(at(-9), `INSERT INTO public.doc VALUES (1, 'b', 'first'), (3, 'c', 'third')`);
+    await applied(at(-1), update(doc, '1', 'a', UNCHANGED), insert(doc, '2', 'a', 'second'));
+    expect(await rows('doc')).toEqual(['(2,a,second)', '(3,c,third)']);
+    expect(await told()).toEqual([`ask 1 -1 ${PEER}`]);
+    expect(await history()).toContain('unique_index last_update_wins_keep_remote delete 1 2');
+    await applied(at(-1), insert(doc, '4', 'd', 'fourth'), update(doc, '3', 'd', UNCHANGED));
+    expect(await rows('doc')).toEqual(['(2,a,second)', '(3,d,read)']);
+  });
+
+  test('wins over none of which the value was read, which moves on', async () => {
+    const doc = await relationOf('public.doc');
+    await ofOther(at(-9), `INSERT INTO public.doc VALUES (1, 'b', 'theirs')`);
+    await applied(at(-1), update(doc, '1', 'a', UNCHANGED), insert(doc, '2', 'x', 'read'));
+    expect(await rows('doc')).toEqual(['(2,x,read)']);
+    expect(await told()).toEqual([]);
+    expect(await history()).toEqual(['greater_version last_update_wins_keep_remote update 1 1']);
+    // Written whole, it does not move on.
+    await user.script('DELETE FROM public.doc');
+    await ofOther(at(-9), `INSERT INTO public.doc VALUES (1, 'b', 'theirs')`);
+    await applied(
+      at(1),
+      update(doc, '1', 'a', UNCHANGED),
+      update(doc, '1', 'a', 'whole'),
+      insert(doc, '2', 'x', 'whole'),
+    );
+    expect(await told()).toEqual([`ask 1 1 ${PEER}`]);
+  });
+
+  test('in a group names the time of its own transaction', async () => {
+    const both = await relationOf('public.both');
+    await appliedAsGroup(
+      { time: at(-1), change: insert(both, '1', '1', 'a') },
+      { time: at(-2), change: insert(both, '2', '2', 'a') },
+    );
+    expect(await rows('both')).toEqual(['(2,2,a)']);
+    expect(await told()).toEqual([`ask 1 -1 ${PEER}`]);
   });
 
   test('wins so where that is checked at the end, and was written last', async () => {

@@ -1,7 +1,7 @@
 import type { PgTime } from '../base/pg-time.ts';
 import { putIntoOutbox, type OutgoingDeath } from '../catalog/outbox.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
-import type { Resolution } from '../conflict/decide.ts';
+import type { Conflict } from '../conflict/decide.ts';
 import { answerTo, deathOf, losesTo, type Death } from '../conflict/unique.ts';
 import type { Version, Writer } from '../conflict/version.ts';
 import { sameNode } from '../model/node.ts';
@@ -14,7 +14,7 @@ import { sentIn } from './fast-statements.ts';
 import { MustWait } from './lock-conflict.ts';
 import { columnParams, keyParams, type FoundRow, type LocalRows } from './local-rows.ts';
 import { rivalsSql, type Candidate } from './rival-statements.ts';
-import { UNSENT, type RowValues } from './row-values.ts';
+import { isComplete, UNSENT, type RowValues } from './row-values.ts';
 import { lockedDeleteSql, writable } from './statements.ts';
 import { keyName, storedKey } from './stored-keys.ts';
 import { keyOnly, type Table } from './table.ts';
@@ -23,7 +23,21 @@ import { keyArrays, Tombstones } from './tombstones.ts';
 import type { OriginMap } from './writers.ts';
 
 /** A row, with its key, that has a value which another row is to have. */
-type Rival = FoundRow & { readonly key: RowValues };
+type Rival = FoundRow & {
+  readonly key: RowValues;
+  /**
+   * Both are rows of this very transaction, and one of them, the other row or this rival, has values in the index that were read from the
+   * provider as they are by now: its next change is on its way, and it is no collision.
+   */
+  readonly movesOn: 'other' | 'rival' | undefined;
+};
+
+/** What is to be told at the end of a row of the transaction itself. */
+interface Asked {
+  readonly told: OutgoingDeath;
+  /** Remembers and records it, where that was not done at once. */
+  readonly settle?: () => Promise<void>;
+}
 
 /** Before every commit with a record, and a whole number. */
 const LEAST_TIME = 0 as PgTime;
@@ -48,10 +62,10 @@ export class UniqueLosers {
   readonly #seenUpTo: () => PgTime;
   readonly #uniqueness = new WeakMap<Table, Uniqueness>();
   /** To be told at the end: what the transaction's own rows ask for, by table and key, since a later one may have found room. */
-  #asked = new Map<string, OutgoingDeath>();
+  #asked = new Map<string, Asked>();
   #others: OutgoingDeath[] = [];
-  /** Rows of the transaction, by table and key, with values that were read from the provider: their next change is on its way. */
-  #read = new Set<string>();
+  /** Of rows of the transaction, by table and key: the columns whose values were read from the provider. */
+  #read = new Map<string, ReadonlySet<string>>();
   /** Rows that were written under an index that is checked at the end. */
   #deferred = new Map<
     string,
@@ -87,34 +101,34 @@ export class UniqueLosers {
   begin(): void {
     this.#asked = new Map();
     this.#others = [];
-    this.#read = new Set();
+    this.#read = new Map();
     this.#deferred = new Map();
   }
 
   /**
    * Removes the rows that have a value which `row` is to have, if that is greater than all of them; else it has lost, and what is under
    * its key, `found`, goes. Returns what has become of that instead of being overwritten, undefined where the row may be written.
-   * `isRead`: some of its values were read from the provider as they are by now.
+   * `sent`: the row as it came; what is UNSENT there, and not in `row`, was read from the provider as it is by now.
    */
   async makeRoom(
     table: Table,
     row: RowValues,
     found: FoundRow | undefined,
     context: ChangeContext,
-    isRead: boolean,
+    sent: RowValues,
   ): Promise<'skip' | 'delete' | undefined> {
     if (!Tombstones.byKey(table)) return undefined;
     const name = keyName(table, row);
-    if (isRead) this.#read.add(name);
+    this.#noteRead(name, table, row, sent);
     const candidate = {
       sent: writable(table, sentIn(row)),
       replaces: found !== undefined,
     };
     const params = columnParams(candidate.sent, row);
     if (found) params.push(found.ctid);
-    const immediate = await this.#rivals(table, candidate, params, context, true);
-    // Another row has a value by now that this one had given up by then: its next change is on its way.
-    if (isRead && immediate.some(({ row: { kind } }) => kind === 'own')) return 'skip';
+    const immediate = await this.#rivals(table, name, candidate, params, context, true);
+    // Another row has a value by now that this one had given up by then.
+    if (immediate.some(({ movesOn }) => movesOn === 'other')) return 'skip';
     const greater = immediate.find((one) => losesTo(this.#versionOf(context), one.row));
     if (greater) return this.#lose(table, row, found, greater, context);
     for (const rival of immediate) await this.#defeat(table, row, rival, context);
@@ -148,13 +162,19 @@ export class UniqueLosers {
     await this.#bury(table, { ...found, key }, death);
   }
 
+  /** The transaction has deleted a row that is not here: it has lost nothing to anybody. */
+  gone(table: Table, key: RowValues): void {
+    this.#asked.delete(keyName(table, key));
+  }
+
   /** Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. */
   async finish(): Promise<void> {
     for (const [name, { table, key, context }] of this.#deferred) {
       this.#deferred.delete(name);
       await this.#settleDeferred(table, key, context);
     }
-    const deaths = [...this.#others, ...this.#asked.values()];
+    for (const { settle } of this.#asked.values()) await settle?.();
+    const deaths = [...this.#others, ...[...this.#asked.values()].map(({ told }) => told)];
     if (deaths.length > 0) await putIntoOutbox(this.#session, deaths);
   }
 
@@ -164,12 +184,10 @@ export class UniqueLosers {
     if (found?.row.kind !== 'own') return;
     const row = await this.#rows.filled(table, found, keyOnly(table, key, UNSENT));
     const candidate = { sent: [], replaces: true };
-    const all = await this.#rivals(table, candidate, [found.ctid], context, false);
-    // Where one moves on they may have one value until then: in apply, nothing is checked at the end.
-    const movesOn = this.#movesOn(table, key);
-    const rivals = all.filter(
-      (one) => one.row.kind !== 'own' || !(movesOn || this.#movesOn(table, one.key)),
-    );
+    const name = keyName(table, key);
+    const all = await this.#rivals(table, name, candidate, [found.ctid], context, false);
+    // Until then they may have one value: in apply, nothing is checked at the end.
+    const rivals = all.filter(({ movesOn }) => movesOn === undefined);
     // Of the transaction's own rows the one that was written last is the greatest.
     const greater = rivals.find((one) =>
       one.row.kind === 'own'
@@ -183,6 +201,7 @@ export class UniqueLosers {
   /** The rows that have the candidate's value in an index that is checked at once, or in one that is not: each once. */
   async #rivals(
     table: Table,
+    name: string,
     candidate: Candidate,
     params: Parameters<LocalRows['foundBy']>[2],
     { commitTime }: ChangeContext,
@@ -193,11 +212,32 @@ export class UniqueLosers {
     for (const index of uniqueness.indexes) {
       if (index.immediate !== immediate || isKey(index, table)) continue;
       const text = rivalsSql(table, uniqueness, index, candidate);
-      for (const rival of await this.#rows.foundBy(table, text, params, commitTime)) {
-        found.set(rival.ctid, rival);
+      for (const row of await this.#rows.foundBy(table, text, params, commitTime)) {
+        const movesOn = this.#movesOn(table, name, row, isReadIn(index, uniqueness));
+        // One index is enough to collide in.
+        if (movesOn === undefined || !found.has(row.ctid)) found.set(row.ctid, { ...row, movesOn });
       }
     }
     return [...found.values()];
+  }
+
+  #movesOn(
+    table: Table,
+    name: string,
+    rival: Omit<Rival, 'movesOn'>,
+    isReadIn: (read: ReadonlySet<string> | undefined) => boolean,
+  ): Rival['movesOn'] {
+    if (rival.row.kind !== 'own') return undefined;
+    if (isReadIn(this.#read.get(name))) return 'other';
+    return isReadIn(this.#read.get(keyName(table, rival.key))) ? 'rival' : undefined;
+  }
+
+  #noteRead(name: string, table: Table, row: RowValues, sent: RowValues): void {
+    const read = table.columns.filter(
+      ({ position }) => sent[position] === UNSENT && row[position] !== UNSENT,
+    );
+    if (read.length > 0) this.#read.set(name, new Set(read.map((column) => column.name)));
+    else if (isComplete(row)) this.#read.delete(name);
   }
 
   async #uniquenessOf(table: Table): Promise<Uniqueness> {
@@ -222,34 +262,45 @@ export class UniqueLosers {
     const version = this.#versionOf(context);
     await this.#remember(table, row, version);
     const death = { kind: 'ask', version } as const;
-    this.#asked.set(keyName(table, row), outgoing(table, row, death));
+    this.#asked.set(keyName(table, row), { told: outgoing(table, row, death) });
     return action;
   }
 
   async #defeat(table: Table, row: RowValues, rival: Rival, context: ChangeContext): Promise<void> {
-    const death = this.#deathOf(table, rival, context);
-    if (death) await this.#record('insert', 'keep_remote', table, row, rival, context, 'delete');
+    const death = deathOf(rival.row, this.#origins().local, this.#knownUpTo(context));
+    if (!death) return this.#defeatOwn(table, row, rival, context);
+    await this.#record('insert', 'keep_remote', table, row, rival, context, 'delete');
     await this.#bury(table, rival, death);
   }
 
-  #movesOn(table: Table, key: RowValues): boolean {
-    return this.#read.has(keyName(table, key));
-  }
-
-  /** A row of this very transaction has lost to a later one, unless its next change is on its way. */
-  #deathOf(table: Table, { row, key }: Rival, context: ChangeContext): Death | undefined {
-    if (row.kind !== 'own') return deathOf(row, this.#origins().local, this.#knownUpTo(context));
-    if (this.#movesOn(table, key)) return undefined;
-    return { kind: 'ask', version: this.#versionOf(context) };
-  }
-
-  async #bury(table: Table, rival: Rival, death: Death | undefined): Promise<void> {
+  /** Of two rows of the transaction the earlier one has lost, unless the transaction writes or deletes it once more. */
+  async #defeatOwn(
+    table: Table,
+    row: RowValues,
+    rival: Rival,
+    context: ChangeContext,
+  ): Promise<void> {
+    const name = keyName(table, rival.key);
+    const met = { kind: 'insert', table, values: row, found: rival, context } as const;
+    const keep =
+      rival.movesOn === undefined &&
+      (await this.#conflicts.read({ ...met, tombstone: undefined }, lastWins('keep_remote')));
     await this.#onTable.run(table, lockedDeleteSql(table), [rival.ctid]);
-    if (!death) return;
-    await this.#remember(table, rival.key, death.version);
-    const told = outgoing(table, rival.key, death);
-    if (rival.row.kind === 'own') this.#asked.set(keyName(table, rival.key), told);
-    else this.#others.push(told);
+    if (!keep) return;
+    // Its own time, in a group.
+    const version = this.#versionOf(this.#deferred.get(name)?.context ?? context);
+    const told = outgoing(table, rival.key, { kind: 'ask', version });
+    const settle = async () => {
+      await this.#remember(table, rival.key, version);
+      await keep('delete');
+    };
+    this.#asked.set(name, { told, settle });
+  }
+
+  async #bury(table: Table, row: FoundRow & { key: RowValues }, death: Death): Promise<void> {
+    await this.#onTable.run(table, lockedDeleteSql(table), [row.ctid]);
+    await this.#remember(table, row.key, death.version);
+    this.#others.push(outgoing(table, row.key, death));
   }
 
   #remember(table: Table, key: RowValues, { time, writer }: Version): Promise<void> {
@@ -266,8 +317,7 @@ export class UniqueLosers {
     context: ChangeContext,
     action: ConflictAction,
   ): Promise<void> {
-    const resolution: Resolution = `last_update_wins_${kept}`;
-    const conflict = { type: 'insert_insert', resolution, rule: 'unique_index' } as const;
+    const conflict = lastWins(kept);
     const met = { kind, table, values, found, tombstone: undefined, context };
     await this.#conflicts.during(met, { action: 'apply', conflict }, () => Promise.resolve(action));
   }
@@ -280,6 +330,26 @@ export class UniqueLosers {
   #knownUpTo({ commitTime }: ChangeContext): PgTime {
     return Math.max(LEAST_TIME, Math.min(this.#seenUpTo(), commitTime - 1)) as PgTime;
   }
+}
+
+function lastWins(kept: 'keep_local' | 'keep_remote'): Conflict {
+  return {
+    type: 'insert_insert',
+    resolution: `last_update_wins_${kept}`,
+    rule: 'unique_index',
+  };
+}
+
+/** Tells whether columns that were read are what an index looks at. What expressions look at is not known. */
+function isReadIn(
+  { terms, predicate }: UniqueIndex,
+  { generated }: Uniqueness,
+): (read: ReadonlySet<string> | undefined) => boolean {
+  const isOpaque =
+    predicate !== null ||
+    terms.some(({ column }) => column === null || generated.some(({ name }) => name === column));
+  return (read) =>
+    read !== undefined && (isOpaque || terms.some(({ column }) => read.has(column ?? '')));
 }
 
 /** The index that rows are found by: who has that value is no rival. */

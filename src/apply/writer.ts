@@ -56,8 +56,9 @@ import { writerWithId, type OriginMap, type Seen } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
-/** So many changes are under way at once at most. */
+/** So many changes are under way at once at most, and so many bytes of local rows that the history gets, about. */
 const MOST_SIDE_BY_SIDE = 100;
+const MOST_BYTES_SIDE_BY_SIDE = 4 * 1024 * 1024;
 
 /**
  * Writes changes into the local tables, inside the caller's transaction: first by a statement that takes only rows where that is
@@ -257,7 +258,10 @@ export class ChangeWriter {
    * meet are found by one statement, and what becomes of each is decided and carried out without waiting for the others.
    */
   async writeLeft(table: Table, changes: readonly FoldedChange[]): Promise<void> {
-    const isSimple = table.key.kind === 'unique' && changes.every(bringsWholeRow);
+    const isSimple =
+      table.key.kind === 'unique' &&
+      // Else the provider may have to be asked about each.
+      changes.every((one) => bringsWholeRow(one) && this.#proof.trusts(one.context));
     const one = isSimple ? MOST_SIDE_BY_SIDE : 1;
     for (let from = 0; from < changes.length; from += one) {
       const some = changes.slice(from, from + one);
@@ -275,10 +279,11 @@ export class ChangeWriter {
       values: rowOf(table, tupleOf(change)),
       remoteTime: context.commitTime,
     }));
-    const found = await this.#rows.findAmong(table, keys);
+    const found = await this.#rows.findAmong(table, keys, this.#conflicts.keepsRows);
     const met = new Set<string>();
     const others: FoldedChange[] = [];
     const resolving: Promise<ConflictAction>[] = [];
+    let bytes = 0;
     for (const [at, folded] of changes.entries()) {
       const { change, context } = folded;
       const row = found[at];
@@ -288,6 +293,11 @@ export class ChangeWriter {
         continue;
       }
       met.add(row.ctid);
+      bytes += row.bytes;
+      if (bytes > MOST_BYTES_SIDE_BY_SIDE) {
+        await allDone(resolving.splice(0));
+        bytes = row.bytes;
+      }
       const brought = change.kind === 'update' ? values : undefined;
       resolving.push(this.#resolve(change.kind, table, values, values, row, context, brought));
     }
@@ -343,8 +353,7 @@ export class ChangeWriter {
       const tombstone = await this.deletions.tombstoneOf(table, row);
       if (await this.deletions.takesInsert(table, row, tombstone, context)) return 'skip';
     }
-    const isRead = !isComplete(values);
-    const lost = await this.#makeRoom(table, row, undefined, context, isRead);
+    const lost = await this.#makeRoom(table, row, undefined, context, values);
     if (lost) return lost;
     const columns = sql.insertable(table, row);
     await this.#insertOrFail(table, columns, columnParams(columns, row));
@@ -456,6 +465,7 @@ export class ChangeWriter {
       }
     }
     const found = await this.#rows.find(table, old, context.commitTime);
+    if (this.#isCarefulWith(table)) this.#losers.gone(table, old);
     this.deletions.deleted(table, old, context, found ? 'deleted' : wasNew ? 'gone' : 'missed');
     if (found || !Tombstones.byKey(table)) {
       await this.#resolve('delete', table, old, undefined, found, context, old);
@@ -545,16 +555,19 @@ export class ChangeWriter {
     return this.#isCareful || local.deferrable;
   }
 
-  /** What became of the row that is there if this one may not be written, as far as unique indexes besides its key go. */
+  /**
+   * What became of the row that is there if this one may not be written, as far as unique indexes besides its key go. `sent`: the row as
+   * it came.
+   */
   async #makeRoom(
     table: Table,
     row: RowValues,
     found: FoundRow | undefined,
     context: ChangeContext,
-    isRead: boolean,
+    sent: RowValues,
   ): Promise<'skip' | 'delete' | undefined> {
     if (!this.#isCarefulWith(table)) return undefined;
-    return this.#losers.makeRoom(table, row, found, context, isRead);
+    return this.#losers.makeRoom(table, row, found, context, sent);
   }
 
   /**
@@ -599,7 +612,7 @@ export class ChangeWriter {
     if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return this.#deleteUnread(table, values, found, context);
-    const lost = await this.#makeRoom(table, row, found, context, row !== values);
+    const lost = await this.#makeRoom(table, row, found, context, values);
     if (lost) return lost;
     const columns = sql.writable(table, sentIn(row));
     const settable = sql.settable(columns);

@@ -176,8 +176,9 @@ export class LinkStream {
       for (let at = 0; at < bounds.length; at += 2) {
         const frame = frames.decode(buffer, bounds[at], bounds[at + 1]);
         if (frame.kind === 'keepalive') {
+          // One that asks for an answer may come in the middle of what there is to send.
           if (frame.replyRequested) this.#arrivals.push({ kind: 'ask', keepalive: frame });
-          this.#hasNoMore();
+          else this.#hasNoMore();
           continue;
         }
         if (state.received === null || frame.endLsn > state.received) state.received = frame.endLsn;
