@@ -277,7 +277,7 @@ describe('what a set does not take', () => {
     const [one] = all as [FoldedChange];
     await session.script('BEGIN');
     writer.begin();
-    await writer.writeLeft(await tables.find(one.change.relation), all);
+    await writer.left.write(await tables.find(one.change.relation), all);
     await writer.finish();
     await session.script('COMMIT');
     const found = await session.query<{ text: string }>(
@@ -320,7 +320,7 @@ describe('what a set does not take', () => {
           now -= 1;
         }) as never;
       });
-      await writer.writeLeft(table, all);
+      await writer.left.write(table, all);
       spy.mockRestore();
       await writer.finish();
       await session.script('COMMIT');
@@ -346,7 +346,7 @@ describe('what a set does not take', () => {
     await session.script('BEGIN');
     writer.begin();
     const table = await tables.find(one.change.relation);
-    await expect(writer.writeLeft(table, all)).rejects.toMatchObject({ code: '23514' });
+    await expect(writer.left.write(table, all)).rejects.toMatchObject({ code: '23514' });
     await session.script('ROLLBACK');
   });
 });

@@ -279,7 +279,7 @@ function certainOnly(writer: ChangeWriter, forgets: (upTo: PgTime) => void): Slo
       return Infinity as PgTime;
     },
     certain: (context) => writer.certain(context),
-    writeLeft: refuse,
+    left: { write: refuse },
     deletions: {
       takeBack: refuse,
       settle: refuse,

@@ -10,6 +10,7 @@ import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch, tupleOf, type FoldedChange } from './coalesce.ts';
 import type { Deletions } from './deletions.ts';
 import { copyText } from './copy-text.ts';
+import type { LeftChanges } from './left-changes.ts';
 import type { Unrecorded } from './row-tests.ts';
 import { readValues } from './row-values.ts';
 import {
@@ -27,11 +28,9 @@ import { keyArraysOf, Tombstones, type KeyArrays } from './tombstones.ts';
 import type { ChangeWriter } from './writer.ts';
 
 /** What a set writer asks of others, and what it leaves to them. */
-export interface SlowWay extends Pick<
-  ChangeWriter,
-  'certain' | 'groupLimit' | 'tombstones' | 'writeLeft'
-> {
+export interface SlowWay extends Pick<ChangeWriter, 'certain' | 'groupLimit' | 'tombstones'> {
   readonly deletions: Pick<Deletions, 'isTruncated' | 'settle' | 'takeBack'>;
+  readonly left: Pick<LeftChanges, 'write'>;
 }
 
 /** The changes that a statement did not take: for the slow way. */
@@ -157,7 +156,7 @@ export class SetWriter {
       const changes = await send();
       if (changes.length > 0) left.push({ table, changes });
     }
-    for (const { table, changes } of left) await this.#writer.writeLeft(table, changes);
+    for (const { table, changes } of left) await this.#writer.left.write(table, changes);
     // Here, and not at the end: a later batch may bring back what a deletion takes away now.
     if (left.length > 0) await this.#writer.deletions.settle();
   }

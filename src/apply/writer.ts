@@ -20,13 +20,13 @@ import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
-import { tupleOf, type FoldedChange } from './coalesce.ts';
 import { CommandRunner } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
 import { Deletions } from './deletions.ts';
 import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
+import { LeftChanges } from './left-changes.ts';
 import { columnParams, LocalRows, type FoundRow } from './local-rows.ts';
 import { noteLostValue } from './lost-values.ts';
 import { LostWriteNotes } from './lost-write-notes.ts';
@@ -56,9 +56,6 @@ import { writerWithId, type OriginMap, type Seen } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;
-/** So many changes are under way at once at most, and so many bytes of local rows that the history gets, about. */
-const MOST_SIDE_BY_SIDE = 100;
-const MOST_BYTES_SIDE_BY_SIDE = 4 * 1024 * 1024;
 
 /**
  * Writes changes into the local tables, inside the caller's transaction: first by a statement that takes only rows where that is
@@ -85,6 +82,7 @@ export class ChangeWriter {
   readonly tombstones: Tombstones;
   /** What its inserts and deletes have to do with deletions. */
   readonly deletions: Deletions;
+  readonly left: LeftChanges;
   /** Up to here nothing of any other node, this one included, is still on its way (DESIGN 4.6). */
   readonly groupLimit: () => PgTime;
   readonly #origins: () => OriginMap;
@@ -184,6 +182,22 @@ export class ChangeWriter {
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
     this.#commands = new CommandRunner(session, this.#tables, options.tellOfCommand);
+    this.left = new LeftChanges({
+      rows: this.#rows,
+      isReadForHistory: () => this.#conflicts.keepsRows,
+      isCertain: (context) => this.#proof.trusts(context),
+      resolve: (kind, table, values, found, context) =>
+        this.#resolve(
+          kind,
+          table,
+          values,
+          values,
+          found,
+          context,
+          kind === 'update' ? values : undefined,
+        ),
+      write: (change, context, wasNew) => this.write(change, context, wasNew),
+    });
     this.#losers = new UniqueLosers({
       session,
       onTable: this.#onTable,
@@ -251,58 +265,6 @@ export class ChangeWriter {
       case 'delete':
         return this.#delete(table, rowOf(table, change.oldTuple), context, wasNew);
     }
-  }
-
-  /**
-   * As `write`, for changes of one kind that a set has not taken, each of another key. Where they bring whole rows, the rows that they
-   * meet are found by one statement, and what becomes of each is decided and carried out without waiting for the others.
-   */
-  async writeLeft(table: Table, changes: readonly FoldedChange[]): Promise<void> {
-    const isSimple =
-      table.key.kind === 'unique' &&
-      // Else the provider may have to be asked about each.
-      changes.every((one) => bringsWholeRow(one) && this.#proof.trusts(one.context));
-    const one = isSimple ? MOST_SIDE_BY_SIDE : 1;
-    for (let from = 0; from < changes.length; from += one) {
-      const some = changes.slice(from, from + one);
-      const others = isSimple ? await this.#writeSideBySide(table, some) : some;
-      for (const { change, context, wasNew } of others) await this.write(change, context, wasNew);
-    }
-  }
-
-  /** Returns those that have met no row, or one that another one of them has met: keys may be equal that are spelt differently. */
-  async #writeSideBySide(
-    table: Table,
-    changes: readonly FoldedChange[],
-  ): Promise<readonly FoldedChange[]> {
-    const keys = changes.map(({ change, context }) => ({
-      values: rowOf(table, tupleOf(change)),
-      remoteTime: context.commitTime,
-    }));
-    const found = await this.#rows.findAmong(table, keys, this.#conflicts.keepsRows);
-    const met = new Set<string>();
-    const others: FoldedChange[] = [];
-    const resolving: Promise<ConflictAction>[] = [];
-    let bytes = 0;
-    for (const [at, folded] of changes.entries()) {
-      const { change, context } = folded;
-      const row = found[at];
-      const values = keys[at]?.values;
-      if (!row || !values || met.has(row.ctid)) {
-        others.push(folded);
-        continue;
-      }
-      met.add(row.ctid);
-      bytes += row.bytes;
-      if (bytes > MOST_BYTES_SIDE_BY_SIDE) {
-        await allDone(resolving.splice(0));
-        bytes = row.bytes;
-      }
-      const brought = change.kind === 'update' ? values : undefined;
-      resolving.push(this.#resolve(change.kind, table, values, values, row, context, brought));
-    }
-    await allDone(resolving);
-    return others;
   }
 
   /** Removes the rows that lose to a TRUNCATE of the provider; writers are held back while it looks. */
@@ -695,19 +657,6 @@ export class ChangeWriter {
     const limit = this.#seenUpTo < commitTime ? this.#seenUpTo : commitTime;
     return { limit, unrecorded: this.#proof.trusts(context) ? 'taken' : 'left' };
   }
-}
-
-function bringsWholeRow({ change, mask }: FoldedChange): boolean {
-  return change.kind !== 'delete' && mask === '' && change.newTuple.isComplete;
-}
-
-/** Returns when all are done; throws why one of them failed, and not that others then failed as well. */
-async function allDone(work: readonly Promise<unknown>[]): Promise<void> {
-  const errors = (await Promise.allSettled(work)).flatMap((one) =>
-    one.status === 'rejected' ? [one.reason as unknown] : [],
-  );
-  const reason = errors.find((error) => !hasSqlstate(error, SQLSTATE.inFailedTransaction));
-  if (errors.length > 0) throw reason ?? errors[0];
 }
 
 /** Whether the row has the very version of the change, or none that is known. */
