@@ -423,6 +423,18 @@ describe('a row that finds its value taken', () => {
     expect(await told()).toEqual([`ask 1 1 ${PEER}`]);
   });
 
+  test('wins over as many of them as there are', async () => {
+    const doc = await relationOf('public.doc');
+    const all = Array.from({ length: 1100 }, (_, n) =>
+      insert(doc, String(n), 'a', n === 0 ? null : `long ${n}`),
+    );
+    await applied(at(-1), ...all, update(doc, '0', 'b', 'one'), update(doc, '1098', 'c', 'two'));
+    expect(await rows('doc')).toEqual(['(0,b,one)', '(1098,c,two)', '(1099,a,"long 1099")']);
+    // The first thousand were taken to be lost before one of them was written once more, which says that it is not.
+    expect(await told()).toHaveLength(1097);
+    expect((await history()).filter((one) => one.startsWith('unique_index'))).toHaveLength(1098);
+  });
+
   test('in a group names the time of its own transaction', async () => {
     const both = await relationOf('public.both');
     await appliedAsGroup(

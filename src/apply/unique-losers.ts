@@ -39,6 +39,9 @@ interface Asked {
   readonly settle?: () => Promise<void>;
 }
 
+/** So many rows of one transaction that have lost to others of it are kept, until it is certain; then they are taken to be lost. */
+const MOST_UNSETTLED = 1000;
+
 /** Before every commit with a record, and a whole number. */
 const LEAST_TIME = 0 as PgTime;
 
@@ -63,6 +66,8 @@ export class UniqueLosers {
   readonly #uniqueness = new WeakMap<Table, Uniqueness>();
   /** To be told at the end: what the transaction's own rows ask for, by table and key, since a later one may have found room. */
   #asked = new Map<string, Asked>();
+  /** So many of them, at most, are not remembered and recorded yet. */
+  #unsettled = 0;
   #others: OutgoingDeath[] = [];
   /** Of rows of the transaction, by table and key: the columns whose values were read from the provider. */
   #read = new Map<string, ReadonlySet<string>>();
@@ -100,6 +105,7 @@ export class UniqueLosers {
   /** A local transaction begins. */
   begin(): void {
     this.#asked = new Map();
+    this.#unsettled = 0;
     this.#others = [];
     this.#read = new Map();
     this.#deferred = new Map();
@@ -162,7 +168,7 @@ export class UniqueLosers {
     await this.#bury(table, { ...found, key }, death);
   }
 
-  /** The transaction has deleted a row that is not here: it has lost nothing to anybody. */
+  /** The transaction has deleted a row: that has lost nothing to anybody. */
   gone(table: Table, key: RowValues): void {
     this.#asked.delete(keyName(table, key));
   }
@@ -173,7 +179,7 @@ export class UniqueLosers {
       this.#deferred.delete(name);
       await this.#settleDeferred(table, key, context);
     }
-    for (const { settle } of this.#asked.values()) await settle?.();
+    await this.#settleAsked();
     const deaths = [...this.#others, ...[...this.#asked.values()].map(({ told }) => told)];
     if (deaths.length > 0) await putIntoOutbox(this.#session, deaths);
   }
@@ -295,6 +301,16 @@ export class UniqueLosers {
       await keep('delete');
     };
     this.#asked.set(name, { told, settle });
+    this.#unsettled += 1;
+    if (this.#unsettled >= MOST_UNSETTLED) await this.#settleAsked();
+  }
+
+  async #settleAsked(): Promise<void> {
+    this.#unsettled = 0;
+    for (const [name, { told, settle }] of this.#asked) {
+      await settle?.();
+      this.#asked.set(name, { told });
+    }
   }
 
   async #bury(table: Table, row: FoundRow & { key: RowValues }, death: Death): Promise<void> {
