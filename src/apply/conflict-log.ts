@@ -63,25 +63,23 @@ export class ConflictLog {
     { conflict }: Decision,
     resolve: () => Promise<ConflictAction>,
   ): Promise<ConflictAction> {
-    const { kind, table } = met;
-    if (!conflict || isOwn(table.relation)) return resolve();
-    this.#counts.conflict(kind);
-    if (!this.#options.isKept) return resolve();
+    if (!conflict) return resolve();
     // Sent before anything is overwritten, and not waited for.
-    const reading = this.#read(met);
+    const reading = this.read(met, conflict);
     reading.catch(() => undefined);
     const action = await resolve().catch(async (error: unknown) => {
       // Where that has failed already, it is the reason.
       await reading;
       throw error;
     });
-    await this.#keep(met, conflict, await reading, action);
+    const keep = await reading;
+    await keep(action);
     return action;
   }
 
   /**
    * Reads what a conflict is about before anything is overwritten; what is returned counts and keeps it, once it is certain that it is
-   * one, and what was done.
+   * one, and what was done. It is sent before this returns.
    */
   async read(
     met: MetChange,

@@ -16,6 +16,11 @@ export interface FoundRow {
   readonly row: Exclude<LocalRow, { kind: 'missing' }>;
 }
 
+/** A row, and about how large its long values are as text, in bytes. */
+export interface SizedRow extends FoundRow {
+  readonly bytes: number;
+}
+
 interface FetchedRow {
   readonly ctid: string;
   readonly xmin: string;
@@ -46,16 +51,16 @@ export class LocalRows {
   }
 
   /**
-   * As `find`, for many keys of a table whose key is not deferrable: in their order, undefined where no row is. `bytes` is about how large
-   * the long values of a row are as text; 0 unless it is asked for `withBytes`.
+   * As `find`, for many keys of a table whose key is not deferrable: in their order, undefined where no row is. `bytes` is 0 unless it is
+   * asked for by `withBytes`.
    */
   async findAmong(
     table: Table,
     keys: readonly { readonly values: RowValues; readonly remoteTime: PgTime }[],
     withBytes: boolean,
-  ): Promise<((FoundRow & { readonly bytes: number }) | undefined)[]> {
+  ): Promise<(SizedRow | undefined)[]> {
     const params = keys.map(({ values }) => keyParams(table, values));
-    const found = new Map<number, FoundRow & { readonly bytes: number }>();
+    const found = new Map<number, SizedRow>();
     type Row = FetchedRow & { readonly n: string; readonly bytes: string };
     for (const row of await this.#statements.rows<Row>(
       table,

@@ -32,13 +32,6 @@ type Rival = FoundRow & {
   readonly movesOn: 'other' | 'rival' | undefined;
 };
 
-/** What is to be told at the end of a row of the transaction itself. */
-interface Asked {
-  readonly told: OutgoingDeath;
-  /** Remembers and records it, where that was not done at once. */
-  readonly settle?: () => Promise<void>;
-}
-
 /** So many rows of one transaction that have lost to others of it are kept, until it is certain; then they are taken to be lost. */
 const MOST_UNSETTLED = 1000;
 
@@ -65,9 +58,9 @@ export class UniqueLosers {
   readonly #seenUpTo: () => PgTime;
   readonly #uniqueness = new WeakMap<Table, Uniqueness>();
   /** To be told at the end: what the transaction's own rows ask for, by table and key, since a later one may have found room. */
-  #asked = new Map<string, Asked>();
-  /** So many of them, at most, are not remembered and recorded yet. */
-  #unsettled = 0;
+  #asked = new Map<string, OutgoingDeath>();
+  /** What remembers and records those of them that are not yet. */
+  #unsettled = new Map<string, () => Promise<void>>();
   #others: OutgoingDeath[] = [];
   /** Of rows of the transaction, by table and key: the columns whose values were read from the provider. */
   #read = new Map<string, ReadonlySet<string>>();
@@ -105,7 +98,7 @@ export class UniqueLosers {
   /** A local transaction begins. */
   begin(): void {
     this.#asked = new Map();
-    this.#unsettled = 0;
+    this.#unsettled = new Map();
     this.#others = [];
     this.#read = new Map();
     this.#deferred = new Map();
@@ -138,7 +131,7 @@ export class UniqueLosers {
     const greater = immediate.find((one) => losesTo(this.#versionOf(context), one.row));
     if (greater) return this.#lose(table, row, found, greater, context);
     for (const rival of immediate) await this.#defeat(table, row, rival, context);
-    this.#asked.delete(name);
+    this.#takeBack(name);
     // By its last change in a group, which is what its row is compared with others by.
     if (table.local.deferrable) {
       this.#deferred.delete(name);
@@ -170,7 +163,7 @@ export class UniqueLosers {
 
   /** The transaction has deleted a row: that has lost nothing to anybody. */
   gone(table: Table, key: RowValues): void {
-    this.#asked.delete(keyName(table, key));
+    this.#takeBack(keyName(table, key));
   }
 
   /** Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. */
@@ -180,7 +173,7 @@ export class UniqueLosers {
       await this.#settleDeferred(table, key, context);
     }
     await this.#settleAsked();
-    const deaths = [...this.#others, ...[...this.#asked.values()].map(({ told }) => told)];
+    const deaths = [...this.#others, ...this.#asked.values()];
     if (deaths.length > 0) await putIntoOutbox(this.#session, deaths);
   }
 
@@ -268,7 +261,7 @@ export class UniqueLosers {
     const version = this.#versionOf(context);
     await this.#remember(table, row, version);
     const death = { kind: 'ask', version } as const;
-    this.#asked.set(keyName(table, row), { told: outgoing(table, row, death) });
+    this.#asked.set(keyName(table, row), outgoing(table, row, death));
     return action;
   }
 
@@ -295,22 +288,22 @@ export class UniqueLosers {
     if (!keep) return;
     // Its own time, in a group.
     const version = this.#versionOf(this.#deferred.get(name)?.context ?? context);
-    const told = outgoing(table, rival.key, { kind: 'ask', version });
-    const settle = async () => {
+    this.#asked.set(name, outgoing(table, rival.key, { kind: 'ask', version }));
+    this.#unsettled.set(name, async () => {
       await this.#remember(table, rival.key, version);
       await keep('delete');
-    };
-    this.#asked.set(name, { told, settle });
-    this.#unsettled += 1;
-    if (this.#unsettled >= MOST_UNSETTLED) await this.#settleAsked();
+    });
+    if (this.#unsettled.size >= MOST_UNSETTLED) await this.#settleAsked();
   }
 
   async #settleAsked(): Promise<void> {
-    this.#unsettled = 0;
-    for (const [name, { told, settle }] of this.#asked) {
-      await settle?.();
-      this.#asked.set(name, { told });
-    }
+    for (const settle of this.#unsettled.values()) await settle();
+    this.#unsettled.clear();
+  }
+
+  #takeBack(name: string): void {
+    this.#asked.delete(name);
+    this.#unsettled.delete(name);
   }
 
   async #bury(table: Table, row: FoundRow & { key: RowValues }, death: Death): Promise<void> {
