@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  commitAs,
   describeNamed,
   OTHER,
   peerOrigins,
@@ -17,7 +18,7 @@ import { sqlDir } from '../config/paths.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
 import type { RowChange, Relation } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
-import { commitStamped, setUpOrigin } from '../postgres/origins.ts';
+import { setUpOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { Ahead } from './ahead.ts';
 import { AheadSender } from './ahead-sender.ts';
@@ -161,6 +162,7 @@ test('a row that a later transaction of the group brings back stays, though the 
     transaction(at(200), [update('1', 'new')]),
   ]);
   expect(await rows()).toEqual([['1', 'new']]);
+  expect(commits).toBe(1);
 });
 
 test('the same as sets', async () => {
@@ -218,9 +220,7 @@ describe('what a set does not take', () => {
   /** The other node has committed. */
   async function ofOther(time: PgTime, sql: string): Promise<void> {
     await using other = await openSession(server);
-    await setUpOrigin(other, 'other');
-    await other.script(`BEGIN; ${sql}`);
-    await commitStamped(other, 1 as Lsn, time);
+    await commitAs(other, 'other', time, sql);
   }
   const changed = async (name: string, ...row: (string | null)[]): Promise<FoldedChange> => ({
     change: {
@@ -234,6 +234,20 @@ describe('what a set does not take', () => {
     mask: '',
     wasNew: false,
   });
+
+  async function writeLeft(all: readonly FoldedChange[]): Promise<void> {
+    const [one] = all as [FoldedChange];
+    await session.script('BEGIN');
+    writer.begin();
+    try {
+      await writer.left.write(await tables.find(one.change.relation), all);
+      await writer.finish();
+    } catch (error) {
+      await session.script('ROLLBACK');
+      throw error;
+    }
+    await session.script('COMMIT');
+  }
 
   test('is decided row by row, and kept in the history', async () => {
     const ids = Array.from({ length: 250 }, (_, n) => `k${n}`);
@@ -274,12 +288,7 @@ describe('what a set does not take', () => {
       await changed('public.number', '2', 'only'),
       await changed('public.number', '1.00', 'last'),
     ];
-    const [one] = all as [FoldedChange];
-    await session.script('BEGIN');
-    writer.begin();
-    await writer.left.write(await tables.find(one.change.relation), all);
-    await writer.finish();
-    await session.script('COMMIT');
+    await writeLeft(all);
     const found = await session.query<{ text: string }>(
       `SELECT concat_ws(' ', trunc(id), v) AS text FROM public.number ORDER BY id`,
     );
@@ -307,10 +316,6 @@ describe('what a set does not take', () => {
       for (let id = 1; id <= 12; id++) {
         all.push(await changed('public.docs', String(id), 'small', null, null));
       }
-      const [one] = all as [FoldedChange];
-      await session.script('BEGIN');
-      writer.begin();
-      const table = await tables.find(one.change.relation);
       let [now, peak] = [0, 0];
       const execute = session.execute.bind(session);
       const spy = vi.spyOn(session, 'execute').mockImplementation(async (name, sql, params) => {
@@ -320,10 +325,8 @@ describe('what a set does not take', () => {
           now -= 1;
         }) as never;
       });
-      await writer.left.write(table, all);
+      await writeLeft(all);
       spy.mockRestore();
-      await writer.finish();
-      await session.script('COMMIT');
       most.push(peak);
     }
     expect(most).toEqual([4, 4, 4, 12]);
@@ -342,12 +345,7 @@ describe('what a set does not take', () => {
       await changed('public.strict', '2', 'much too long'),
       await changed('public.strict', '3', 'short'),
     ];
-    const [one] = all as [FoldedChange];
-    await session.script('BEGIN');
-    writer.begin();
-    const table = await tables.find(one.change.relation);
-    await expect(writer.left.write(table, all)).rejects.toMatchObject({ code: '23514' });
-    await session.script('ROLLBACK');
+    await expect(writeLeft(all)).rejects.toMatchObject({ code: '23514' });
   });
 });
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  commitAs,
   describeNamed,
   LOCAL,
   OTHER,
@@ -67,15 +68,13 @@ beforeEach(async () => {
 });
 
 /** A row that the other peer wrote. */
-async function othersRow(id: string, time: PgTime): Promise<void> {
-  await user.script(`
-    SELECT pg_replication_origin_session_setup('other');
-    BEGIN;
-    INSERT INTO public.item VALUES (${quoteLiteral(id)}, 'other', 'b');
-    SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
-    COMMIT;
-    SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()`);
-}
+const othersRow = (id: string, time: PgTime) =>
+  commitAs(
+    user,
+    'other',
+    time,
+    `INSERT INTO public.item VALUES (${quoteLiteral(id)}, 'other', 'b')`,
+  );
 
 const insert = (...row: readonly TupleValue[]): RowChange => ({
   kind: 'insert',

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  commitAs,
   describeNamed,
   originsOfPeers,
   peerOrigins,
@@ -98,15 +99,7 @@ const noted = () =>
          WHERE heartbeat_xid = '${STEP}' ORDER BY late_id`);
 
 /** A commit of a peer. */
-async function as(origin: string, time: PgTime, sql: string): Promise<void> {
-  await user.script(`SELECT pg_replication_origin_session_setup('${origin}')`);
-  await user.script(
-    `BEGIN; ${sql}; SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))}); COMMIT`,
-  );
-  await user.script(
-    'SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()',
-  );
-}
+const as = (origin: string, time: PgTime, sql: string) => commitAs(user, origin, time, sql);
 
 /** What the own stream has read of users' transactions an hour behind the clock. */
 async function read(fill: (batch: OwnBatch) => Promise<void>): Promise<void> {

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  commitAs,
   describeNamed,
   LOCAL,
   originsOfPeers,
@@ -9,8 +10,7 @@ import {
   PROVIDER,
 } from '../../test/support/apply-writers.ts';
 import { startServer } from '../../test/support/servers.ts';
-import { quoteLiteral } from '../base/names.ts';
-import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
 import { sqlDir } from '../config/paths.ts';
@@ -116,13 +116,7 @@ describe('what the own stream writes', () => {
   }
   /** Rows come from the provider. */
   const came = (name: string, list: string, time: PgTime) =>
-    user.script(`
-      SELECT pg_replication_origin_session_setup('provider');
-      BEGIN;
-      INSERT INTO public.${name} ${list};
-      SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
-      COMMIT;
-      SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()`);
+    commitAs(user, 'provider', time, `INSERT INTO public.${name} ${list}`);
   const rows = async (name: string) =>
     (
       await user.query<{ row: string }>(`SELECT t::text AS row FROM public.${name} AS t ORDER BY 1`)

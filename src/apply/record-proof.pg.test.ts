@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  commitAs,
   LOCAL,
   OTHER,
   peerOrigins,
@@ -103,17 +104,8 @@ describe.each(['row by row', 'as sets'])('old changes written %s', (way) => {
   }
 
   /** A row of the other peer. */
-  async function written(time: PgTime): Promise<void> {
-    await user.script(`SELECT pg_replication_origin_session_setup('other')`);
-    await user.script(`
-      BEGIN;
-      INSERT INTO public.item VALUES ('1', 'local', 'x');
-      SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
-      COMMIT`);
-    await user.script(
-      'SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()',
-    );
-  }
+  const written = (time: PgTime) =>
+    commitAs(user, 'other', time, `INSERT INTO public.item VALUES ('1', 'local', 'x')`);
 
   /** A row whose record is gone. */
   async function unrecorded(): Promise<void> {

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import {
+  commitAs,
   describeNamed,
   LOCAL,
   originsOfPeers,
@@ -18,8 +19,7 @@ import {
   type Place,
 } from '../../test/support/waiting-commits.ts';
 import type { Lsn } from '../base/lsn.ts';
-import { quoteLiteral } from '../base/names.ts';
-import { formatPgTime, pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { install } from '../catalog/install.ts';
 import { forgetSettledAsks } from '../catalog/open-asks.ts';
 import { readSqlFiles } from '../catalog/sql-files.ts';
@@ -100,15 +100,7 @@ beforeEach(async () => {
 const relationOf = (name: string) => describeNamed(user, name);
 
 /** A commit of the other peer. */
-async function ofOther(time: PgTime, sql: string, origin = 'other'): Promise<void> {
-  await user.script(`SELECT pg_replication_origin_session_setup('${origin}')`);
-  await user.script(
-    `BEGIN; ${sql}; SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))}); COMMIT`,
-  );
-  await user.script(
-    'SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()',
-  );
-}
+const ofOther = (time: PgTime, sql: string, origin = 'other') => commitAs(user, origin, time, sql);
 
 const insert = (relation: Relation, ...row: TupleValue[]): RowChange => ({
   kind: 'insert',
@@ -353,13 +345,13 @@ describe('a row that finds its value taken', () => {
     expect(await remembered()).toContain(`4 -5 ${PEER}`);
   });
 
+  const firstAndSecond = (person: Relation) => [
+    insert(person, '1', 'a@x', null, 'first'),
+    insert(person, '2', 'a@x', null, 'second'),
+  ];
   test('wins over an earlier row of its transaction, whose node lacks the index', async () => {
     const person = await relationOf('public.person');
-    await applied(
-      at(-1),
-      insert(person, '1', 'a@x', null, 'first'),
-      insert(person, '2', 'a@x', null, 'second'),
-    );
+    await applied(at(-1), ...firstAndSecond(person));
     expect(await rows('person')).toEqual(['(2,a@x,,second)']);
     expect(await told()).toEqual([`ask 1 -1 ${PEER}`]);
     expect(await remembered()).toEqual([`1 -1 ${PEER}`]);
@@ -368,12 +360,7 @@ describe('a row that finds its value taken', () => {
 
   test('wins so over none that the transaction writes once more, with another value', async () => {
     const person = await relationOf('public.person');
-    await applied(
-      at(-1),
-      insert(person, '1', 'a@x', null, 'first'),
-      insert(person, '2', 'a@x', null, 'second'),
-      update(person, '1', 'b@x', null, 'first'),
-    );
+    await applied(at(-1), ...firstAndSecond(person), update(person, '1', 'b@x', null, 'first'));
     expect(await rows('person')).toEqual(['(1,b@x,,first)', '(2,a@x,,second)']);
     expect(await told()).toEqual([]);
     expect(await remembered()).toEqual([]);
@@ -382,12 +369,7 @@ describe('a row that finds its value taken', () => {
 
   test('nor over one that it deletes', async () => {
     const person = await relationOf('public.person');
-    await applied(
-      at(-1),
-      insert(person, '1', 'a@x', null, 'first'),
-      insert(person, '2', 'a@x', null, 'second'),
-      remove(person, '1'),
-    );
+    await applied(at(-1), ...firstAndSecond(person), remove(person, '1'));
     expect(await rows('person')).toEqual(['(2,a@x,,second)']);
     expect(await told()).toEqual([]);
     expect(await history()).toEqual(['delete_missing skip_change skip - 1']);

@@ -84,6 +84,17 @@ describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())]
       expect(row).toEqual({ s: '1' });
     });
 
+    /** Commits when so many milliseconds have passed, for this process. */
+    async function commitLater(ms: number, position: Lsn): Promise<void> {
+      const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + ms);
+      try {
+        await session.script('BEGIN');
+        await commitStamped(session, position);
+      } finally {
+        clock.mockRestore();
+      }
+    }
+
     test('and what it takes does not grow old, however long the session lives', async () => {
       const age = async () => {
         const [row] = await session.query<{ age: string }>(
@@ -96,13 +107,7 @@ describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())]
         BEGIN FOR i IN 1..1000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$;`);
       await user.script('CALL app.burn()');
       expect(await age()).toBeGreaterThan(1000);
-      const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 3_700_000);
-      try {
-        await session.script('BEGIN');
-        await commitStamped(session, 4500 as Lsn);
-      } finally {
-        clock.mockRestore();
-      }
+      await commitLater(3_700_000, 4500 as Lsn);
       expect(await age()).toBeLessThan(100);
     });
 
@@ -112,12 +117,9 @@ describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())]
       );
       await user.script(`BEGIN; LOCK TABLE ${row?.name} IN SHARE UPDATE EXCLUSIVE MODE`);
       await session.script(`SET lock_timeout = '10ms'`);
-      const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 7_400_000);
       try {
-        await session.script('BEGIN');
-        await commitStamped(session, 4600 as Lsn);
+        await commitLater(7_400_000, 4600 as Lsn);
       } finally {
-        clock.mockRestore();
         await user.script('ROLLBACK');
       }
       expect(await originProgress(user, 'provider', true)).toBe(4600);

@@ -1,7 +1,8 @@
 import { ChangeWriter } from '../../src/apply/writer.ts';
 import { noCounts } from '../../src/apply/apply-counts.ts';
 import type { OriginMap } from '../../src/apply/writers.ts';
-import { LONG_AGO } from '../../src/base/pg-time.ts';
+import { quoteLiteral } from '../../src/base/names.ts';
+import { formatPgTime, LONG_AGO, type PgTime } from '../../src/base/pg-time.ts';
 import type { Writer } from '../../src/conflict/version.ts';
 import type { Relation } from '../../src/pgoutput/transaction.ts';
 import { ensureOrigin } from '../../src/postgres/origins.ts';
@@ -40,6 +41,24 @@ export function originsOfPeers({
     ]),
     copies: new Set(),
   };
+}
+
+/** A commit of the node whose changes come under `origin`, of a time that is stated. */
+export async function commitAs(
+  user: Session,
+  origin: string,
+  time: PgTime,
+  statements: string,
+): Promise<void> {
+  await user.script(`SELECT pg_replication_origin_session_setup(${quoteLiteral(origin)})`);
+  await user.script(`
+    BEGIN;
+    ${statements};
+    SELECT pg_replication_origin_xact_setup('0/0', ${quoteLiteral(formatPgTime(time))});
+    COMMIT`);
+  await user.script(
+    'SELECT pg_replication_origin_xact_reset(), pg_replication_origin_session_reset()',
+  );
 }
 
 /** A table of a session's server, as that would describe it to a peer. */
