@@ -268,7 +268,9 @@ DECLARE
     shown text := '';
     agent_seen timestamptz := clock_timestamp();
     progress_shown timestamptz := clock_timestamp();
-    began timestamptz := clock_timestamp();
+    -- How often the join had failed when this was called.
+    failures_before integer;
+    failures integer;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'Can only wait for node join in an ISOLATION LEVEL READ COMMITTED transaction, not %',
@@ -296,11 +298,12 @@ BEGIN
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       HINT = 'Remove it with bdr.remove_bdr_from_local_node(), then join again.';
         END IF;
-        -- An error that the agent goes on trying to overcome is raised only once it has come back several times, the last time
-        -- since this call: it may be overcome by now.
-        IF NOT (node.join_error ->> 'retry')::boolean
-            OR (node.join_error ->> 'failures')::integer >= 3 AND (node.join_error ->> 'at')::timestamptz >= began
-        THEN
+        -- An error that the agent goes on trying to overcome is raised only once it has come back several times, and an attempt
+        -- that began after this call has met it: it may be overcome by now. The first failure seen here may be of an attempt
+        -- that began before; the second is not. Where the join got further in between, its failures are counted anew.
+        failures := coalesce((node.join_error ->> 'failures')::integer, 0);
+        failures_before := least(failures_before, failures);
+        IF NOT (node.join_error ->> 'retry')::boolean OR failures >= greatest(3, failures_before + 2) THEN
             RAISE EXCEPTION '%', node.join_error ->> 'message'
                 USING ERRCODE = coalesce(node.join_error ->> 'sqlstate', '55000'),
                       DETAIL = concat_ws(' ', format('In step "%s".', node.join_step), node.join_error ->> 'detail'),

@@ -14,7 +14,7 @@ import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cluster, Host, TestNode, until } from '../support/cluster.ts';
+import { Cluster, Host, type TestClient, TestNode, until } from '../support/cluster.ts';
 import { fullMesh } from '../support/membership.ts';
 
 const cluster = new Cluster();
@@ -357,6 +357,61 @@ describe('a join is refused before anything is changed, and may be called again,
     await wait();
     await fullMesh(cluster.nodes);
     expect(await cluster.equal('item')).toHaveLength(10);
+  });
+});
+
+describe('an error that the agent goes on trying to overcome', () => {
+  /** Where its row is written by the test, as by an agent whose join fails; a step that is new is told by who waits. */
+  let failing: TestNode;
+  const fail = (failures: number, step: string) =>
+    failing.sql(
+      `UPDATE bdr.bdr_local_node
+       SET join_step = $1, join_error = jsonb_build_object(
+             'message', $1 || ' failed', 'retry', true, 'failures', $2::integer, 'at', clock_timestamp())`,
+      [step, failures],
+    );
+  const told = (waiting: TestClient, step: string) =>
+    until(`the call to look at ${step}`, () =>
+      Promise.resolve(waiting.notices.includes(`NOTICE: ${step}`)),
+    );
+
+  beforeAll(async () => {
+    await joiner.host.killAgent();
+    failing = await cluster.addNode('failing', joiner.host, 'failing');
+    await failing.beginJoin(member);
+  });
+  afterAll(async () => {
+    await failing.sql('SELECT bdr.remove_bdr_from_local_node(true)');
+    cluster.nodes.splice(cluster.nodes.indexOf(failing), 1);
+    joiner.host.startAgent();
+  });
+
+  test('is raised by who waits once an attempt that began after the call has met it, not one that was under way', async () => {
+    await using waiting = await failing.connect();
+    await fail(5, 'before the call');
+    const raised = expect(
+      waiting.sql('SELECT bdr.bdr_node_join_wait_for_ready()'),
+    ).rejects.toMatchObject({ message: 'begun after the call failed' });
+    await told(waiting, 'before the call');
+    await fail(6, 'begun before the call');
+    await told(waiting, 'begun before the call');
+    await fail(7, 'begun after the call');
+    await raised;
+  });
+
+  test('is not while it is new, nor where the join got further in between', async () => {
+    await using waiting = await failing.connect();
+    await fail(5, 'before the call');
+    const raised = expect(
+      waiting.sql('SELECT bdr.bdr_node_join_wait_for_ready()'),
+    ).rejects.toMatchObject({ message: 'third of another failed' });
+    await told(waiting, 'before the call');
+    for (const [index, step] of ['first', 'second'].entries()) {
+      await fail(index + 1, `${step} of another`);
+      await told(waiting, `${step} of another`);
+    }
+    await fail(3, 'third of another');
+    await raised;
   });
 });
 
