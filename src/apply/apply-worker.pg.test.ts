@@ -3,6 +3,7 @@ import { openSession } from '../../test/support/agents.ts';
 import {
   commitAs,
   describeNamed,
+  LOCAL,
   OTHER,
   peerOrigins,
   PROVIDER,
@@ -24,7 +25,7 @@ import { Ahead } from './ahead.ts';
 import { AheadSender } from './ahead-sender.ts';
 import { ApplyWorker } from './apply-worker.ts';
 import { columnArray, timeArray } from './arrays.ts';
-import type { FoldedChange } from './coalesce.ts';
+import { NO_PAST, type FoldedChange } from './coalesce.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
@@ -136,11 +137,11 @@ function transaction(time: PgTime, changes: readonly RowChange[]): TransactionPa
   return builder.end((lsn + 50) as Lsn);
 }
 
-/** Another node has deleted a row. */
-async function deletedElsewhere(time: PgTime, id: string): Promise<void> {
+/** Another node has deleted a row; or `by` has. */
+async function deleted(time: PgTime, id: string, by = OTHER): Promise<void> {
   const table = await tables.find(ITEM);
   const keys = { times: timeArray([time]), columns: [columnArray([tupleOf([id])], 0)] };
-  await writer.tombstones.add(table, keys, OTHER.id);
+  await writer.tombstones.add(table, keys, by.id);
 }
 
 async function rows(): Promise<(string | null)[][]> {
@@ -156,7 +157,7 @@ const filler = (prefix: string): RowChange[] =>
 
 // Its two transactions were one local one, and what they inserted was held against the tombstone with the older's time.
 test('a row that a later transaction of the group brings back stays, though the insert before was too old', async () => {
-  await deletedElsewhere(at(150), '1');
+  await deleted(at(150), '1');
   await worker.apply([
     transaction(at(100), [insert('1', 'old')]),
     transaction(at(200), [update('1', 'new')]),
@@ -166,7 +167,7 @@ test('a row that a later transaction of the group brings back stays, though the 
 });
 
 test('the same as sets', async () => {
-  await deletedElsewhere(at(150), '1');
+  await deleted(at(150), '1');
   await worker.apply([
     transaction(at(100), [insert('1', 'old'), ...filler('a')]),
     transaction(at(200), [update('1', 'new')]),
@@ -176,7 +177,7 @@ test('the same as sets', async () => {
 
 // Found by the simulation: what was moved to the key was held against the tombstone when the later row stood there already.
 test('a row that a later transaction of the group writes over stays, though the key change before was too old', async () => {
-  await deletedElsewhere(at(150), '1');
+  await deleted(at(150), '1');
   await worker.apply([
     transaction(at(100), [insert('0', 'old'), move('0', '1', 'moved'), ...filler('a')]),
     transaction(at(200), [update('1', 'new')]),
@@ -232,7 +233,7 @@ describe('what a set does not take', () => {
     },
     context: transaction(at(500), []).context,
     mask: '',
-    wasNew: false,
+    ...NO_PAST,
   });
 
   async function writeLeft(all: readonly FoldedChange[]): Promise<void> {
@@ -276,6 +277,26 @@ describe('what a set does not take', () => {
       'insert_insert last_update_wins_keep_local skip theirs ours 63',
       'update_update last_update_wins_keep_local skip theirs ours 62',
       'update_update last_update_wins_keep_remote update theirs ours 63',
+    ]);
+    expect(rollbacks).toBe(0);
+  });
+
+  test('is an insert where a row was deleted and comes anew: here users have deleted its key meanwhile', async () => {
+    for (const id of ['gone', 'again']) await deleted(at(300), id, LOCAL);
+    await worker.apply([
+      transaction(at(200), [
+        ...['gone', 'again', 'free'].flatMap((id) => [remove(id), insert(id, 'anew')]),
+        update('again', 'changed'),
+        ...filler('a'),
+      ]),
+    ]);
+    expect(await rows()).toEqual([['free', 'anew']]);
+    const kept = await session.query<{ rule: string; id: string; v: string }>(
+      `SELECT rule, remote_tuple->>'id' AS id, remote_tuple->>'v' AS v FROM bdr.bdr_conflict_history ORDER BY v`,
+    );
+    expect(kept).toEqual([
+      { rule: 'insert_deleted', id: 'gone', v: 'anew' },
+      { rule: 'insert_deleted', id: 'again', v: 'changed' },
     ]);
     expect(rollbacks).toBe(0);
   });

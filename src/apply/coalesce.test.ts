@@ -43,12 +43,13 @@ function folded(...changes: readonly RowChange[]): unknown[] {
 function foldedIn(table: Table, ...changes: readonly RowChange[]): unknown[] {
   const batch = new TableBatch(table);
   changes.forEach((change, index) => expect(batch.add(change, at(index))).toBe(true));
-  return [...batch.changes].map(({ change, context, mask, wasNew }) => [
+  return [...batch.changes].map(({ change, context, mask, wasNew, isAnew }) => [
     change.kind,
     change.kind === 'delete' ? valuesOf(change.oldTuple)[0] : valuesOf(change.newTuple)[1],
     context.commitTime,
     ...(mask ? [mask] : []),
     ...(wasNew ? ['was new'] : []),
+    ...(isAnew ? ['anew'] : []),
   ]);
 }
 
@@ -57,7 +58,7 @@ describe('changes of one key', () => {
     expect(folded(insert('1', 'a'), update('1', 'b'))).toEqual([['insert', 'b', 1]]);
     expect(folded(update('1', 'a'), update('1', 'b'))).toEqual([['update', 'b', 1]]);
     expect(folded(update('1', 'a'), remove('1'))).toEqual([['delete', '1', 1]]);
-    expect(folded(remove('1'), insert('1', 'a'))).toEqual([['update', 'a', 1]]);
+    expect(folded(remove('1'), insert('1', 'a'))).toEqual([['update', 'a', 1, 'anew']]);
   });
 
   test('a row that came and went is still deleted, and nobody wonders that it is not there', () => {
@@ -66,6 +67,13 @@ describe('changes of one key', () => {
       ['delete', '1', 2, 'was new'],
     ]);
     expect(folded(insert('1', 'a'), remove('1'), insert('1', 'b'))).toEqual([['insert', 'b', 2]]);
+  });
+
+  test('a row that comes anew stays one, until it is deleted', () => {
+    const anew = [update('1', 'a'), remove('1'), insert('1', 'b')];
+    expect(folded(...anew, update('1', 'c'))).toEqual([['update', 'c', 3, 'anew']]);
+    expect(folded(...anew, remove('1'))).toEqual([['delete', '1', 3]]);
+    expect(folded(...anew, remove('1'), insert('1', 'd'))).toEqual([['update', 'd', 4, 'anew']]);
   });
 
   test('do not mix with those of other keys', () => {

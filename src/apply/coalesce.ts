@@ -3,15 +3,24 @@ import { ColumnKind, type Tuple } from '../pgoutput/tuple.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { Table, TableKey } from './table.ts';
 
+/** What a change does not show any more of those that were folded into it. */
+export interface Past {
+  /** A delete of a row that was inserted in this same batch: that there is no such row is no surprise. */
+  readonly wasNew: boolean;
+  /** An update of a row that was deleted in this same batch, and then inserted: where there is no such row, it is that insert. */
+  readonly isAnew: boolean;
+}
+
+/** Of a change that was not folded. */
+export const NO_PAST: Past = { wasNew: false, isAnew: false };
+
 /** What is left to do with one key after all changes of it that were folded together. */
-export interface FoldedChange {
+export interface FoldedChange extends Past {
   readonly change: RowChange;
   /** Of the last change that was folded in. */
   readonly context: ChangeContext;
   /** An update that leaves TOASTed values out: which columns it brings, one digit a column; empty when it brings all. */
   readonly mask: string;
-  /** A delete of a row that was inserted in this same batch: that there is no such row is no surprise. */
-  readonly wasNew: boolean;
 }
 
 /** Changes of one table, one for each key (DESIGN 3.2). They touch different rows, so their order does not matter. */
@@ -41,7 +50,7 @@ export class TableBatch {
     const { kind, isIdentity } = this.table.key;
     const isDistinct = change.kind === 'insert' && isIdentity && this.#places === undefined;
     if (kind !== 'unique' || isDistinct) {
-      this.#changes.push({ change, context, mask: '', wasNew: false });
+      this.#changes.push({ change, context, mask: '', ...NO_PAST });
       return true;
     }
     this.#places ??= this.#findPlaces();
@@ -50,7 +59,7 @@ export class TableBatch {
     const place = this.#places.get(key);
     if (place === undefined) {
       this.#places.set(key, this.#changes.length);
-      this.#changes.push({ change, context, mask, wasNew: false });
+      this.#changes.push({ change, context, mask, ...NO_PAST });
       return true;
     }
     const earlier = this.#changes[place] as FoldedChange;
@@ -109,16 +118,16 @@ function fold(
       const { relation, newTuple } = change;
       const folded: RowChange =
         earlier.change.kind === 'insert' ? { kind: 'insert', relation, newTuple } : change;
-      return { change: folded, context, mask, wasNew: false };
+      return { change: folded, context, mask, wasNew: false, isAnew: earlier.isAnew };
     }
     case 'insert delete':
       // The row's older version may be here, and the delete must be remembered in any case (rule 6).
-      return { change, context, mask, wasNew: true };
+      return { change, context, mask, wasNew: true, isAnew: false };
     case 'update delete':
-      return { change, context, mask, wasNew: false };
+      return { change, context, mask, ...NO_PAST };
     case 'delete insert': {
       if (change.kind !== 'insert') return undefined;
-      if (earlier.wasNew) return { change, context, mask, wasNew: false };
+      if (earlier.wasNew) return { change, context, mask, ...NO_PAST };
       const { relation, newTuple } = change;
       const update: RowChange = {
         kind: 'update',
@@ -127,7 +136,7 @@ function fold(
         oldTupleIsKey: false,
         newTuple,
       };
-      return { change: update, context, mask, wasNew: false };
+      return { change: update, context, mask, wasNew: false, isAnew: true };
     }
     default:
       // An order that one provider's changes of one key never have.

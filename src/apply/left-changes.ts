@@ -3,7 +3,7 @@ import type { ChangeKind } from '../conflict/decide.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import type { ChangeContext } from './change-context.ts';
-import { tupleOf, type FoldedChange } from './coalesce.ts';
+import { tupleOf, type FoldedChange, type Past } from './coalesce.ts';
 import type { FoundRow, LocalRows } from './local-rows.ts';
 import type { RowValues } from './row-values.ts';
 import { rowOf, type Table } from './table.ts';
@@ -27,7 +27,7 @@ interface Options {
     context: ChangeContext,
   ) => Promise<ConflictAction>;
   /** Writes a change by itself. */
-  readonly write: (change: RowChange, context: ChangeContext, wasNew: boolean) => Promise<void>;
+  readonly write: (change: RowChange, context: ChangeContext, past: Past) => Promise<void>;
 }
 
 /**
@@ -51,7 +51,7 @@ export class LeftChanges {
     for (let from = 0; from < changes.length; from += most) {
       const some = changes.slice(from, from + most);
       const others = isSimple ? await this.#writeSideBySide(table, some) : some;
-      for (const { change, context, wasNew } of others) await write(change, context, wasNew);
+      for (const folded of others) await write(folded.change, folded.context, folded);
     }
   }
 

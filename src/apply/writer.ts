@@ -20,6 +20,7 @@ import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { TransactionCounts, type ApplyCounts } from './apply-counts.ts';
 import type { ChangeContext } from './change-context.ts';
+import { NO_PAST, type Past } from './coalesce.ts';
 import { CommandRunner } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeathNotices } from './death-notices.ts';
@@ -196,7 +197,7 @@ export class ChangeWriter {
           context,
           kind === 'update' ? values : undefined,
         ),
-      write: (change, context, wasNew) => this.write(change, context, wasNew),
+      write: (change, context, past) => this.write(change, context, past),
     });
     this.#losers = new UniqueLosers({
       session,
@@ -242,8 +243,8 @@ export class ChangeWriter {
     if (isRowChange(change) && !isOwn(change.relation)) this.#counts.change(change.kind);
   }
 
-  /** `wasNew`: a delete of a row that came and went together with others: that it is not here is no surprise. */
-  async write(change: RowChange, context: ChangeContext, wasNew = false): Promise<void> {
+  /** `past`: of a change into which others were folded. */
+  async write(change: RowChange, context: ChangeContext, past: Past = NO_PAST): Promise<void> {
     if (isAboutDeath(change)) return this.#hear(change, context);
     const table = await this.#tables.find(change.relation);
     switch (change.kind) {
@@ -260,10 +261,10 @@ export class ChangeWriter {
         const sent = rowOf(table, change.newTuple);
         refuseMissingColumns(table, sent);
         const old = change.oldTuple ? rowOf(table, change.oldTuple) : sent;
-        return this.#update(table, old, filledFrom(old, sent), context);
+        return this.#update(table, old, filledFrom(old, sent), context, past);
       }
       case 'delete':
-        return this.#delete(table, rowOf(table, change.oldTuple), context, wasNew);
+        return this.#delete(table, rowOf(table, change.oldTuple), context, past);
     }
   }
 
@@ -356,6 +357,7 @@ export class ChangeWriter {
     old: RowValues,
     values: RowValues,
     context: ChangeContext,
+    { isAnew }: Past,
   ): Promise<void> {
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (!sameKey(table, old, values)) {
@@ -369,7 +371,8 @@ export class ChangeWriter {
       if (!this.#isCarefulWith(table) && (await this.#fastUpdate(table, values, context))) return;
     }
     const found = await this.#rows.find(table, old, context.commitTime);
-    await this.#resolve('update', table, old, values, found, context, old);
+    if (!found && isAnew) await this.#insert(table, values, context);
+    else await this.#resolve('update', table, old, values, found, context, old);
   }
 
   /**
@@ -419,7 +422,7 @@ export class ChangeWriter {
     table: Table,
     old: RowValues,
     context: ChangeContext,
-    wasNew = false,
+    { wasNew }: Past = NO_PAST,
   ): Promise<void> {
     if (table.key.kind === 'unique' && !table.key.deferrable) {
       if (await this.#fastDelete(table, old, context)) {

@@ -6,7 +6,7 @@ import { clientConfigs, conditionHolds, describeHost } from './conninfo-attempts
 import type { ClientAttempt } from './conninfo-attempts.ts';
 import type { Conninfo } from './conninfo-resolve.ts';
 import { describeText } from './conninfo-text.ts';
-import { sessionIs, type AttrsSession } from './target-session-attrs.ts';
+import { sessionIs, type ReportedParameters } from './target-session-attrs.ts';
 
 export { clientConfigs, type AttemptCondition, type ClientAttempt } from './conninfo-attempts.ts';
 export type { SslMode, TargetSessionAttrs } from './conninfo-choices.ts';
@@ -28,8 +28,8 @@ export {
 export interface ConnectionAttempt extends Omit<ClientAttempt, 'onlyAfter'> {
   /** Says from what the attempt before threw whether this one makes sense; skipped attempts do not count. */
   readonly onlyAfter?: (failure: unknown) => boolean;
-  /** Says of the session that came of it whether it is of the kind wanted. */
-  readonly accepts?: (session: AttrsSession) => Promise<boolean>;
+  /** Says whether the session that came of it is of the kind wanted, by what its server reported of it at first. */
+  readonly accepts?: (reported: ReportedParameters) => boolean;
 }
 
 /** The ways to connect, in the order to try them, for a loop that knows nothing of what the conditions mean. */
@@ -38,7 +38,7 @@ export function connectionAttempts(conninfo: Conninfo): ConnectionAttempt[] {
     ...attempt,
     ...(onlyAfter && { onlyAfter: (failure: unknown) => conditionHolds(onlyAfter, failure) }),
     ...(attempt.requires !== 'any' && {
-      accepts: (session: AttrsSession) => sessionIs(session, attempt.requires),
+      accepts: (reported: ReportedParameters) => sessionIs(reported, attempt.requires),
     }),
   }));
 }

@@ -1,7 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openSession } from '../../test/support/agents.ts';
 import { startServer } from '../../test/support/servers.ts';
+import { readEnvironment } from '../config/environment.ts';
 import type { EmbeddedServer } from '../embedded/server.ts';
+import { resolveConninfo } from './conninfo.ts';
+import { Session } from './session.ts';
 
 let server: EmbeddedServer;
 beforeAll(async () => {
@@ -36,4 +39,28 @@ test('what is set for a database or a role does not reach into sessions', async 
     path: 'pg_catalog, pg_temp',
     restricts: '',
   });
+});
+
+// Both can keep a statement from being answered.
+test.each([
+  'statement_timeout = 1',
+  `temp_file_limit = 0; ALTER DATABASE kind SET work_mem = '64kB'`,
+])('target_session_attrs goes by what a session begins with, with %s', async (set) => {
+  await using maintenance = await openSession(server);
+  await maintenance.script('DROP DATABASE IF EXISTS kind');
+  await maintenance.script('CREATE DATABASE kind');
+  await maintenance.script(`
+      ALTER DATABASE kind SET ${set};
+      ALTER DATABASE kind SET default_transaction_read_only = on`);
+  const connect = (kind: string) =>
+    Session.connect(
+      resolveConninfo(`${server.dsn('kind')} target_session_attrs=${kind}`, readEnvironment()),
+      { applicationName: 'test' },
+    );
+  for (const kind of ['any', 'primary', 'read-only']) await (await connect(kind)).close();
+  for (const kind of ['standby', 'read-write']) {
+    await expect(connect(kind)).rejects.toThrow(
+      /not of the kind that target_session_attrs asks for/,
+    );
+  }
 });

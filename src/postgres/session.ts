@@ -4,7 +4,12 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { BdrError } from '../base/errors.ts';
 import { quoteIdent, quoteLiteral } from '../base/names.ts';
-import { connectionAttempts, describeConninfo, type Conninfo } from './conninfo.ts';
+import {
+  connectionAttempts,
+  describeConninfo,
+  type ConnectionAttempt,
+  type Conninfo,
+} from './conninfo.ts';
 import { connectionLost, explainConnectFailure } from './connect-failure.ts';
 import { DriverQuery, type QueryCallback } from './driver-query.ts';
 
@@ -114,13 +119,18 @@ export class Session implements AsyncDisposable {
   static async #open(
     client: pg.Client,
     options: SessionOptions,
-    accepts: ((session: Session) => Promise<boolean>) | undefined,
+    accepts: ConnectionAttempt['accepts'],
   ): Promise<Session> {
     const abort = () => connectionOf(client).stream.destroy();
     options.signal?.addEventListener('abort', abort, { once: true });
     const session = new Session(client);
     try {
       await client.connect();
+      if (accepts && !accepts(session.#parameters)) {
+        throw new BdrError('connection_failed', {
+          message: 'session is not of the kind that target_session_attrs asks for',
+        });
+      }
       const settings = { ...COMMON_SETTINGS, ...options.settings };
       await client.query(
         [
@@ -131,11 +141,6 @@ export class Session implements AsyncDisposable {
           SETTINGS_OF_SOME,
         ].join('; '),
       );
-      if (accepts && !(await accepts(session))) {
-        throw new BdrError('connection_failed', {
-          message: 'session is not of the kind that target_session_attrs asks for',
-        });
-      }
       return session;
     } catch (error) {
       await session.close();

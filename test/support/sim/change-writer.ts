@@ -1,5 +1,6 @@
 import { LONG_AGO, type PgTime } from '../../../src/base/pg-time.ts';
 import type { ChangeContext } from '../../../src/apply/change-context.ts';
+import { NO_PAST, type Past } from '../../../src/apply/coalesce.ts';
 import { KeyJournal, type NotedKey } from '../../../src/apply/key-journal.ts';
 import { filledFrom, isComplete, readValues, UNSENT } from '../../../src/apply/row-values.ts';
 import type { RowValues } from '../../../src/apply/row-values.ts';
@@ -93,7 +94,7 @@ export class ModelChangeWriter {
     transaction: Transaction,
     change: RowChange,
     context: ChangeContext,
-    wasNew = false,
+    past: Past = NO_PAST,
   ): Steps {
     if (change.relation === DEATHS) return yield* this.#hear(transaction, change, context);
     switch (change.kind) {
@@ -103,10 +104,10 @@ export class ModelChangeWriter {
       case 'update': {
         const sent = readValues(change.newTuple);
         const old = change.oldTuple ? readValues(change.oldTuple) : sent;
-        return yield* this.#update(transaction, old, filledFrom(old, sent), context);
+        return yield* this.#update(transaction, old, filledFrom(old, sent), context, past);
       }
       case 'delete':
-        return yield* this.#delete(transaction, readValues(change.oldTuple), context, wasNew);
+        return yield* this.#delete(transaction, readValues(change.oldTuple), context, past);
     }
   }
 
@@ -170,6 +171,7 @@ export class ModelChangeWriter {
     old: RowValues,
     values: RowValues,
     context: ChangeContext,
+    { isAnew }: Past,
   ): Steps {
     const statements = this.#statements;
     if (!sameKey(TABLE, old, values)) {
@@ -182,7 +184,7 @@ export class ModelChangeWriter {
           return;
       }
       const row = yield* this.#moved(transaction, old, values, context);
-      yield* this.#delete(transaction, old, context, false);
+      yield* this.#delete(transaction, old, context);
       yield* this.#insert(transaction, row, context);
       return;
     }
@@ -197,7 +199,8 @@ export class ModelChangeWriter {
     }
     const found = yield* statements.find(transaction, key);
     yield undefined;
-    yield* this.#resolve(transaction, 'update', old, values, found, context, old);
+    if (!found && isAnew) yield* this.#insert(transaction, values, context);
+    else yield* this.#resolve(transaction, 'update', old, values, found, context, old);
   }
 
   /** moved(): what a change of key leaves out. No commit of the model waits for a standby. */
@@ -232,7 +235,7 @@ export class ModelChangeWriter {
     transaction: Transaction,
     old: RowValues,
     context: ChangeContext,
-    wasNew: boolean,
+    { wasNew }: Past = NO_PAST,
   ): Steps {
     const statements = this.#statements;
     const key = keyIn(old);
@@ -414,7 +417,7 @@ export class ModelChangeWriter {
     isUnread = true,
   ): Steps {
     if (this.#world.has('what cannot be read any more leaves nothing')) return;
-    yield* this.#delete(transaction, values, { ...context, isUndecided: true, isUnread }, false);
+    yield* this.#delete(transaction, values, { ...context, isUndecided: true, isUnread });
   }
 
   // The unique index ---------------------------------------------------------------------------------------------------
@@ -451,7 +454,7 @@ export class ModelChangeWriter {
         yield undefined;
         if (row) this.#losers.answerKill(transaction, row);
       }
-      return yield* this.#delete(transaction, old, killing, false);
+      return yield* this.#delete(transaction, old, killing);
     }
     const { servers } = this.#world;
     const asked = { time: commitTime, writer: (servers[Number(writer)] as ModelServer).writer };

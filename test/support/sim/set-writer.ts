@@ -51,8 +51,8 @@ export class ModelSetWriter {
       left.push(...(yield* this.#update(transaction, alike)));
     }
     if (inserts.length > 0) left.push(...(yield* this.#insert(transaction, inserts)));
-    for (const { change, context, wasNew } of left) {
-      yield* this.#writer.write(transaction, change, context, wasNew);
+    for (const folded of left) {
+      yield* this.#writer.write(transaction, folded.change, folded.context, folded);
     }
     if (left.length > 0) yield* this.#writer.settleDeletions(transaction);
   }
