@@ -101,6 +101,23 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_subscribers() FROM PUBLIC;
 
+-- The publications that hold users' tables.
+CREATE OR REPLACE FUNCTION bdr.internal_table_publications()
+RETURNS SETOF name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.pubname
+    FROM pg_publication AS p
+    WHERE p.pubname IN ('bdr', 'bdr_own')
+       OR p.pubname IN (
+           SELECT format('%s_%s', s.prefix, x.action)
+           FROM bdr.internal_subscribers() AS s
+           CROSS JOIN (VALUES ('insert'), ('update'), ('delete')) AS x (action)
+       )
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_table_publications() FROM PUBLIC;
+
 -- The user's tables, or one of them, and the publications that they belong into, with the condition that their rows must meet there, and the
 -- columns that are listed there.
 CREATE OR REPLACE FUNCTION bdr.internal_wanted_publications(
@@ -159,14 +176,7 @@ AS $$
         JOIN pg_publication_rel AS r ON r.prpubid = p.oid
         LEFT JOIN bdr.internal_published_filters(only_one, NULL) AS f ON f.publication = p.pubname AND f.relation = r.prrelid
         LEFT JOIN bdr.internal_published_columns(only_one) AS k ON k.publication = p.pubname AND k.relation = r.prrelid
-        WHERE (
-                p.pubname IN ('bdr', 'bdr_own')
-                OR p.pubname IN (
-                    SELECT format('%s_%s', s.prefix, x.action)
-                    FROM bdr.internal_subscribers() AS s
-                    CROSS JOIN (VALUES ('insert'), ('update'), ('delete')) AS x (action)
-                )
-            )
+        WHERE p.pubname IN (SELECT t FROM bdr.internal_table_publications() AS t)
           AND r.prrelid = ANY (ARRAY(SELECT t::oid FROM bdr.internal_replicated_tables(only_one) AS t))
     )
     SELECT relation, publication, w.relation IS NOT NULL, w.filter, w.columns
@@ -268,6 +278,26 @@ $$;
 COMMENT ON FUNCTION bdr.internal_sync_publication(regclass, boolean) IS
     'Puts tables into the publications that they belong into; returns how many changes that were. Does nothing while BDR is not active here';
 REVOKE ALL ON FUNCTION bdr.internal_sync_publication(regclass, boolean) FROM PUBLIC;
+
+-- Takes a table out of them until the caller has it put back by internal_sync_publication(), in the same transaction.
+CREATE OR REPLACE FUNCTION bdr.internal_unpublish(relation regclass)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    publication name;
+BEGIN
+    -- As there: no transaction may write to the table before and after.
+    EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    FOR publication IN SELECT t FROM bdr.internal_table_publications() AS t WHERE bdr.internal_is_published(relation, t) LOOP
+        EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', publication, relation);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_unpublish(regclass) IS
+    'Lets apply change rows of a table for which the server takes no REPLICA IDENTITY, within a transaction';
+REVOKE ALL ON FUNCTION bdr.internal_unpublish(regclass) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION bdr.internal_is_published(relation regclass, publication text)
 RETURNS boolean

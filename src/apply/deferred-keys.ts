@@ -1,4 +1,5 @@
 import type { Decision } from '../conflict/decide.ts';
+import { sameNode, type NodeId } from '../model/node.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
 import type { FoundRow, LocalRows } from './local-rows.ts';
@@ -9,11 +10,20 @@ import { keyName } from './stored-keys.ts';
 import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 
+type MeetDeletion = (
+  table: Table,
+  key: RowValues,
+  found: FoundRow,
+  context: ChangeContext,
+) => Promise<unknown>;
+
 interface TakenKey {
   readonly table: Table;
   readonly values: RowValues;
   /** Of the row's last change: a group has changes of several times. */
   readonly context: ChangeContext;
+  /** The row, or the other one under the key, was deleted since, or moved away: the last that did so. */
+  readonly removal: ChangeContext | undefined;
 }
 
 /**
@@ -26,7 +36,9 @@ export class DeferredKeys {
   readonly #rows: LocalRows;
   readonly #proof: RecordProof;
   readonly #conflicts: ConflictLog;
+  readonly #provider: NodeId;
   readonly #decide: (found: FoundRow, context: ChangeContext) => Decision;
+  readonly #meetDeletion: MeetDeletion;
   #taken = new Map<string, TakenKey>();
 
   constructor(options: {
@@ -36,12 +48,17 @@ export class DeferredKeys {
     conflicts: ConflictLog;
     /** What becomes of an insert that finds a row under its key. */
     decide: (found: FoundRow, context: ChangeContext) => Decision;
+    provider: NodeId;
+    /** Decides about a deletion that meets a row, and carries it out. */
+    meetDeletion: MeetDeletion;
   }) {
     this.#onTable = options.onTable;
     this.#rows = options.rows;
     this.#proof = options.proof;
     this.#conflicts = options.conflicts;
+    this.#provider = options.provider;
     this.#decide = options.decide;
+    this.#meetDeletion = options.meetDeletion;
   }
 
   /** A local transaction begins. */
@@ -52,7 +69,15 @@ export class DeferredKeys {
   /** `row` has taken its key. */
   add(table: Table, row: RowValues, context: ChangeContext): void {
     // Only the key is needed, and a transaction may be long.
-    this.#taken.set(keyName(table, row), { table, values: keyOnly(table, row), context });
+    const values = keyOnly(table, row);
+    this.#taken.set(keyName(table, row), { table, values, context, removal: undefined });
+  }
+
+  /** A row under the key was deleted, or moved away: of two of them the one that was meant. */
+  removed(table: Table, old: RowValues, context: ChangeContext): void {
+    const name = keyName(table, old);
+    const taken = this.#taken.get(name);
+    if (taken) this.#taken.set(name, { ...taken, removal: context });
   }
 
   /** `row` was changed where it is. */
@@ -62,13 +87,32 @@ export class DeferredKeys {
 
   /** Ends the transaction's changes: of two rows that have one key one goes. */
   async settle(): Promise<void> {
-    for (const { table, values, context } of this.#taken.values()) {
+    for (const { table, values, context, removal } of this.#taken.values()) {
       const rows = await this.#rows.findAll(table, values, context.commitTime);
       const own = rows.filter(({ row }) => row.kind === 'own');
-      if (own.length === 0) continue;
+      if (own.length === 0) {
+        // What was removed was the row that had taken the key: the other has met neither.
+        if (removal) await this.#removeOthers(table, values, rows, removal);
+        continue;
+      }
       for (const other of rows.filter((found) => !own.includes(found))) {
         await this.#collide(table, values, own, other, context);
       }
+    }
+  }
+
+  /** The provider has no row under the key any more; one of its own here is one that it has. */
+  async #removeOthers(
+    table: Table,
+    key: RowValues,
+    rows: readonly FoundRow[],
+    context: ChangeContext,
+  ): Promise<void> {
+    for (const found of rows) {
+      const { row } = found;
+      const isProviders =
+        row.kind === 'versioned' && sameNode(row.version.writer.id, this.#provider);
+      if (!isProviders) await this.#meetDeletion(table, key, found, context);
     }
   }
 

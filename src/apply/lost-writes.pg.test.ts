@@ -153,10 +153,10 @@ async function rows(): Promise<(string | null)[][]> {
   return found.map(({ id, v, n, origin }) => [id, v, n, origin]);
 }
 const notes = async () => (await user.query('SELECT FROM bdr.lost_write')).length;
-const history = () =>
+const history = (rule = 'lost_write') =>
   user.query(`
     SELECT conflict_type || ' ' || conflict_resolution AS what, policy, action, local_tuple->>'v' AS local, remote_tuple->>'v' AS remote
-    FROM bdr.bdr_conflict_history WHERE rule = 'lost_write'`);
+    FROM bdr.bdr_conflict_history WHERE rule = '${rule}'`);
 
 /** A node's own stream has come to a deletion of its users; it is behind until `watermark`. */
 async function ownStream(watermark: 'ahead' | 'behind'): Promise<void> {
@@ -344,22 +344,29 @@ describe('a row of this node that a concurrent change overwrites', () => {
     expect([await notes(), (await rows())[0]?.[1]]).toEqual([0, 'there']);
   });
 
-  test('stops the link with a reason where another unique index is in its way', async () => {
+  test('stays lost where another row has its value in a unique index, and can be brought back', async () => {
     await policy('update_wins');
     await user.script(`
       CREATE UNIQUE INDEX item_v ON public.item (v);
       INSERT INTO public.item VALUES (1, 'same')`);
     await applied(remove(['1', 'base', null]));
     await user.script(`INSERT INTO public.item VALUES (2, 'same')`);
-    await expect(lost.settle()).rejects.toMatchObject({
-      code: 'apply_failed',
-      sqlstate: '23505',
-      message: expect.stringContaining('could not be written: duplicate key') as string,
-    });
-    expect(await notes()).toBe(1);
-    await user.script('DROP INDEX public.item_v');
     await lost.settle();
-    expect(await rows()).toHaveLength(2);
+    expect([await notes(), (await rows()).map(([id]) => id)]).toEqual([0, ['2']]);
+    expect(await history('unique_index')).toEqual([
+      {
+        what: 'update_delete last_update_wins_keep_remote',
+        policy: 'update_wins',
+        action: 'skip',
+        local: 'same',
+        remote: null,
+      },
+    ]);
+    await user.script(`
+      SELECT bdr.bdr_restore_conflict_loser(conflict_id, '{"v": "other"}')
+      FROM bdr.bdr_conflict_history WHERE rule = 'unique_index'`);
+    expect((await rows()).map(([id, v]) => `${id} ${v}`).toSorted()).toEqual(['1 other', '2 same']);
+    await user.script('DROP INDEX public.item_v');
   });
 });
 

@@ -5,7 +5,7 @@ import type { ConflictAction } from '../catalog/conflict-history.ts';
 import { forgetLostWrite, readLostWrites, type LostWrite } from '../catalog/lost-writes.ts';
 import { readOwnWatermark } from '../catalog/own-stream.ts';
 import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
-import type { ConflictType, Resolution } from '../conflict/decide.ts';
+import type { ConflictType, Resolution, Rule } from '../conflict/decide.ts';
 import { keepsLost, type TablePolicy } from '../conflict/policy.ts';
 import { sameNode, type NodeId } from '../model/node.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
@@ -48,6 +48,25 @@ interface Outcome {
   readonly row: Texts | undefined;
   readonly resolution: Resolution;
 }
+
+/** What the history gets to know of it. */
+interface Settled {
+  readonly resolution: Resolution;
+  readonly rule: Rule;
+  readonly action: ConflictAction;
+}
+
+/** Of two rows that take one value in a unique index the one that is there stays, as for a user who would write the other now. */
+const LOST_IN_INDEX: Settled = {
+  resolution: 'last_update_wins_keep_remote',
+  rule: 'unique_index',
+  action: 'skip',
+};
+
+/** Another row has a value of what was to be written, in a unique index. */
+class ValueTaken extends Error {}
+
+const WRITE_SAVEPOINT = 'bdr_lost_write';
 
 interface SettlerOptions {
   /** The link's, whose changes have overwritten what is noted. */
@@ -139,13 +158,11 @@ class Settler {
   /** False where it has to wait. */
   async settle(note: LostWrite): Promise<boolean> {
     try {
-      return await this.#attempt(note);
-    } catch (error) {
-      if (!hasSqlstate(error, SQLSTATE.uniqueViolation)) throw this.#explained(error);
-    }
-    // A row may have come under its key meanwhile: then somebody has written since. Else it is another unique index.
-    try {
-      return await this.#attempt(note);
+      return await this.#attempt(note).catch((error: unknown) => {
+        if (!(error instanceof ValueTaken)) throw error;
+        // A row may have come under its key meanwhile: then somebody has written since. Else it is another unique index.
+        return this.#attempt(note, { standsIfTaken: true });
+      });
     } catch (error) {
       throw this.#explained(error);
     }
@@ -163,13 +180,14 @@ class Settler {
     });
   }
 
-  async #attempt(note: LostWrite): Promise<boolean> {
+  /** `standsIfTaken`: what stands is left where the row that the policy prefers has a value of a unique index that another row has. */
+  async #attempt(note: LostWrite, options = { standsIfTaken: false }): Promise<boolean> {
     const { session } = this;
     this.#pending.clear();
     try {
       const gate = await enterApplyGate(session, LONG_AGO);
       if (gate) this.#tables.defined(gate.definitions);
-      const isDone = gate !== undefined && !gate.paused && (await this.#settle(note));
+      const isDone = gate !== undefined && !gate.paused && (await this.#settle(note, options));
       await session.script(isDone ? 'COMMIT' : 'ROLLBACK');
       return isDone;
     } catch (error) {
@@ -181,13 +199,13 @@ class Settler {
     }
   }
 
-  async #settle(note: LostWrite): Promise<boolean> {
+  async #settle(note: LostWrite, options: { standsIfTaken: boolean }): Promise<boolean> {
     if (!(await forgetLostWrite(this.session, note))) return true;
     const table = await seekKeyedTable(this.session, this.#tables, note.relation);
     if (!table?.policy) return true;
     if (!(await this.#tables.hold(table))) return false;
     const about = await this.#caseOf(note, table, table.policy);
-    if (about && about !== 'wait') await this.#carryOut(about);
+    if (about && about !== 'wait') await this.#carryOut(about, options);
     // The code of users takes the mark of the session with it.
     if (table.role !== undefined || table.policy.name === 'handler') {
       await markAgentSession(this.session);
@@ -195,11 +213,21 @@ class Settler {
     return about !== 'wait';
   }
 
-  async #carryOut(about: Case): Promise<void> {
+  async #carryOut(about: Case, { standsIfTaken }: { standsIfTaken: boolean }): Promise<void> {
     const outcome = await this.#outcome(about);
     if (!outcome) return;
-    await this.#record(about, outcome);
-    await this.#write(about, outcome.row);
+    const { row, resolution } = outcome;
+    await this.#record(about, { resolution, rule: 'lost_write', action: actionOf(about, row) });
+    if (standsIfTaken) await this.session.script(`SAVEPOINT ${WRITE_SAVEPOINT}`);
+    try {
+      await this.#write(about, row);
+    } catch (error) {
+      if (!hasSqlstate(error, SQLSTATE.uniqueViolation)) throw error;
+      if (!standsIfTaken) throw new ValueTaken(messageOf(error), { cause: error });
+      await this.session.script(`ROLLBACK TO SAVEPOINT ${WRITE_SAVEPOINT}`);
+      this.#pending.clear();
+      await this.#record(about, LOST_IN_INDEX);
+    }
     await this.#pending.write();
   }
 
@@ -307,7 +335,7 @@ class Settler {
   }
 
   /** Before anything is overwritten. */
-  async #record(about: Case, { row, resolution }: Outcome): Promise<void> {
+  async #record(about: Case, settled: Settled): Promise<void> {
     if (!this.#history.isKept) return;
     const { note, table, policy, key, found, lost, lostAt } = about;
     const origins = this.#origins();
@@ -326,10 +354,8 @@ class Settler {
       table: table.local.name,
       key: read?.key ?? null,
       type: typeOf(about),
-      resolution,
+      ...settled,
       policy: policy.name,
-      rule: 'lost_write',
-      action: actionOf(found, row),
       certainlyConcurrent: areCertainlyConcurrent(change, local ?? undefined, origins.local.id),
       local: {
         row: withRows && lost ? (read?.remote ?? null) : null,
@@ -352,7 +378,7 @@ function typeOf({ note, found, lost }: Case): ConflictType {
   return note.remote.kind === 'insert' ? 'insert_insert' : 'update_update';
 }
 
-function actionOf(found: FoundRow | undefined, row: Texts | undefined): ConflictAction {
+function actionOf({ found }: Case, row: Texts | undefined): ConflictAction {
   if (!row) return 'delete';
   return found ? 'update' : 'insert';
 }

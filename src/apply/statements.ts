@@ -91,14 +91,16 @@ export function fastDeleteSql(table: Table, unrecorded: Unrecorded = 'taken'): s
  * Reads and locks the row under a key, with what decides about it. The version is taken in the select list: it is computed
  * again when the row turns out to have changed before the lock.
  *
- * Under a deferrable key there may be two rows for a while: the one that looks like the provider's old row is meant, else the
- * one that this transaction has not written yet. There the values of `key.alike` follow the key.
+ * Under a deferrable key there may be two rows for a while: the one that looks like the provider's old row is meant. If both do, it is
+ * the one that this transaction has written, as it came from there; if neither does, it is the other. There the values of `key.alike`
+ * follow the key.
  */
 export function fetchSql(table: Table): string {
   if (!table.key.deferrable) return `${fetchAllSql(table, 'LIMIT 1')}`;
   const { next } = keyCondition(table, 1);
   const alike = conditions(table.key.alike, next, textEquals).sql;
-  return fetchAllSql(table, `ORDER BY (${alike}) DESC, ${OWN} NULLS FIRST LIMIT 1`);
+  const order = `(${alike}) DESC, (${alike}) = coalesce(${OWN}, false) DESC`;
+  return fetchAllSql(table, `ORDER BY ${order} LIMIT 1`);
 }
 
 /** As `fetchSql`, for every row under the key. */

@@ -167,7 +167,10 @@ export class ChangeWriter {
       rows: this.#rows,
       proof: this.#proof,
       conflicts: this.#conflicts,
+      provider: provider.id,
       decide: (found, context) => this.#decide('insert', found, undefined, context),
+      meetDeletion: (table, key, found, context) =>
+        this.#resolve('delete', table, key, undefined, found, context),
     });
     this.deletions = new Deletions({
       session,
@@ -359,16 +362,16 @@ export class ChangeWriter {
     context: ChangeContext,
     { isAnew }: Past,
   ): Promise<void> {
-    if (table.key.kind === 'unique' && !table.key.deferrable) {
-      if (!sameKey(table, old, values)) {
-        // Rule 7: a change of key is a delete of the old key and an insert of the new one, of one version.
-        const moved = await this.#moved(table, old, values, context);
-        const row = await this.#bringingKept(table, old, moved, context);
-        await this.#delete(table, old, context);
-        await this.#insert(table, row, context);
-        return;
-      }
-      if (!this.#isCarefulWith(table) && (await this.#fastUpdate(table, values, context))) return;
+    if (table.key.kind === 'unique' && !sameKey(table, old, values)) {
+      // Rule 7: a change of key is a delete of the old key and an insert of the new one, of one version.
+      const moved = await this.#moved(table, old, values, context);
+      const row = await this.#bringingKept(table, old, moved, context);
+      await this.#delete(table, old, context);
+      await this.#insert(table, row, context);
+      return;
+    }
+    if (table.key.kind === 'unique' && !this.#isCarefulWith(table)) {
+      if (await this.#fastUpdate(table, values, context)) return;
     }
     const found = await this.#rows.find(table, old, context.commitTime);
     if (!found && isAnew) await this.#insert(table, values, context);
@@ -431,6 +434,7 @@ export class ChangeWriter {
     }
     const found = await this.#rows.find(table, old, context.commitTime);
     if (this.#isCarefulWith(table)) this.#losers.gone(table, old);
+    if (table.key.deferrable) this.#deferred.removed(table, old, context);
     this.deletions.deleted(table, old, context, found ? 'deleted' : wasNew ? 'gone' : 'missed');
     if (found || !Tombstones.byKey(table)) {
       await this.#resolve('delete', table, old, undefined, found, context, old);
@@ -493,7 +497,7 @@ export class ChangeWriter {
       case 'apply':
         if (!found) return 'skip';
         if (values && context.isUnread) return this.#deleteUnread(table, values, found, context);
-        if (values) return this.#overwrite(table, old, values, found, context);
+        if (values) return this.#overwrite(table, values, found, context);
         await this.#onTable.run(table, sql.lockedDeleteSql(table), [found.ctid]);
         return 'delete';
     }
@@ -563,28 +567,20 @@ export class ChangeWriter {
   /** Writes the change's row over the locked one, its key too: equal keys may be spelt differently. */
   async #overwrite(
     table: Table,
-    old: RowValues,
     values: RowValues,
     found: FoundRow,
     context: ChangeContext,
   ): Promise<ConflictAction> {
-    const { xid } = context;
-    const isMoved = !isComplete(values) && !sameKey(table, old, values);
-    // What was not sent may be kept only in a row that this provider wrote, and under its key: see #moved.
-    const isRead =
-      isMoved && table.key.kind === 'unique' && (await this.#untilSeen(xid, MOST_UNSEEN_MS));
-    const keeps = this.#isProviders(found) && !isRead;
-    if (!keeps && isMoved) await this.#untilSeen(xid, Infinity);
+    // What was not sent may be kept only in a row that this provider wrote.
+    const keeps = this.#isProviders(found);
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return this.#deleteUnread(table, values, found, context);
     const lost = await this.#makeRoom(table, row, found, context, values);
     if (lost) return lost;
     const columns = sql.writable(table, sentIn(row));
     const settable = sql.settable(columns);
-    const moves = table.key.deferrable && !sameKey(table, old, row);
-    const keyIsFixed = table.key.columns.some(({ local }) => local?.identityAlways);
     const isFixed = hasFixedColumn(table) && isComplete(row);
-    if (settable.length === 0 || (moves && keyIsFixed) || isFixed) {
+    if (settable.length === 0 || isFixed) {
       // No UPDATE can do that.
       const whole = await this.#rows.withKept(table, found, row);
       const inserted = [...columns, ...table.kept];
@@ -596,8 +592,7 @@ export class ChangeWriter {
         found.ctid,
       ]);
     }
-    if (moves) this.#deferred.add(table, row, context);
-    else if (table.key.deferrable) this.#deferred.changed(table, row, context);
+    if (table.key.deferrable) this.#deferred.changed(table, row, context);
     return 'update';
   }
 

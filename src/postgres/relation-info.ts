@@ -41,8 +41,11 @@ export interface LocalRelation {
   readonly primaryKey: readonly string[];
   /** A generated column of the key that the server sends of changed rows, but for that column. */
   readonly generatedKeyColumn: string | undefined;
-  /** The REPLICA IDENTITY of a table that has none which the server could use; else undefined. */
-  readonly missingIdentity: 'DEFAULT' | 'NOTHING' | undefined;
+  /**
+   * The REPLICA IDENTITY of a table that has none which the server could use; `GENERATED` where FULL would be, or is, none either, which
+   * PostgreSQL refuses from 18 on in a table with generated columns; else undefined.
+   */
+  readonly missingIdentity: 'DEFAULT' | 'NOTHING' | 'GENERATED' | undefined;
   /** There is a deferrable unique or exclusion constraint, which ON CONFLICT cannot use and would not notice. */
   readonly deferrable: boolean;
   /** The column sets of the unique indexes that are checked at once and hold every row. */
@@ -64,7 +67,7 @@ export async function readRelation(
     indexes: string;
     triggers: string;
     generated_key: string | null;
-    missing_identity: 'DEFAULT' | 'NOTHING' | null;
+    missing_identity: Exclude<LocalRelation['missingIdentity'], undefined> | null;
     local: string;
   }>(
     'bdr_relation',
@@ -76,12 +79,15 @@ export async function readRelation(
              ) AS triggers,
              bdr.internal_generated_key_column(c.oid) AS generated_key,
              CASE
-                 WHEN c.relreplident = 'f' THEN NULL
                  WHEN EXISTS (
                      SELECT FROM pg_index AS i
                      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
                        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
                  ) THEN NULL
+                 WHEN current_setting('server_version_num')::integer >= 180000 AND EXISTS (
+                     SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped
+                 ) THEN 'GENERATED'
+                 WHEN c.relreplident = 'f' THEN NULL
                  -- Where the index is gone that was to be used, the server takes it for NOTHING.
                  WHEN c.relreplident = 'd' THEN 'DEFAULT' ELSE 'NOTHING'
              END AS missing_identity,
