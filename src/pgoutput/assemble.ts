@@ -158,13 +158,16 @@ export class Assembler {
   }
 
   #abortStreamed(message: StreamAbortMessage): void {
+    const isOfSubtransaction = message.subXid !== message.xid;
+    // From 18 on all that a server sends of a large transaction that it came to only after it was rolled back.
+    if (isOfSubtransaction && this.#current === null && !this.#streamed.has(message.xid)) return;
     const pending = this.#requireStreamed(message);
     this.#heldBytes -= pending.bytes;
-    if (message.subXid === message.xid) {
-      this.#streamed.delete(message.xid);
-    } else {
+    if (isOfSubtransaction) {
       pending.abortSubtransaction(message.subXid);
       this.#heldBytes += pending.bytes;
+    } else {
+      this.#streamed.delete(message.xid);
     }
   }
 

@@ -112,7 +112,12 @@ export class StreamedTransactions implements AsyncDisposable {
     return transaction;
   }
 
+  /**
+   * Takes back what a transaction or a subtransaction did. From 18 on a server that comes to a large transaction only after it was rolled
+   * back sends nothing of it but the ends of its subtransactions: of these nothing is here.
+   */
   abort({ xid, subXid }: StreamAbortMessage): void {
+    if (subXid !== xid && !this.#isOpen(xid)) return;
     const transaction = this.#find(xid);
     if (subXid !== xid) return transaction.abortSubtransaction(subXid);
     this.#open.delete(xid);
@@ -132,6 +137,11 @@ export class StreamedTransactions implements AsyncDisposable {
       ...this.#ending.splice(0),
       ...open.map((transaction) => transaction[Symbol.asyncDispose]()),
     ]);
+  }
+
+  #isOpen(xid: number): boolean {
+    this.#requireNoChunk();
+    return this.#open.has(xid);
   }
 
   #find(xid: number): StreamedTransaction {

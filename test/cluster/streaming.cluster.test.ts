@@ -83,6 +83,20 @@ describe('transactions that are streamed before they end', () => {
     expect(rows).toHaveLength(5000 + 3 * ROWS);
   });
 
+  // From 18 on the server looks whether a transaction has been rolled back before it streams it, and then sends the ends of its savepoints alone.
+  test('leave nothing, and stop nothing, when they were rolled back before anybody read them', async () => {
+    await two.host.stopAgent();
+    await one.sql(`
+      BEGIN;
+      SAVEPOINT a; ${insert(700_001, 700_000 + ROWS)}; RELEASE a;
+      SAVEPOINT b; ${insert(750_001, 750_000 + ROWS)}; RELEASE b;
+      ROLLBACK;
+      INSERT INTO item VALUES (799999, 'after')`);
+    two.host.startAgent(undefined, { TMPDIR: spools });
+    await cluster.settled();
+    expect(await two.sql('SELECT id FROM item WHERE id > 700000')).toEqual([[799_999]]);
+  });
+
   test('go side by side, and a small one waits for none of them', async () => {
     await using first = await one.connect();
     await using second = await one.connect();
