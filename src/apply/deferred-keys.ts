@@ -1,7 +1,7 @@
 import type { Decision } from '../conflict/decide.ts';
-import { sameNode, type NodeId } from '../model/node.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
+import type { MeetDeletion } from './deletions.ts';
 import type { FoundRow, LocalRows } from './local-rows.ts';
 import type { RecordProof } from './record-proof.ts';
 import type { RowValues } from './row-values.ts';
@@ -9,13 +9,6 @@ import { lockedDeleteSql } from './statements.ts';
 import { keyName } from './stored-keys.ts';
 import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
-
-type MeetDeletion = (
-  table: Table,
-  key: RowValues,
-  found: FoundRow,
-  context: ChangeContext,
-) => Promise<unknown>;
 
 interface TakenKey {
   readonly table: Table;
@@ -36,9 +29,9 @@ export class DeferredKeys {
   readonly #rows: LocalRows;
   readonly #proof: RecordProof;
   readonly #conflicts: ConflictLog;
-  readonly #provider: NodeId;
+  readonly #isProviders: (found: FoundRow) => boolean;
   readonly #decide: (found: FoundRow, context: ChangeContext) => Decision;
-  readonly #meetDeletion: MeetDeletion;
+  readonly #meet: MeetDeletion;
   #taken = new Map<string, TakenKey>();
 
   constructor(options: {
@@ -48,17 +41,17 @@ export class DeferredKeys {
     conflicts: ConflictLog;
     /** What becomes of an insert that finds a row under its key. */
     decide: (found: FoundRow, context: ChangeContext) => Decision;
-    provider: NodeId;
-    /** Decides about a deletion that meets a row, and carries it out. */
-    meetDeletion: MeetDeletion;
+    /** Whether the provider wrote the row. */
+    isProviders: (found: FoundRow) => boolean;
+    meet: MeetDeletion;
   }) {
     this.#onTable = options.onTable;
     this.#rows = options.rows;
     this.#proof = options.proof;
     this.#conflicts = options.conflicts;
-    this.#provider = options.provider;
+    this.#isProviders = options.isProviders;
     this.#decide = options.decide;
-    this.#meetDeletion = options.meetDeletion;
+    this.#meet = options.meet;
   }
 
   /** A local transaction begins. */
@@ -109,10 +102,7 @@ export class DeferredKeys {
     context: ChangeContext,
   ): Promise<void> {
     for (const found of rows) {
-      const { row } = found;
-      const isProviders =
-        row.kind === 'versioned' && sameNode(row.version.writer.id, this.#provider);
-      if (!isProviders) await this.#meetDeletion(table, key, found, context);
+      if (!this.#isProviders(found)) await this.#meet(table, key, found, context);
     }
   }
 

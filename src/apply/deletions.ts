@@ -15,6 +15,14 @@ import { keyOnly, type Table } from './table.ts';
 import type { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
 
+/** Has a deletion of the key meet the row that is there, or none. */
+export type MeetDeletion = (
+  table: Table,
+  key: RowValues,
+  found: FoundRow | undefined,
+  context: ChangeContext,
+) => Promise<unknown>;
+
 /**
  * What the rows that an apply transaction inserts and deletes have to do with deletions (DESIGN 4.2, rules 4 and 6): an insert may lose
  * to one that is remembered, a delete is remembered itself, and one that finds nothing looks again. Keys are noted on the way, and seen to
@@ -28,12 +36,7 @@ export class Deletions {
   readonly #conflicts: ConflictLog;
   readonly #provider: NodeId;
   readonly #decide: (tombstone: Version | undefined, context: ChangeContext) => Decision;
-  readonly #meet: (
-    table: Table,
-    key: RowValues,
-    found: FoundRow | undefined,
-    context: ChangeContext,
-  ) => Promise<unknown>;
+  readonly #meet: MeetDeletion;
   readonly #journal = new KeyJournal();
   /** Of tables whose rows have no key: the TRUNCATE that they must be newer than, in this transaction. */
   readonly #truncated = new Map<Table, Version | undefined>();
@@ -50,13 +53,7 @@ export class Deletions {
     provider: NodeId;
     /** What becomes of an insert that finds no row under its key. */
     decide: (tombstone: Version | undefined, context: ChangeContext) => Decision;
-    /** Has a delete of the key meet the row that is there, or none. */
-    meet: (
-      table: Table,
-      key: RowValues,
-      found: FoundRow | undefined,
-      context: ChangeContext,
-    ) => Promise<unknown>;
+    meet: MeetDeletion;
   }) {
     this.#session = options.session;
     this.#onTable = options.onTable;

@@ -1,4 +1,5 @@
 import { quoteLiteral, quoteQualified, type QualifiedName } from '../base/names.ts';
+import type { MissingIdentity } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
 import type { Table } from './table.ts';
 
@@ -38,7 +39,7 @@ export class GivenIdentities {
 function waysOf(
   name: QualifiedName,
   oid: string,
-  missing: 'DEFAULT' | 'NOTHING' | 'GENERATED',
+  missing: MissingIdentity,
 ): { readonly give: string; readonly takeBack: string } {
   if (missing === 'GENERATED') {
     const relation = `${quoteLiteral(oid)}::oid::regclass`;

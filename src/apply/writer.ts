@@ -25,7 +25,7 @@ import { CommandRunner } from './command-runner.ts';
 import { ConflictLog } from './conflict-log.ts';
 import { DeathNotices } from './death-notices.ts';
 import { DeferredKeys } from './deferred-keys.ts';
-import { Deletions } from './deletions.ts';
+import { Deletions, type MeetDeletion } from './deletions.ts';
 import { fastDelete, fastInsert, fastUpdate, sentIn, type Certain } from './fast-statements.ts';
 import { LeftChanges } from './left-changes.ts';
 import { columnParams, LocalRows, type FoundRow } from './local-rows.ts';
@@ -162,15 +162,16 @@ export class ChangeWriter {
       proof: this.#proof,
       tombstones: this.tombstones,
     });
+    const meet: MeetDeletion = (table, key, found, context) =>
+      this.#resolve('delete', table, key, undefined, found, context);
     this.#deferred = new DeferredKeys({
       onTable: this.#onTable,
       rows: this.#rows,
       proof: this.#proof,
       conflicts: this.#conflicts,
-      provider: provider.id,
+      isProviders: (found) => this.#isProviders(found),
       decide: (found, context) => this.#decide('insert', found, undefined, context),
-      meetDeletion: (table, key, found, context) =>
-        this.#resolve('delete', table, key, undefined, found, context),
+      meet,
     });
     this.deletions = new Deletions({
       session,
@@ -180,8 +181,7 @@ export class ChangeWriter {
       conflicts: this.#conflicts,
       provider: provider.id,
       decide: (tombstone, context) => this.#decide('insert', undefined, tombstone, context),
-      meet: (table, key, found, context) =>
-        this.#resolve('delete', table, key, undefined, found, context),
+      meet,
     });
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);

@@ -32,6 +32,12 @@ export interface LocalColumn {
   readonly isVarlena: boolean;
 }
 
+/**
+ * The REPLICA IDENTITY of a table that has none which the server could use; `GENERATED` where FULL would be, or is, none either, which
+ * PostgreSQL refuses from 18 on in a table with generated columns.
+ */
+export type MissingIdentity = 'DEFAULT' | 'NOTHING' | 'GENERATED';
+
 /** A local table. */
 export interface LocalRelation {
   readonly oid: string;
@@ -41,11 +47,7 @@ export interface LocalRelation {
   readonly primaryKey: readonly string[];
   /** A generated column of the key that the server sends of changed rows, but for that column. */
   readonly generatedKeyColumn: string | undefined;
-  /**
-   * The REPLICA IDENTITY of a table that has none which the server could use; `GENERATED` where FULL would be, or is, none either, which
-   * PostgreSQL refuses from 18 on in a table with generated columns; else undefined.
-   */
-  readonly missingIdentity: 'DEFAULT' | 'NOTHING' | 'GENERATED' | undefined;
+  readonly missingIdentity: MissingIdentity | undefined;
   /** There is a deferrable unique or exclusion constraint, which ON CONFLICT cannot use and would not notice. */
   readonly deferrable: boolean;
   /** The column sets of the unique indexes that are checked at once and hold every row. */
@@ -67,7 +69,7 @@ export async function readRelation(
     indexes: string;
     triggers: string;
     generated_key: string | null;
-    missing_identity: Exclude<LocalRelation['missingIdentity'], undefined> | null;
+    missing_identity: MissingIdentity | null;
     local: string;
   }>(
     'bdr_relation',

@@ -374,6 +374,15 @@ describe('an error that the agent goes on trying to overcome', () => {
     until(`the call to look at ${step}`, () =>
       Promise.resolve(waiting.notices.includes(`NOTICE: ${step}`)),
     );
+  /** Has the client wait while the join fails already; `raised` is done once this error has ended the call. */
+  const beginWaiting = async (waiting: TestClient, message: string) => {
+    await fail(5, 'before the call');
+    const raised = expect(
+      waiting.sql('SELECT bdr.bdr_node_join_wait_for_ready()'),
+    ).rejects.toMatchObject({ message });
+    await told(waiting, 'before the call');
+    return { raised };
+  };
 
   beforeAll(async () => {
     await joiner.host.killAgent();
@@ -388,11 +397,7 @@ describe('an error that the agent goes on trying to overcome', () => {
 
   test('is raised by who waits once an attempt that began after the call has met it, not one that was under way', async () => {
     await using waiting = await failing.connect();
-    await fail(5, 'before the call');
-    const raised = expect(
-      waiting.sql('SELECT bdr.bdr_node_join_wait_for_ready()'),
-    ).rejects.toMatchObject({ message: 'begun after the call failed' });
-    await told(waiting, 'before the call');
+    const { raised } = await beginWaiting(waiting, 'begun after the call failed');
     await fail(6, 'begun before the call');
     await told(waiting, 'begun before the call');
     await fail(7, 'begun after the call');
@@ -401,11 +406,7 @@ describe('an error that the agent goes on trying to overcome', () => {
 
   test('is not while it is new, nor where the join got further in between', async () => {
     await using waiting = await failing.connect();
-    await fail(5, 'before the call');
-    const raised = expect(
-      waiting.sql('SELECT bdr.bdr_node_join_wait_for_ready()'),
-    ).rejects.toMatchObject({ message: 'third of another failed' });
-    await told(waiting, 'before the call');
+    const { raised } = await beginWaiting(waiting, 'third of another failed');
     for (const [index, step] of ['first', 'second'].entries()) {
       await fail(index + 1, `${step} of another`);
       await told(waiting, `${step} of another`);
