@@ -181,6 +181,30 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_make_lock_gates(jsonb, boolean) FROM PUBLIC;
 
+-- For what an agent writes as users of its node do: its sessions pass gates, because they are in replica role, so they have to ask. Locks
+-- the table as a writer does, until the end of the transaction, so that a gate which is made meanwhile is waited for.
+CREATE OR REPLACE FUNCTION bdr.internal_passes_lock_gate(written regclass)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text := (SELECT format('%I.%I', n.nspname, c.relname)
+                  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                  WHERE c.oid = written);
+BEGIN
+    -- A table that is gone holds nobody back.
+    IF name IS NULL THEN
+        RETURN true;
+    END IF;
+    EXECUTE format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', name);
+    PERFORM pg_stat_clear_snapshot();
+    RETURN bdr.internal_agent_says(1650749952, 4) OR NOT EXISTS (SELECT FROM bdr.internal_lock_gates() AS g WHERE g = written);
+END
+$$;
+COMMENT ON FUNCTION bdr.internal_passes_lock_gate(regclass) IS 'Whether users of this node may write to a table now, and until the end of the transaction';
+REVOKE ALL ON FUNCTION bdr.internal_passes_lock_gate(regclass) FROM PUBLIC;
+
 -- For remove_bdr_from_local_node(), when no agent is at work any more.
 CREATE OR REPLACE FUNCTION bdr.internal_remove_lock_gates()
 RETURNS void

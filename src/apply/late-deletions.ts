@@ -15,6 +15,7 @@ import {
   readTruncatedAgain,
   type LateKey,
 } from '../catalog/late-deletions.ts';
+import { passesLockGate } from '../catalog/lock-gates.ts';
 import { markAgentSession } from '../postgres/advisory.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import type { Session } from '../postgres/session.ts';
@@ -192,7 +193,10 @@ export class LateDeletions {
         this.#tables.defined(gate.definitions);
         const described = await describeTable(session, relation);
         const table = described && (await this.#tables.seek(described));
-        if (!table || (await this.#tables.hold(table))) {
+        const mayWrite =
+          !table ||
+          ((await this.#tables.hold(table)) && (await passesLockGate(session, table.local.oid)));
+        if (mayWrite) {
           const done = await work(table);
           // The code of users takes the mark of the session with it.
           if (table?.role !== undefined) await markAgentSession(session);

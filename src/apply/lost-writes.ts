@@ -2,6 +2,7 @@ import { BdrError, messageOf } from '../base/errors.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { enterApplyGate } from '../catalog/apply-gate.ts';
 import type { ConflictAction } from '../catalog/conflict-history.ts';
+import { passesLockGate } from '../catalog/lock-gates.ts';
 import { forgetLostWrite, readLostWrites, type LostWrite } from '../catalog/lost-writes.ts';
 import { readOwnWatermark } from '../catalog/own-stream.ts';
 import { areCertainlyConcurrent } from '../conflict/concurrency.ts';
@@ -204,6 +205,7 @@ class Settler {
     const table = await seekKeyedTable(this.session, this.#tables, note.relation);
     if (!table?.policy) return true;
     if (!(await this.#tables.hold(table))) return false;
+    if (!(await passesLockGate(this.session, table.local.oid))) return false;
     const about = await this.#caseOf(note, table, table.policy);
     if (about && about !== 'wait') await this.#carryOut(about, options);
     // The code of users takes the mark of the session with it.

@@ -1,6 +1,7 @@
 import { pause } from '../base/wait.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import { readSentTables, type DueStep, type PeerRows } from '../catalog/clock-steps.ts';
+import { passesLockGate } from '../catalog/lock-gates.ts';
 import { readDefinitions } from '../catalog/restricted.ts';
 import { describeTable } from '../postgres/describe-table.ts';
 import type { Param, Session } from '../postgres/session.ts';
@@ -110,6 +111,7 @@ export class RowRewriter {
         const table = await this.#find(oid);
         // Without a key no later change can meet such a row.
         if (table?.key.kind !== 'unique') return { rewritten: 0, left: false };
+        if (!(await passesLockGate(this.#session, oid))) return { rewritten: 0, left: true };
         const sql = rewriteSql(table, BATCH);
         const rewritten = sql === undefined ? 0 : await this.#onTable.runOnce(table, sql, params);
         if (sql === undefined || rewritten === BATCH) return { rewritten, left: sql !== undefined };

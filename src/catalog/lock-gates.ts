@@ -63,3 +63,15 @@ export async function readMaxLockDelayMs(session: Session): Promise<number> {
   );
   return Number(row?.ms);
 }
+
+/**
+ * Inside a transaction: whether users of this node may write to a table, by OID, until it ends. To be asked before the agent writes
+ * what counts as theirs: no node expects it while another one has the lock. Throws a lock conflict.
+ */
+export async function passesLockGate(session: Session, relation: string): Promise<boolean> {
+  const [row] = await session.query<{ passes: string }>(
+    'SELECT bdr.internal_passes_lock_gate($1::oid) AS passes',
+    [relation],
+  );
+  return row?.passes === 't';
+}

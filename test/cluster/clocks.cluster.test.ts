@@ -160,8 +160,19 @@ describe.skipIf(!FAKETIME)(`servers with clocks of their own${UNLESS_FAKETIME}`,
 
     setEqual();
     await shows(one, 6, 'two again');
+    await using holder = await two.connect();
+    await holder.sql(`BEGIN; SELECT bdr.internal_acquire_lock('write_lock', '{item}')`);
     for (const clock of clocks.values()) clock.shift(clock.seconds + 10);
     await two.sql(`INSERT INTO box VALUES (2, 'since')`);
+    await until('it to be tried in vain, while users would have to wait', async () => {
+      const tries = await one.sql(
+        `SELECT FROM pg_stat_activity
+         WHERE application_name = 'bdr:clock' AND state = 'idle' AND query = 'ROLLBACK'`,
+      );
+      return tries.length > 0;
+    });
+    expect([await valueOf(two, 5), (await steps())[0]?.[0]]).toEqual(['two', false]);
+    await holder.sql('COMMIT');
     await shows(two, 5, 'stepped back');
     await until('the step to be dealt with', async () => (await steps())[0]?.[0] === true);
     expect(await steps()).toEqual([[true, 3, 0]]);

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   Cluster,
+  concurrently,
   LOSES_WHAT_IS_RECENT,
   type TestClient,
   type TestNode,
@@ -14,6 +15,17 @@ const SCHEMA = `
   CREATE TABLE part (id integer PRIMARY KEY) PARTITION BY RANGE (id);
   CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (100);
   INSERT INTO item VALUES (1, 'start');
+  CREATE TABLE ruled (id integer PRIMARY KEY, v text);
+  INSERT INTO ruled VALUES (1, 'start');
+  CREATE FUNCTION both_of(mine ruled, theirs ruled, text, regclass, bdr.bdr_conflict_type,
+      OUT result ruled, OUT action bdr.bdr_conflict_handler_action) LANGUAGE plpgsql AS $$
+  BEGIN
+      -- Until the test lets it go on.
+      PERFORM pg_advisory_xact_lock(29);
+      result := mine;
+      result.v := 'both';
+      action := 'ROW';
+  END $$;
 `;
 const WRITE = `SELECT bdr.internal_acquire_lock('write_lock', '{item}')`;
 /** Takes the same lock by itself. */
@@ -146,6 +158,43 @@ describe('the global lock', () => {
           `SELECT * FROM bdr.bdr_conflict_history WHERE object_name = 'bdr_global_locks'`,
         ),
       ).toEqual([]);
+  });
+
+  test('what a conflict policy would write waits for its end, as what users write does', async () => {
+    await one.sql(
+      `SELECT bdr.bdr_create_conflict_handler('ruled', 'both',
+         'both_of(ruled, ruled, text, regclass, bdr.bdr_conflict_type)', 'update_update')`,
+    );
+    await cluster.settled();
+    const valueOf = async (node: TestNode) => (await node.sql('SELECT v FROM ruled'))[0]?.[0];
+    await using blocker = await two.connect();
+    await blocker.sql('SELECT pg_advisory_lock(29)');
+    await concurrently(cluster.nodes, async () => {
+      await two.sql(`UPDATE ruled SET v = 'two'`);
+      await one.sql(`UPDATE ruled SET v = 'one'`);
+    });
+    await until('the handler to be asked', async () => {
+      const rows = await two.sql('SELECT FROM pg_locks WHERE objid = 29 AND NOT granted');
+      return rows.length > 0 && (await valueOf(two)) === 'one';
+    });
+    await using client = await holder(
+      one,
+      `SELECT bdr.internal_acquire_lock('write_lock', '{ruled}')`,
+    );
+    const [unlocked] = await blocker.sql('SELECT pg_advisory_unlock(29), clock_timestamp()::text');
+    await until('the policy to be tried again', async () => {
+      const rows = await two.sql(
+        `SELECT FROM pg_stat_activity
+         WHERE application_name = 'bdr:policy' AND state = 'idle' AND query_start > $1::timestamptz`,
+        [unlocked?.[1]],
+      );
+      return rows.length > 0;
+    });
+    expect(await valueOf(two)).toBe('one');
+    await client.sql('COMMIT');
+    await until('the policy to be carried out', async () => (await valueOf(one)) === 'both');
+    await isFree();
+    expect(await cluster.equal('ruled')).toEqual(['(1,both)']);
   });
 
   test('who holds it may ask again and for more, in a transaction of any isolation', async () => {
