@@ -500,6 +500,14 @@ CREATE TABLE bdr.lost_write (
 COMMENT ON TABLE bdr.lost_write IS
     'What this node''s users wrote and a concurrent change of a peer has overwritten, until the table''s conflict policy was asked about it';
 
+CREATE TABLE bdr.committed_position (
+    origin_name name,
+    position    pg_lsn,
+    CONSTRAINT committed_position_pkey PRIMARY KEY (origin_name, position)
+);
+COMMENT ON TABLE bdr.committed_position IS
+    'Up to where a transaction that may have said NOTIFY has applied a peer''s changes; the origin follows in a transaction of its own';
+
 CREATE TABLE bdr.own_stream (
     -- One row at most.
     singleton         boolean     NOT NULL DEFAULT true,

@@ -31,6 +31,7 @@ BEGIN
     DELETE FROM bdr.outbox;
     DELETE FROM bdr.open_ask;
     DELETE FROM bdr.lost_write;
+    DELETE FROM bdr.committed_position;
     DELETE FROM bdr.index_build;
     DELETE FROM bdr.own_stream;
     DELETE FROM bdr.record_mark;

@@ -3,6 +3,7 @@ import type { Lsn } from '../base/lsn.ts';
 import { pgTimeToUnixMs } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import type { Step } from '../catalog/ahead.ts';
+import { followCommitted } from '../catalog/committed-positions.ts';
 import type { BatchAnswer } from '../postgres/batch.ts';
 import { keepYoung, resetOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
@@ -152,6 +153,7 @@ export class AheadSender {
    */
   async #stopped(sent: SentCall, error: Error): Promise<number> {
     if (this.#session.lost.aborted) throw error;
+    await followCommitted(this.#session);
     const position = (await resetOrigin(this.#session)) ?? 0;
     const done = sent.transactions.filter(
       (parts) => (parts.at(-1)?.endLsn ?? Infinity) <= position,

@@ -84,7 +84,12 @@ export class Ahead {
     return [
       enterStep(await this.#tables.heldFor([...tables]), due),
       ...steps,
-      leaveStep({ tables: unremembered, position, time: latest(parts) }),
+      leaveStep({
+        tables: unremembered,
+        position,
+        time: latest(parts),
+        mayNotify: [...tables].some(({ runsCode }) => runsCode),
+      }),
     ];
   }
 

@@ -4,6 +4,7 @@ import { BdrError } from '../base/errors.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { pause } from '../base/wait.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
+import { commitApplied } from '../catalog/committed-positions.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
@@ -301,7 +302,11 @@ export class ApplyWorker {
     await this.#sets.written();
     await this.#settle(current);
     await this.#writer.finish();
-    await commitStamped(this.#session, last.endLsn, latest(parts));
+    await commitApplied(this.#session, {
+      position: last.endLsn,
+      time: latest(parts),
+      mayNotify: this.#tables.hasRunCode,
+    });
     this.#unfinished = undefined;
     this.#options.difficult.delete(last.context.commitLsn);
     this.#writer.committed();

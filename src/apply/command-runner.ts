@@ -44,6 +44,7 @@ export class CommandRunner {
     if (await hasIndexBuilds(this.#session)) throw new MustWait('an index is being built');
     await this.#tell(context);
     if (detached !== undefined) await this.#keepBounds(queued, detached);
+    this.#tables.ranCode();
     for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
     // Tables are others by now, for this transaction too.
     this.#tables.forget();

@@ -6,7 +6,8 @@ import { pause } from '../base/wait.ts';
 import { enterApplyGateLate, lookAtApplyGate } from '../catalog/apply-gate.ts';
 import type { NodeId } from '../model/node.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
-import { commitStamped, rollBack } from '../postgres/origins.ts';
+import { commitApplied } from '../catalog/committed-positions.ts';
+import { rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { LentOrigin } from './lent-origin.ts';
@@ -115,7 +116,7 @@ export class EarlyApply {
   /** Commits, the transaction having committed on the provider. Returns why it was given up, if it was. */
   async commit(end: { commitTime: PgTime; endLsn: Lsn }): Promise<string | undefined> {
     return this.#orGiveUp(async () => {
-      const { session, origin, writer, sets } = this.#opened();
+      const { session, origin, tables, writer, sets } = this.#opened();
       await sets.settle();
       if (end.commitTime <= this.#bound)
         throw new GivenUp('the clock of the provider has stepped back');
@@ -125,7 +126,11 @@ export class EarlyApply {
       // Behind the gate: what comes after this look waits for this commit and sees its rows.
       for (const table of this.#touched) await refuseTombstones(writer, table);
       await this.#linkOrigin.during(session, origin, () =>
-        commitStamped(session, end.endLsn, end.commitTime),
+        commitApplied(session, {
+          position: end.endLsn,
+          time: end.commitTime,
+          mayNotify: tables.hasRunCode,
+        }),
       );
       this.#isOpen = false;
       writer.committed();

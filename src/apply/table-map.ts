@@ -27,6 +27,7 @@ export class TableMap {
   #definitions: string | undefined;
   /** Locked in the transaction that is open. */
   #held = new WeakSet<Table>();
+  #hasRunCode = false;
 
   constructor(session: Session) {
     this.#session = session;
@@ -40,6 +41,7 @@ export class TableMap {
   /** Call it where a transaction begins, the second try of one too, with the definitions that it sees. */
   defined(definitions: string): void {
     this.#held = new WeakSet();
+    this.#hasRunCode = false;
     if (this.#definitions === definitions) return;
     this.forget();
     this.#definitions = definitions;
@@ -48,7 +50,9 @@ export class TableMap {
   /** The table, if it has been read and is held as far as it must be. */
   known(relation: Relation): Table | undefined {
     const table = this.#tables.get(relation);
-    return table && this.#isHeld(table) ? table : undefined;
+    if (!table || !this.#isHeld(table)) return undefined;
+    this.#hasRunCode ||= table.runsCode;
+    return table;
   }
 
   /** Call it inside a transaction. Throws BdrError when there is no such table here. */
@@ -83,6 +87,7 @@ export class TableMap {
   /** Keeps a table as it is until the end of the open transaction; false when it may be another one by now, to be sought anew. */
   async hold(table: Table): Promise<boolean> {
     if (this.#tables.get(table.relation) !== table) return false;
+    this.#hasRunCode ||= table.runsCode;
     if (this.#isHeld(table)) return true;
     if (!(await holdDefinitions(this.#session, await this.heldFor([table])))) {
       this.forget();
@@ -90,6 +95,16 @@ export class TableMap {
     }
     this.#held.add(table);
     return true;
+  }
+
+  /** Whether code of users may have run in the transaction that is open: of its tables, or in a command. */
+  get hasRunCode(): boolean {
+    return this.#hasRunCode;
+  }
+
+  /** A command has. */
+  ranCode(): void {
+    this.#hasRunCode = true;
   }
 
   /** What a transaction that uses these tables has to hold. */
@@ -127,10 +142,12 @@ export async function prepareLooks(session: Session): Promise<void> {
 
 /** A superuser's table may run what it likes. */
 function trustOf({ isOwnersTrusted, owner, places, hasUsersTypes }: UserCode): TableTrust {
-  if (isOwnersTrusted) return { role: undefined, hold: 'nothing' };
+  const runsCode = places.length > 0;
+  if (isOwnersTrusted) return { role: undefined, hold: 'nothing', runsCode };
   return {
-    role: places.length > 0 ? owner : undefined,
+    role: runsCode ? owner : undefined,
     hold: hasUsersTypes ? 'table and casts' : 'table',
+    runsCode,
   };
 }
 

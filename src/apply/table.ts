@@ -48,6 +48,8 @@ export interface Table {
   readonly role: string | undefined;
   /** What must stay as it is while the table is used, because an ordinary role could change it so that it runs code. */
   readonly hold: 'nothing' | 'table' | 'table and casts';
+  /** Its rows run code of users, a superuser's too: that may say NOTIFY. */
+  readonly runsCode: boolean;
   /** Undefined for last update wins. */
   readonly policy: TablePolicy | undefined;
 }
@@ -58,9 +60,9 @@ export function policyOf({ policy }: Table): Policy {
 }
 
 /** How far the local table's owner is trusted; see `Table`. */
-export type TableTrust = Pick<Table, 'role' | 'hold'>;
+export type TableTrust = Pick<Table, 'role' | 'hold' | 'runsCode'>;
 
-const TRUSTED: TableTrust = { role: undefined, hold: 'nothing' };
+const TRUSTED: TableTrust = { role: undefined, hold: 'nothing', runsCode: false };
 
 /**
  * Joins the provider's relation to the local table, column by name: dropped columns and column order do not matter. Local columns, and

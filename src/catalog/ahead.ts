@@ -1,6 +1,7 @@
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
 import type { Param } from '../postgres/session.ts';
+import { COMMIT_IN_TWO } from './committed-positions.ts';
 import type { Held } from './restricted.ts';
 
 /**
@@ -69,17 +70,19 @@ const ENTER_AND_HOLD = /* sql */ `
 `;
 
 /**
- * Where it ends, with its commit. It fails where anything is remembered about some `tables` (OIDs): that is looked at here, in a
+ * Where it ends, with its commit: in two, as commitApplied(), where users' code may have said NOTIFY. It fails where anything is remembered about some `tables` (OIDs): that is looked at here, in a
  * statement behind the inserts, with a newer snapshot (src/apply/tombstones.ts).
  */
 export function leaveStep(options: {
   readonly tables: readonly string[];
   readonly position: Lsn;
   readonly time: PgTime;
+  readonly mayNotify: boolean;
 }): Step {
-  const { tables, position, time } = options;
+  const { tables, position, time, mayNotify } = options;
   const params = [formatLsn(position), formatPgTime(time)];
-  return { sql: tables.length === 0 ? LEAVE : unremembered(tables) + LEAVE, params };
+  const leave = mayNotify ? COMMIT_IN_TWO : LEAVE;
+  return { sql: tables.length === 0 ? leave : unremembered(tables) + leave, params };
 }
 
 /** The tables are part of the text: that is a third faster, and there are not many sets of them. */

@@ -1,3 +1,4 @@
+import { forgetCommittedPositions } from './committed-positions.ts';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.ts';
 import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
@@ -138,6 +139,7 @@ export async function createLink(
       origin,
       formatLsn(start),
     ]);
+    await forgetCommittedPositions(session, origin);
     await session.run(
       /* sql */ `
         INSERT INTO bdr.bdr_links (

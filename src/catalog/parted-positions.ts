@@ -1,6 +1,7 @@
 import type { Link } from '../model/link.ts';
 import type { Node } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
+import { COMMITTED } from './committed-positions.ts';
 
 /** How far a node had come in a parted node's log. */
 export interface PartedPosition {
@@ -38,7 +39,10 @@ export async function notePartedPosition(
              CASE WHEN $9::boolean THEN least(l.changes_lsn, o.progress) ELSE o.progress END,
              l.applied_commit_at
       FROM bdr.bdr_links AS l
-      CROSS JOIN LATERAL pg_replication_origin_progress(l.origin_name, true) AS o (progress)
+      CROSS JOIN LATERAL (
+          SELECT greatest(pg_replication_origin_progress(l.origin_name, true), ${COMMITTED})
+          FROM (SELECT l.origin_name) AS o (roname)
+      ) AS o (progress)
       WHERE (l.provider_sysid, l.provider_timeline, l.provider_dboid) = ($1, $2::oid, $3::oid)
         AND l.start_lsn IS NOT NULL
         AND l.provider_joined_at IS NOT DISTINCT FROM $4::timestamptz

@@ -6,6 +6,7 @@ import type { Logger } from '../base/logger.ts';
 import { restartOnFailure, type Failure } from '../base/restart.ts';
 import { pause, Wakeup } from '../base/wait.ts';
 import { readApplyPaused, whileNode } from '../catalog/apply-gate.ts';
+import { followCommitted } from '../catalog/committed-positions.ts';
 import type { LinkReport } from '../catalog/links.ts';
 import { readMessageSecret } from '../catalog/message-secret.ts';
 import { earlyOriginName, originName, publications, slotName, type Link } from '../model/link.ts';
@@ -161,6 +162,7 @@ export class LinkService {
         await setUpOrigin(session, origin);
       },
     );
+    await followCommitted(apply);
     const maxClockSkewMs = await readMilliseconds(bookkeeping, 'bdr.max_clock_skew', '30 s');
     this.#state.applyPid = apply.pid;
     // While the provider is asked.

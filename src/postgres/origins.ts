@@ -59,6 +59,7 @@ export async function logPositions(session: Session): Promise<{ insert: Lsn; flu
 export async function setUpOrigin(session: Session, name: string): Promise<void> {
   await setUpOriginAlone(session, name);
   await session.script(MAKE_LEAVING);
+  await session.query('UPDATE pg_temp.bdr_leaving SET origin = $1', [name]);
 }
 
 /** The origin alone: for a session that has the rest already, or may be idle for days and stamps no commit under this one. */
@@ -72,20 +73,22 @@ export async function setUpOriginAlone(session: Session, name: string): Promise<
  * would be lost. Behind deferred triggers it looks for no cancellation, and does nothing that can fail, before the commit is recorded.
  * Hence no statement may stand behind the call, and nothing in it that the server does not compute by itself. First comes what users'
  * deferred triggers have left for later. All of it is temporary: it costs no WAL, and nothing of the database depends on it.
+ *
+ * Where users' code may have said NOTIFY there is one thing more that COMMIT waits for: commitApplied() is for that.
  */
 const MAKE_LEAVING = /* sql */ `
   DO $$
   BEGIN
       IF to_regclass('pg_temp.bdr_leaving') IS NULL THEN
-          CREATE TEMP TABLE bdr_leaving (position pg_lsn, stamp timestamptz) USING heap;
-          INSERT INTO pg_temp.bdr_leaving VALUES (NULL, NULL);
+          CREATE TEMP TABLE bdr_leaving (origin name, position pg_lsn, stamp timestamptz) USING heap;
+          INSERT INTO pg_temp.bdr_leaving VALUES (NULL, NULL, NULL);
           CREATE FUNCTION pg_temp.bdr_leave() RETURNS trigger LANGUAGE plpgsql AS $leave$
           BEGIN
               SET CONSTRAINTS ALL IMMEDIATE;
               RETURN CASE WHEN pg_catalog.pg_replication_origin_xact_setup(NEW.position, NEW.stamp) IS NULL THEN NEW END;
           END
           $leave$;
-          CREATE CONSTRAINT TRIGGER leave AFTER UPDATE ON pg_temp.bdr_leaving DEFERRABLE INITIALLY DEFERRED
+          CREATE CONSTRAINT TRIGGER leave AFTER UPDATE OF position ON pg_temp.bdr_leaving DEFERRABLE INITIALLY DEFERRED
           FOR EACH ROW EXECUTE FUNCTION pg_temp.bdr_leave();
           ALTER TABLE pg_temp.bdr_leaving ENABLE ALWAYS TRIGGER leave;
       END IF;

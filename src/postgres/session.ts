@@ -55,6 +55,9 @@ const COMMON_SETTINGS: Readonly<Record<string, string>> = {
   exit_on_error: 'off',
 };
 
+/** For the very statement that applies them not to be cancelled: a database may have a timeout of its own. */
+const FROM_THE_START = '-c statement_timeout=0';
+
 /**
  * Unless it is named last, the schema of temporary objects is searched first for tables and types: there users' code that a
  * session has run may have put some.
@@ -97,6 +100,7 @@ export class Session implements AsyncDisposable {
       if (attempt.onlyAfter !== undefined && !attempt.onlyAfter(failure)) continue;
       const client = new pg.Client({
         ...attempt.config,
+        options: `${attempt.config.options ?? ''} ${FROM_THE_START}`,
         application_name: options.applicationName,
         ...(options.replication ? { replication: options.replication } : {}),
         connectionTimeoutMillis:

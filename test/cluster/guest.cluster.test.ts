@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, until, type TestNode } from '../support/cluster.ts';
+import { commitsWait, waitingCommit } from '../support/waiting-commits.ts';
 
 /** DESIGN 3.4: apply is a guest on the user's server. */
 describe('apply beside the user’s transactions', () => {
@@ -12,7 +13,12 @@ describe('apply beside the user’s transactions', () => {
       2,
       `CREATE TABLE item (id integer PRIMARY KEY, v text);
        INSERT INTO item SELECT g, 'start' FROM generate_series(1, 100) AS g;
-       CREATE TABLE other (id integer PRIMARY KEY, v text)`,
+       CREATE TABLE other (id integer PRIMARY KEY, v text);
+       CREATE TABLE told (id integer PRIMARY KEY, v text);
+       CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_notify('told', NEW.v); RETURN NEW; END $$;
+       CREATE TRIGGER tell AFTER INSERT ON told FOR EACH ROW EXECUTE FUNCTION tell();
+       ALTER TABLE told ENABLE ALWAYS TRIGGER tell`,
     );
     [one, two] = [cluster.node(1), cluster.node(2)];
     await cluster.settled();
@@ -125,6 +131,42 @@ describe('apply beside the user’s transactions', () => {
     const rows = await cluster.same('item');
     // The user's commit came later than the insert on the other node.
     expect(rows).toEqual(expect.arrayContaining(['(2001,user)', '(2002,one)']));
+  });
+
+  // From 16 on it would be taken for applied: COMMIT waits for the others behind all that moves the origin.
+  test('what cannot be committed because of a NOTIFY of others comes again, also after a crash of the agent', async () => {
+    const isWaiting = async () => {
+      const rows = await two.sql(
+        `SELECT FROM pg_locks AS k
+         JOIN bdr.bdr_links AS l ON l.apply_pid = k.pid
+         WHERE NOT k.granted AND k.classid = 'pg_database'::regclass`,
+      );
+      return rows.length > 0;
+    };
+    await using listener = await two.connect();
+    const heard: unknown[] = [];
+    listener.client.on('notification', ({ payload }) => heard.push(payload));
+    await listener.sql('LISTEN told');
+    await commitsWait(two, true);
+    await using other = await waitingCommit(
+      two,
+      `NOTIFY other; SELECT pg_logical_emit_message(true, 'test', '')`,
+    );
+    const since = await counts(two);
+    await one.sql(`INSERT INTO told VALUES (1, 'alone')`);
+    await givesWay(two, since);
+    const rows = Array.from({ length: 300 }, (_, at) => `(${10 + at}, 'many')`);
+    await one.sql(`INSERT INTO told VALUES ${rows.join(', ')}`);
+    await until('a commit to wait', isWaiting);
+    await two.host.killAgent();
+    two.host.startAgent();
+    await until('it to wait again', isWaiting);
+    await commitsWait(two, false);
+    await other.done;
+    expect(await cluster.equal('told')).toHaveLength(301);
+    await until('all to be heard of', () => Promise.resolve(heard.length > 0));
+    expect(await two.sql('SELECT FROM bdr.committed_position')).toEqual([]);
+    expect(heard).toEqual(['alone', 'many']);
   });
 
   test('a transaction that is tried again is counted once', async () => {
