@@ -3,8 +3,8 @@ import { backoffMs } from '../base/backoff.ts';
 import { BdrError } from '../base/errors.ts';
 import type { Lsn } from '../base/lsn.ts';
 import { pause } from '../base/wait.ts';
-import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitApplied } from '../catalog/committed-positions.ts';
+import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
@@ -305,7 +305,7 @@ export class ApplyWorker {
     await commitApplied(this.#session, {
       position: last.endLsn,
       time: latest(parts),
-      mayNotify: this.#tables.hasRunCode,
+      mayNotify: this.#tables.mayNotify,
     });
     this.#unfinished = undefined;
     this.#options.difficult.delete(last.context.commitLsn);

@@ -39,12 +39,12 @@ export class CommandRunner {
     const { texts, mayBeOfLocal, beside, detached } = await commandText(
       this.#withText(queued, context.xid),
     );
+    this.#tables.willNotify();
     if (beside && (await putOffIndex(this.#session, queued, beside))) return;
     // It may need the index, or take away what that is for. The server waits for open transactions when it builds one: hold nothing.
     if (await hasIndexBuilds(this.#session)) throw new MustWait('an index is being built');
     await this.#tell(context);
     if (detached !== undefined) await this.#keepBounds(queued, detached);
-    this.#tables.ranCode();
     for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
     // Tables are others by now, for this transaction too.
     this.#tables.forget();

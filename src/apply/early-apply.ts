@@ -4,9 +4,9 @@ import type { Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGateLate, lookAtApplyGate } from '../catalog/apply-gate.ts';
+import { commitApplied } from '../catalog/committed-positions.ts';
 import type { NodeId } from '../model/node.ts';
 import { isRowChange, type Change, type RowChange } from '../pgoutput/transaction.ts';
-import { commitApplied } from '../catalog/committed-positions.ts';
 import { rollBack } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import type { ChangeContext } from './change-context.ts';
@@ -129,7 +129,7 @@ export class EarlyApply {
         commitApplied(session, {
           position: end.endLsn,
           time: end.commitTime,
-          mayNotify: tables.hasRunCode,
+          mayNotify: tables.mayNotify,
         }),
       );
       this.#isOpen = false;

@@ -227,8 +227,8 @@ export class OwnWriter {
       }
       await this.#late.note(table, late);
     }
-    // Behind code that may have said NOTIFY it moves by itself (see commitApplied()): what is done here may be done again.
-    const movesLater = end !== undefined && this.#tables.hasRunCode;
+    // Behind what may have said NOTIFY it moves by itself (see commitApplied()): what is done here may be done again.
+    const movesLater = end !== undefined && this.#tables.mayNotify;
     // Without an end the position stays where it is.
     await commitStamped(this.#session, end === undefined || movesLater ? ZERO_LSN : end);
     if (movesLater) {

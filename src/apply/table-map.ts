@@ -27,7 +27,7 @@ export class TableMap {
   #definitions: string | undefined;
   /** Locked in the transaction that is open. */
   #held = new WeakSet<Table>();
-  #hasRunCode = false;
+  #mayNotify = false;
 
   constructor(session: Session) {
     this.#session = session;
@@ -41,7 +41,7 @@ export class TableMap {
   /** Call it where a transaction begins, the second try of one too, with the definitions that it sees. */
   defined(definitions: string): void {
     this.#held = new WeakSet();
-    this.#hasRunCode = false;
+    this.#mayNotify = false;
     if (this.#definitions === definitions) return;
     this.forget();
     this.#definitions = definitions;
@@ -51,7 +51,7 @@ export class TableMap {
   known(relation: Relation): Table | undefined {
     const table = this.#tables.get(relation);
     if (!table || !this.#isHeld(table)) return undefined;
-    this.#hasRunCode ||= table.runsCode;
+    this.#mayNotify ||= table.runsCode;
     return table;
   }
 
@@ -87,7 +87,7 @@ export class TableMap {
   /** Keeps a table as it is until the end of the open transaction; false when it may be another one by now, to be sought anew. */
   async hold(table: Table): Promise<boolean> {
     if (this.#tables.get(table.relation) !== table) return false;
-    this.#hasRunCode ||= table.runsCode;
+    this.#mayNotify ||= table.runsCode;
     if (this.#isHeld(table)) return true;
     if (!(await holdDefinitions(this.#session, await this.heldFor([table])))) {
       this.forget();
@@ -97,14 +97,14 @@ export class TableMap {
     return true;
   }
 
-  /** Whether code of users may have run in the transaction that is open: of its tables, or in a command. */
-  get hasRunCode(): boolean {
-    return this.#hasRunCode;
+  /** Whether the transaction that is open may have said NOTIFY: by code of users, of its tables or in a command, or to its agent. */
+  get mayNotify(): boolean {
+    return this.#mayNotify;
   }
 
-  /** A command has. */
-  ranCode(): void {
-    this.#hasRunCode = true;
+  /** It may, whatever its tables are. */
+  willNotify(): void {
+    this.#mayNotify = true;
   }
 
   /** What a transaction that uses these tables has to hold. */

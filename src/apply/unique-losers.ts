@@ -166,8 +166,11 @@ export class UniqueLosers {
     this.#takeBack(keyName(table, key));
   }
 
-  /** Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. */
-  async finish(): Promise<void> {
+  /**
+   * Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. Returns whether that
+   * was anything.
+   */
+  async finish(): Promise<boolean> {
     for (const [name, { table, key, context }] of this.#deferred) {
       this.#deferred.delete(name);
       await this.#settleDeferred(table, key, context);
@@ -175,6 +178,7 @@ export class UniqueLosers {
     await this.#settleAsked();
     const deaths = [...this.#others, ...this.#asked.values()];
     if (deaths.length > 0) await putIntoOutbox(this.#session, deaths);
+    return deaths.length > 0;
   }
 
   async #settleDeferred(table: Table, key: RowValues, context: ChangeContext): Promise<void> {

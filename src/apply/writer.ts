@@ -284,7 +284,7 @@ export class ChangeWriter {
   /** Ends the transaction's changes: what was put off until all of them are here. Call it right before the commit. */
   async finish(): Promise<void> {
     await this.#deferred.settle();
-    await this.#losers.finish();
+    if (await this.#losers.finish()) this.#tables.willNotify();
     await this.deletions.settle();
     await this.#pendingConflicts.write();
   }

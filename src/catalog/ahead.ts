@@ -70,8 +70,9 @@ const ENTER_AND_HOLD = /* sql */ `
 `;
 
 /**
- * Where it ends, with its commit: in two, as commitApplied(), where users' code may have said NOTIFY. It fails where anything is remembered about some `tables` (OIDs): that is looked at here, in a
- * statement behind the inserts, with a newer snapshot (src/apply/tombstones.ts).
+ * Where it ends, with its commit: in two, as commitApplied(), where it may have said NOTIFY. It fails where anything is
+ * remembered about some `tables` (OIDs): that is looked at here, in a statement behind the inserts, with a newer snapshot
+ * (src/apply/tombstones.ts).
  */
 export function leaveStep(options: {
   readonly tables: readonly string[];

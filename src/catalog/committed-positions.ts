@@ -1,14 +1,14 @@
 import { formatLsn, parseLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { quoteLiteral } from '../base/names.ts';
 import { formatPgTime, type PgTime } from '../base/pg-time.ts';
-import { commitStamped } from '../postgres/origins.ts';
+import { commitStamped, keepYoung } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 
 /**
  * SQL on bdr.committed_position. COMMIT takes a lock for what was said by NOTIFY, behind the deferred triggers that move an origin
  * (commitStamped()): who is cancelled there, or is refused the lock in time, has moved the origin, and not committed. So where
- * users' code may have said it the position is written with the rows, and the origin follows in a transaction that runs no code
- * (docs/decisions/0039-the-origin-moves-within-commit.md).
+ * it may have been said, by users' code or by ours, the position is written with the rows, and the origin follows in a transaction that
+ * runs no code (docs/decisions/0039-the-origin-moves-within-commit.md).
  */
 
 /** What a local transaction has applied. */
@@ -30,6 +30,7 @@ export async function commitApplied(session: Session, applied: Applied): Promise
     inTwo(quoteLiteral(formatLsn(position)), quoteLiteral(formatPgTime(time))).rows,
   );
   await follow(session, position);
+  await keepYoung(session);
 }
 
 /** The same as plpgsql. Parameters: the position and the stamp. */

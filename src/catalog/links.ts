@@ -1,10 +1,10 @@
-import { forgetCommittedPositions } from './committed-positions.ts';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.ts';
 import { formatPgTime, LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { originName, slotName, type Link } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 import { whileNode } from './apply-gate.ts';
+import { forgetCommittedPositions } from './committed-positions.ts';
 
 /** Where a link began to read, and what it must pass over. */
 export interface LinkStart {

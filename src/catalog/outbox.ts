@@ -21,7 +21,7 @@ export interface OutgoingDeath extends Death {
   readonly key: readonly (string | null)[];
 }
 
-/** Puts into the outbox, in the caller's transaction, and wakes who sends it. */
+/** Puts into the outbox, in the caller's transaction, and wakes who sends it, by NOTIFY. */
 export async function putIntoOutbox(
   session: Session,
   deaths: readonly OutgoingDeath[],

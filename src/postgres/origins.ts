@@ -74,7 +74,7 @@ export async function setUpOriginAlone(session: Session, name: string): Promise<
  * Hence no statement may stand behind the call, and nothing in it that the server does not compute by itself. First comes what users'
  * deferred triggers have left for later. All of it is temporary: it costs no WAL, and nothing of the database depends on it.
  *
- * Where users' code may have said NOTIFY there is one thing more that COMMIT waits for: commitApplied() is for that.
+ * Where NOTIFY may have been said there is one thing more that COMMIT waits for: commitApplied() is for that.
  */
 const MAKE_LEAVING = /* sql */ `
   DO $$

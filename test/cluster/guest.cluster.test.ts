@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, until, type TestNode } from '../support/cluster.ts';
-import { commitsWait, waitingCommit } from '../support/waiting-commits.ts';
+import { commitsWait, NOT_WAITING, waitingCommit } from '../support/waiting-commits.ts';
 
 /** DESIGN 3.4: apply is a guest on the user's server. */
 describe('apply beside the user’s transactions', () => {
@@ -14,6 +14,7 @@ describe('apply beside the user’s transactions', () => {
       `CREATE TABLE item (id integer PRIMARY KEY, v text);
        INSERT INTO item SELECT g, 'start' FROM generate_series(1, 100) AS g;
        CREATE TABLE other (id integer PRIMARY KEY, v text);
+       CREATE TABLE sole (id integer PRIMARY KEY, u integer UNIQUE);
        CREATE TABLE told (id integer PRIMARY KEY, v text);
        CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN PERFORM pg_notify('told', NEW.v); RETURN NEW; END $$;
@@ -133,8 +134,8 @@ describe('apply beside the user’s transactions', () => {
     expect(rows).toEqual(expect.arrayContaining(['(2001,user)', '(2002,one)']));
   });
 
-  // From 16 on it would be taken for applied: COMMIT waits for the others behind all that moves the origin.
-  test('what cannot be committed because of a NOTIFY of others comes again, also after a crash of the agent', async () => {
+  // From 16 on it would be taken for applied then: COMMIT waits for the others behind all that moves the origin.
+  test('what waits at its COMMIT for a NOTIFY of others is not lost by a crash of the agent', async () => {
     const isWaiting = async () => {
       const rows = await two.sql(
         `SELECT FROM pg_locks AS k
@@ -167,6 +168,25 @@ describe('apply beside the user’s transactions', () => {
     await until('all to be heard of', () => Promise.resolve(heard.length > 0));
     expect(await two.sql('SELECT FROM bdr.committed_position')).toEqual([]);
     expect(heard).toEqual(['alone', 'many']);
+  });
+
+  test('nor is a transaction lost in which a row loses in a unique index: its node tells its agent by NOTIFY', async () => {
+    await one.sql('SELECT bdr.bdr_apply_pause()');
+    await commitsWait(two, true);
+    await using other = await waitingCommit(
+      two,
+      `NOTIFY other; SELECT pg_logical_emit_message(true, 'test', '')`,
+    );
+    const since = await counts(two);
+    await two.sql(`${NOT_WAITING}; INSERT INTO sole VALUES (2, 5)`);
+    await one.sql('INSERT INTO sole VALUES (1, 5)');
+    await givesWay(two, since);
+    await two.host.killAgent();
+    two.host.startAgent();
+    await commitsWait(two, false);
+    await other.done;
+    await one.sql('SELECT bdr.bdr_apply_resume()');
+    expect(await cluster.equal('sole')).toEqual(['(1,5)']);
   });
 
   test('a transaction that is tried again is counted once', async () => {
