@@ -15,7 +15,7 @@ import {
   setUpOrigin,
 } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
-import { appliedPosition, commitApplied, followCommitted } from './committed-positions.ts';
+import { committedProgress, commitApplied, followCommitted } from './committed-positions.ts';
 import { install } from './install.ts';
 import { readSqlFiles } from './sql-files.ts';
 
@@ -93,7 +93,7 @@ describe.each([Math.min(...embeddedMajors()), 16, Math.max(...embeddedMajors())]
       return {
         rows: count ? 1 : 0,
         origin: await originProgress(user, 'provider', true),
-        applied: await appliedPosition(user, 'provider'),
+        applied: await committedProgress(user, 'provider'),
       };
     };
 

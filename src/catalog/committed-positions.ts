@@ -89,7 +89,7 @@ async function follow(session: Session, position: Lsn): Promise<void> {
 /**
  * As originProgress(), for who may look between the two: one statement, because who does not see the row sees the origin moved.
  */
-export async function appliedPosition(session: Session, origin: string): Promise<Lsn> {
+export async function committedProgress(session: Session, origin: string): Promise<Lsn> {
   const [row] = await session.query<{ position: string | null }>(
     /* sql */ `
       SELECT greatest(pg_replication_origin_progress(o.roname, false), ${COMMITTED}) AS position

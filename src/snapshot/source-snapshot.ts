@@ -1,7 +1,7 @@
 import { parseLsn, type Lsn } from '../base/lsn.ts';
 import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { holdApply } from '../catalog/apply-gate.ts';
-import { appliedPosition } from '../catalog/committed-positions.ts';
+import { committedProgress } from '../catalog/committed-positions.ts';
 import { providerOfOrigin } from '../model/link.ts';
 import { nodeKey, type NodeId } from '../model/node.ts';
 import { readOrigins } from '../postgres/origins.ts';
@@ -44,7 +44,7 @@ export async function takeSourceSnapshot(
     const applied = new Map<string, Lsn>();
     for (const { name } of await readOrigins(holder)) {
       const provider = providerOfOrigin(name, sourceId.dboid);
-      if (provider) applied.set(nodeKey(provider), await appliedPosition(holder, name));
+      if (provider) applied.set(nodeKey(provider), await committedProgress(holder, name));
     }
     const [log] = await holder.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn() AS lsn');
     if (!taken || !log) throw new Error('assertion failed: the source gave no snapshot');
