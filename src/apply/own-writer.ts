@@ -4,6 +4,7 @@ import { ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { enterApplyGate, openApplyTransactions, type GateAnswer } from '../catalog/apply-gate.ts';
+import { commitApplied } from '../catalog/committed-positions.ts';
 import type { Relation } from '../pgoutput/transaction.ts';
 import { commitStamped, rollBack } from '../postgres/origins.ts';
 import type { Param, Session } from '../postgres/session.ts';
@@ -227,13 +228,11 @@ export class OwnWriter {
       }
       await this.#late.note(table, late);
     }
-    // Behind what may have said NOTIFY it moves by itself (see commitApplied()): what is done here may be done again.
-    const movesLater = end !== undefined && this.#tables.mayNotify;
     // Without an end the position stays where it is.
-    await commitStamped(this.#session, end === undefined || movesLater ? ZERO_LSN : end);
-    if (movesLater) {
-      await this.#session.script('BEGIN');
-      await commitStamped(this.#session, end);
+    if (end === undefined) await commitStamped(this.#session, ZERO_LSN);
+    else {
+      const { mayNotify } = this.#tables;
+      await commitApplied(this.#session, { position: end, mayNotify });
     }
     return true;
   }

@@ -1,7 +1,7 @@
 import { formatLsn, parseLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
 import { quoteLiteral } from '../base/names.ts';
-import { formatPgTime, type PgTime } from '../base/pg-time.ts';
-import { commitStamped, keepYoung } from '../postgres/origins.ts';
+import type { PgTime } from '../base/pg-time.ts';
+import { commitStamped, keepYoung, stampSql } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 
 /**
@@ -14,8 +14,8 @@ import type { Session } from '../postgres/session.ts';
 /** What a local transaction has applied. */
 interface Applied {
   readonly position: Lsn;
-  /** The stamp of the commit. */
-  readonly time: PgTime;
+  /** The stamp of the commit; without it the time by now. */
+  readonly time?: PgTime;
   readonly mayNotify: boolean;
 }
 
@@ -26,9 +26,7 @@ const MOST_TRIES = 3;
 export async function commitApplied(session: Session, applied: Applied): Promise<void> {
   const { position, time, mayNotify } = applied;
   if (!mayNotify) return commitStamped(session, position, time);
-  await session.script(
-    inTwo(quoteLiteral(formatLsn(position)), quoteLiteral(formatPgTime(time))).rows,
-  );
+  await session.script(inTwo(quoteLiteral(formatLsn(position)), stampSql(time)).rows);
   await follow(session, position);
   await keepYoung(session);
 }

@@ -11,6 +11,7 @@ import { pause, Wakeup } from '../base/wait.ts';
 import { temporaryDir } from '../config/paths.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { ClockStep } from '../catalog/clock-steps.ts';
+import { followCommitted } from '../catalog/committed-positions.ts';
 import {
   readLastHeartbeat,
   type OwnStreamReport,
@@ -197,6 +198,7 @@ export class OwnStream {
     await markAgentSession(writing);
     this.#onApplySession();
     await whileNode(writing, () => setUpOrigin(writing, ownOriginName(id)));
+    await followCommitted(writing);
     // Only now: what a dead agent's session still had in flight is in it.
     const progress = await originProgress(bookkeeping, ownOriginName(id), true);
     const key = new MessageKey(await readMessageSecret(bookkeeping), id);

@@ -58,8 +58,9 @@ export async function logPositions(session: Session): Promise<{ insert: Lsn; flu
  */
 export async function setUpOrigin(session: Session, name: string): Promise<void> {
   await setUpOriginAlone(session, name);
-  await session.script(MAKE_LEAVING);
-  await session.query('UPDATE pg_temp.bdr_leaving SET origin = $1', [name]);
+  await session.script(
+    `${MAKE_LEAVING}; UPDATE pg_temp.bdr_leaving SET origin = ${quoteLiteral(name)}`,
+  );
 }
 
 /** The origin alone: for a session that has the rest already, or may be idle for days and stamps no commit under this one. */
@@ -109,11 +110,15 @@ export async function releaseOrigin(session: Session): Promise<void> {
  * setUpOrigin().
  */
 export async function commitStamped(session: Session, position: Lsn, time?: PgTime): Promise<void> {
-  const stamp = time === undefined ? 'clock_timestamp()' : quoteLiteral(formatPgTime(time));
   await session.script(
-    `UPDATE pg_temp.bdr_leaving SET position = '${formatLsn(position)}', stamp = ${stamp}; COMMIT`,
+    `UPDATE pg_temp.bdr_leaving SET position = '${formatLsn(position)}', stamp = ${stampSql(time)}; COMMIT`,
   );
   await keepYoung(session);
+}
+
+/** The time of a stamp, in SQL: that by now where none is given. */
+export function stampSql(time: PgTime | undefined): string {
+  return time === undefined ? 'clock_timestamp()' : quoteLiteral(formatPgTime(time));
 }
 
 /** A very busy server gives out some fifty million ids meanwhile, of the two thousand million that may be in use. */

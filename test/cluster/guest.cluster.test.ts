@@ -134,6 +134,12 @@ describe('apply beside the user’s transactions', () => {
     expect(rows).toEqual(expect.arrayContaining(['(2001,user)', '(2002,one)']));
   });
 
+  /** Somebody says NOTIFY on the second node, and his commit waits: so does that of everybody else who says it. */
+  async function othersNotify() {
+    await commitsWait(two, true);
+    return waitingCommit(two, `NOTIFY other; SELECT pg_logical_emit_message(true, 'test', '')`);
+  }
+
   // From 16 on it would be taken for applied then: COMMIT waits for the others behind all that moves the origin.
   test('what waits at its COMMIT for a NOTIFY of others is not lost by a crash of the agent', async () => {
     const isWaiting = async () => {
@@ -148,11 +154,7 @@ describe('apply beside the user’s transactions', () => {
     const heard: unknown[] = [];
     listener.client.on('notification', ({ payload }) => heard.push(payload));
     await listener.sql('LISTEN told');
-    await commitsWait(two, true);
-    await using other = await waitingCommit(
-      two,
-      `NOTIFY other; SELECT pg_logical_emit_message(true, 'test', '')`,
-    );
+    await using other = await othersNotify();
     const since = await counts(two);
     await one.sql(`INSERT INTO told VALUES (1, 'alone')`);
     await givesWay(two, since);
@@ -172,11 +174,7 @@ describe('apply beside the user’s transactions', () => {
 
   test('nor is a transaction lost in which a row loses in a unique index: its node tells its agent by NOTIFY', async () => {
     await one.sql('SELECT bdr.bdr_apply_pause()');
-    await commitsWait(two, true);
-    await using other = await waitingCommit(
-      two,
-      `NOTIFY other; SELECT pg_logical_emit_message(true, 'test', '')`,
-    );
+    await using other = await othersNotify();
     const since = await counts(two);
     await two.sql(`${NOT_WAITING}; INSERT INTO sole VALUES (2, 5)`);
     await one.sql('INSERT INTO sole VALUES (1, 5)');
