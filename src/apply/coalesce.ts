@@ -1,4 +1,5 @@
 import type { Change, RowChange } from '../pgoutput/transaction.ts';
+import { insertChange, updateChange } from '../pgoutput/row-message.ts';
 import { ColumnKind, type Tuple } from '../pgoutput/tuple.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { Table, TableKey } from './table.ts';
@@ -50,7 +51,7 @@ export class TableBatch {
     const { kind, isIdentity } = this.table.key;
     const isDistinct = change.kind === 'insert' && isIdentity && this.#places === undefined;
     if (kind !== 'unique' || isDistinct) {
-      this.#changes.push({ change, context, mask: '', ...NO_PAST });
+      this.#changes.push(folded(change, context, ''));
       return true;
     }
     this.#places ??= this.#findPlaces();
@@ -59,15 +60,15 @@ export class TableBatch {
     const place = this.#places.get(key);
     if (place === undefined) {
       this.#places.set(key, this.#changes.length);
-      this.#changes.push({ change, context, mask, ...NO_PAST });
+      this.#changes.push(folded(change, context, mask));
       return true;
     }
     const earlier = this.#changes[place] as FoldedChange;
     // A row that comes anew keeps nothing of the one that has gone: as an update it would.
     const isAnew = earlier.change.kind === 'delete' && this.table.kept.length > 0;
-    const folded = isAnew ? undefined : fold(earlier, change, context, mask);
-    if (!folded) return false;
-    this.#changes[place] = folded;
+    const both = isAnew ? undefined : fold(earlier, change, context, mask);
+    if (!both) return false;
+    this.#changes[place] = both;
     return true;
   }
 
@@ -116,32 +117,35 @@ function fold(
       // What a masked update leaves out may have been written by another node in between (rule 9): never taken from before.
       if (change.kind !== 'update' || mask !== '') return undefined;
       const { relation, newTuple } = change;
-      const folded: RowChange =
-        earlier.change.kind === 'insert' ? { kind: 'insert', relation, newTuple } : change;
-      return { change: folded, context, mask, wasNew: false, isAnew: earlier.isAnew };
+      const both = earlier.change.kind === 'insert' ? insertChange(relation, newTuple) : change;
+      return folded(both, context, mask, false, earlier.isAnew);
     }
     case 'insert delete':
       // The row's older version may be here, and the delete must be remembered in any case (rule 6).
-      return { change, context, mask, wasNew: true, isAnew: false };
+      return folded(change, context, mask, true);
     case 'update delete':
-      return { change, context, mask, ...NO_PAST };
+      return folded(change, context, mask);
     case 'delete insert': {
       if (change.kind !== 'insert') return undefined;
-      if (earlier.wasNew) return { change, context, mask, ...NO_PAST };
-      const { relation, newTuple } = change;
-      const update: RowChange = {
-        kind: 'update',
-        relation,
-        oldTuple: null,
-        oldTupleIsKey: false,
-        newTuple,
-      };
-      return { change: update, context, mask, wasNew: false, isAnew: true };
+      if (earlier.wasNew) return folded(change, context, mask);
+      const update = updateChange(change.relation, change.newTuple);
+      return folded(update, context, mask, false, true);
     }
     default:
       // An order that one provider's changes of one key never have.
       return undefined;
   }
+}
+
+/** In one shape, for the reason that row messages are. */
+function folded(
+  change: RowChange,
+  context: ChangeContext,
+  mask: string,
+  wasNew = NO_PAST.wasNew,
+  isAnew = NO_PAST.isAnew,
+): FoldedChange {
+  return { change, context, mask, wasNew, isAnew };
 }
 
 /** The row that a change brings, or its key. */

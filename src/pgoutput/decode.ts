@@ -2,6 +2,7 @@ import { ByteReader } from '../base/bytes.ts';
 import { MESSAGE_TYPE, TUPLE_ROLE } from './message.ts';
 import type { DeleteMessage, InsertMessage, Message, UpdateMessage } from './message.ts';
 import { checkNoFlags, readPrepared } from './decode-prepared.ts';
+import { deleteMessage, insertMessage, updateMessage } from './row-message.ts';
 import type { Relation, RelationColumn, ReplicaIdentity } from './transaction.ts';
 import { readTuple } from './tuple.ts';
 
@@ -136,7 +137,7 @@ function xidOf(reader: ByteReader, inChunk: boolean): number {
 function readInsert(reader: ByteReader, xid: number): InsertMessage {
   const relationId = reader.uint32();
   readNewRole(reader, reader.uint8());
-  return { kind: 'insert', xid, relationId, relation: undefined, newTuple: readTuple(reader) };
+  return insertMessage(xid, relationId, readTuple(reader));
 }
 
 function readUpdate(reader: ByteReader, xid: number): UpdateMessage {
@@ -145,9 +146,7 @@ function readUpdate(reader: ByteReader, xid: number): UpdateMessage {
   const oldTupleIsKey = role === TUPLE_ROLE.key;
   const oldTuple = oldTupleIsKey || role === TUPLE_ROLE.old ? readTuple(reader) : null;
   readNewRole(reader, oldTuple === null ? role : reader.uint8());
-  const newTuple = readTuple(reader);
-  const relation = undefined;
-  return { kind: 'update', xid, relationId, relation, oldTuple, oldTupleIsKey, newTuple };
+  return updateMessage(xid, relationId, oldTuple, oldTupleIsKey, readTuple(reader));
 }
 
 function readDelete(reader: ByteReader, xid: number): DeleteMessage {
@@ -157,8 +156,7 @@ function readDelete(reader: ByteReader, xid: number): DeleteMessage {
   if (!oldTupleIsKey && role !== TUPLE_ROLE.old) {
     reader.fail(`old tuple expected, not ${role}`, reader.position - 1);
   }
-  const oldTuple = readTuple(reader);
-  return { kind: 'delete', xid, relationId, relation: undefined, oldTuple, oldTupleIsKey };
+  return deleteMessage(xid, relationId, readTuple(reader), oldTupleIsKey);
 }
 
 function readNewRole(reader: ByteReader, role: number): void {

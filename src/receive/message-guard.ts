@@ -37,7 +37,8 @@ export class MessageGuard {
       this.#onForged();
       return undefined;
     }
-    return { ...received, content };
+    const { kind, transactional, lsn, prefix } = received;
+    return { kind, transactional, lsn, prefix, content };
   }
 
   #isOfHere(content: Buffer): boolean {
