@@ -84,13 +84,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT (next_id - id) & 4294967295 $$;
 REVOKE ALL ON FUNCTION bdr.internal_ids_behind(bigint, bigint) FROM PUBLIC;
 
--- Up to here this node has applied all that its peers have committed; NULL while one of them is not known well enough. Peers ask it.
-CREATE OR REPLACE FUNCTION bdr.internal_applied_upto()
-RETURNS timestamptz
+-- Up to when this node has applied each of its peers; NULL for one that is not known well enough.
+CREATE OR REPLACE FUNCTION bdr.internal_peer_watermarks()
+RETURNS SETOF timestamptz
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN bool_and(l.watermark_at IS NOT NULL) THEN min(l.watermark_at) END
+    SELECT l.watermark_at
     FROM bdr.bdr_nodes AS n
     LEFT JOIN bdr.bdr_links AS l
       ON (l.provider_sysid, l.provider_timeline, l.provider_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
@@ -100,4 +100,28 @@ AS $$
           WHERE (me.node_sysid, me.node_timeline, me.node_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
       )
 $$;
+REVOKE ALL ON FUNCTION bdr.internal_peer_watermarks() FROM PUBLIC;
+
+-- Up to here this node has applied all that its peers have committed; NULL while one of them is not known well enough. Peers ask it.
+CREATE OR REPLACE FUNCTION bdr.internal_applied_upto()
+RETURNS timestamptz
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN bool_and(w IS NOT NULL) THEN min(w) END FROM bdr.internal_peer_watermarks() AS w
+$$;
 REVOKE ALL ON FUNCTION bdr.internal_applied_upto() FROM PUBLIC;
+
+-- Up to here nothing that this node still sends can be older: no commit, which its clock tells, and no death of a row of its own below
+-- one of a peer (docs/decisions/0027-unique-indexes.md). In microseconds since 2000; NULL while that is not known. A node that joins asks it.
+CREATE OR REPLACE FUNCTION bdr.internal_settled_upto()
+RETURNS bigint
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN count(*) = count(w) THEN
+        least(bdr.internal_pg_time(clock_timestamp()), bdr.internal_pg_time(min(w)), bdr.internal_untold())
+    END
+    FROM bdr.internal_peer_watermarks() AS w
+$$;
+REVOKE ALL ON FUNCTION bdr.internal_settled_upto() FROM PUBLIC;

@@ -113,6 +113,14 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_oldest_writer(pg_snapshot, xid8) FROM PUBLIC;
 
+-- The least version of this node's rows whose loss in a unique index is still to be told to the peers; NULL without any.
+CREATE OR REPLACE FUNCTION bdr.internal_untold()
+RETURNS bigint
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT min(commit_time) FROM bdr.outbox WHERE kind = 'kill' $$;
+REVOKE ALL ON FUNCTION bdr.internal_untold() FROM PUBLIC;
+
 -- Emits the heartbeat of DESIGN 4.5: the clock first, then a transaction id, then the oldest one that may still take, or have
 -- taken, a time up to that clock. What took one had its id before; once the oldest such id has passed ours, all of it lies before in
 -- the stream.
@@ -137,7 +145,9 @@ BEGIN
                 -- Peers compare it with the transaction in which the message arrives: a copy in another one does not count.
                 'xid', xid::text::bigint,
                 'xmin', bdr.internal_oldest_writer(snapshot, xid)::text::bigint,
-                'applied', applied
+                'applied', applied,
+                -- By a newer snapshot than what tells of `applied`: what such a row has lost to is in that.
+                'untold', bdr.internal_untold()
             )
         ))
     );

@@ -54,6 +54,8 @@ export interface LinkReport {
   readonly caughtUp: boolean;
   /** Up to here the provider had applied what this node wrote, when it last said so. */
   readonly knownThere: PgTime;
+  /** settledUpTo() of the provider's last heartbeat that was handled in this life; LONG_AGO before. */
+  readonly settledThere: PgTime;
   /** All that the provider committed up to then is applied here; LONG_AGO while it is not known. */
   readonly watermark: PgTime;
   readonly counts: Readonly<Record<CountColumn, number>>;

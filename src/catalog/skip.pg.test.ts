@@ -31,6 +31,7 @@ const IDLE: LinkReport = {
   appliedCommitTime: null,
   caughtUp: false,
   knownThere: LONG_AGO,
+  settledThere: LONG_AGO,
   watermark: LONG_AGO,
   counts,
 };

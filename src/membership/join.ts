@@ -2,7 +2,7 @@ import { assert } from '../base/assert.ts';
 import { BdrError, messageOf } from '../base/errors.ts';
 import { formatLsn, parseLsn, type Lsn } from '../base/lsn.ts';
 import type { Logger } from '../base/logger.ts';
-import { pgTimeSql, type PgTime } from '../base/pg-time.ts';
+import { LONG_AGO, pgTimeSql, type PgTime } from '../base/pg-time.ts';
 import { pause } from '../base/wait.ts';
 import { createLink, readLinkFailure } from '../catalog/links.ts';
 import {
@@ -49,7 +49,8 @@ import { ensureOwnSlot } from './own-slot.ts';
  *   b  check      everything that can be refused is refused before anything is changed anywhere
  *      register   the source writes the node's row and connection, state i: from here on the group knows it
  *   i  slots      on this node for every peer, then on every peer for this node, each when that peer knows the node; a peer's
- *                 clock is read before its slot is made, so whatever committed up to then lies before the slot
+ *                 clock is read before its slot is made, so whatever committed up to then lies before the slot; and up to when it has
+ *                 applied its own peers, because of what it may still tell of rows that have lost there (docs/decisions/0027)
  *      wait       until the source has applied each peer past its slot's start, and shows what lies before the slot on its own log
  *      snapshot   apply on the source is held for the moment in which the snapshot is exported and its positions are read
  *      copy       schema, rows, true versions of rows that changes on their way may still meet, indexes, constraints
@@ -204,7 +205,7 @@ export class Join {
   ): Promise<CopyPosition> {
     await using reserve = await DiskReserve.take(this.#endpoints.local, this.#signal);
     try {
-      const watermark = Math.min(...Object.values(starts).map(({ clock }) => clock)) as PgTime;
+      const watermark = Math.min(...Object.values(starts).map(startsBehind)) as PgTime;
       const position = await copyDatabase({
         source: this.#endpoints.conninfo(this.#node.initFromDsn ?? ''),
         target: this.#endpoints.local,
@@ -284,7 +285,7 @@ export class Join {
     await ensureSlot(this.#session, slotName({ provider: this.#node.id, subscriber: peer }));
   }
 
-  /** Makes this node's slot on a peer, once that peer knows this life of the node; reads the peer's clock first. */
+  /** Makes this node's slot on a peer, once that peer knows this life of the node; asks first how old what it sends may be. */
   async #ensurePeerSlot(peer: Node, me: Node): Promise<PeerStart> {
     const key = nodeKey(peer.id);
     const known = this.#state.slots?.[key];
@@ -305,11 +306,11 @@ export class Join {
     );
     // One of an earlier life, or of a try that crashed before it was written down.
     if (await readSlot(session, name)) await dropSlot(session, name);
-    const [now] = await session.query<{ time: string }>(
-      `SELECT ${pgTimeSql('clock_timestamp()')} AS time`,
+    const [there] = await session.query<{ settled: string | null }>(
+      'SELECT bdr.internal_settled_upto() AS settled',
     );
-    const slot = await createSlot(session, name);
-    const start: PeerStart = { slot: formatLsn(slot), clock: Number(now?.time) };
+    const settled = there?.settled ? Number(there.settled) : null;
+    const start: PeerStart = { slot: formatLsn(await createSlot(session, name)), settled };
     await this.#save({ ...this.#state, slots: { ...this.#state.slots, [key]: start } });
     return start;
   }
@@ -512,8 +513,12 @@ const MOST_WAIT_MS = 60_000;
 interface PeerStart {
   /** Where this node's slot on the peer begins. */
   readonly slot: string;
-  /** The peer's clock, as PgTime, before the slot was made. */
-  readonly clock: number;
+  /** Up to here nothing that the slot sends can be older, as PgTime: asked before it was made. Null where nobody knows. */
+  readonly settled: number | null;
+}
+
+function startsBehind({ settled }: PeerStart): PgTime {
+  return (settled ?? LONG_AGO) as PgTime;
 }
 
 /** What a join must remember through a crash: bdr_local_node.join_state. */

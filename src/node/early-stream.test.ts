@@ -7,6 +7,7 @@ import type { PgTime } from '../base/pg-time.ts';
 import type { StreamCommitMessage } from '../pgoutput/message.ts';
 import type { RowChange } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
+import { NOTHING_UNTOLD } from '../receive/watermark.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 
 const QUIET: Logger = {
@@ -79,7 +80,13 @@ beforeEach(() => {
 afterEach(() => vi.useRealTimers());
 
 function heard(clock: number): void {
-  early.heard({ clock: clock as PgTime, xid: 1, xmin: 1, applied: new Map() });
+  early.heard({
+    clock: clock as PgTime,
+    xid: 1,
+    xmin: 1,
+    applied: new Map(),
+    untold: NOTHING_UNTOLD,
+  });
 }
 /** A chunk of one change; false when it is not wanted. */
 function chunk(xid: number, isFirst: boolean): boolean {

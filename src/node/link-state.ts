@@ -25,6 +25,8 @@ export class LinkState {
   waitingSince: number | undefined;
   /** Up to here the provider had applied what this node wrote, as of its last heartbeat that was handled. */
   knownThere: PgTime = LONG_AGO;
+  /** settledUpTo() of that; LONG_AGO before the first in this life, as a crash here may have undone what was handled. */
+  settledThere: PgTime = LONG_AGO;
   isApplying = false;
   /** When the last change was applied. */
   progressAt = 0;
@@ -72,6 +74,7 @@ export class LinkState {
   /** With each life of the connections: a crash of the local server may have undone what was handled before. */
   forgetWatermark(): void {
     this.#watermark = new Watermark();
+    this.settledThere = LONG_AGO;
     this.#published.set(LONG_AGO);
   }
 
@@ -89,6 +92,7 @@ export class LinkState {
       appliedCommitTime: this.appliedCommitTime,
       caughtUp: this.caughtUp,
       knownThere: this.knownThere,
+      settledThere: this.settledThere,
       watermark: this.watermark,
       counts: {
         nr_commit: this.commits,

@@ -16,7 +16,7 @@ import { pause } from '../base/wait.ts';
 import { hasDefinition } from '../catalog/definition-notes.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
 import { temporaryDir } from '../config/paths.ts';
-import { nodeKey } from '../model/node.ts';
+import { nodeKey, sameNode, type NodeId } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
@@ -24,7 +24,7 @@ import { isLockAsk, readDefinitionNote } from '../receive/message-guard.ts';
 import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
-import { parseHeartbeat } from '../receive/watermark.ts';
+import { parseHeartbeat, settledUpTo } from '../receive/watermark.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 import { GroupPatience } from './group-patience.ts';
 import type { LinkConnections } from './link-connections.ts';
@@ -435,6 +435,15 @@ export class LinkStream {
     this.#connections.feedback.raise();
   }
 
+  /** The nodes of the group that are neither this one nor the provider. */
+  #others(): NodeId[] {
+    const { localNode, provider, nodes } = this.#context;
+    return nodes()
+      .filter(({ status }) => status !== 'k')
+      .map(({ id }) => id)
+      .filter((id) => !sameNode(id, localNode.id) && !sameNode(id, provider.id));
+  }
+
   /** Takes note of a transaction's heartbeats. Only where everything before it is committed. */
   #hearAll(changes: readonly Change[]): void {
     for (const change of changes) {
@@ -443,6 +452,7 @@ export class LinkStream {
       this.#state.handled(heartbeat);
       const known = heartbeat.applied.get(nodeKey(this.#context.localNode.id));
       if (known !== undefined) this.#state.knownThere = known;
+      this.#state.settledThere = settledUpTo(heartbeat, this.#others());
     }
   }
 }

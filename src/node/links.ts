@@ -10,6 +10,7 @@ import {
   readLinks,
   reportLink,
   type LinkRecord,
+  type LinkReport,
   type SkipRequest,
 } from '../catalog/links.ts';
 import type { LocalNode } from '../catalog/nodes.ts';
@@ -56,8 +57,8 @@ export class Links {
   /** By nodeKey() of their providers. */
   readonly #running = new Map<string, RunningLink>();
   readonly #establishing = new Map<string, { failures: number; notBefore: number }>();
-  /** Up to when peers know what this node wrote, by nodeKey(), as their links have reported it. */
-  readonly #knownAtPeers = new Map<string, PgTime>();
+  /** What links have reported last, by nodeKey() of their providers. */
+  readonly #reports = new Map<string, LinkReport>();
 
   constructor(options: LinksOptions) {
     this.#options = options;
@@ -139,10 +140,20 @@ export class Links {
 
   /** Up to when all peers know what this node wrote. */
   knownThere(me: NodeId): PgTime {
-    const known = this.#options.group
-      .others(me)
-      .map(({ id }) => this.#knownAtPeers.get(nodeKey(id)) ?? LONG_AGO);
-    return Math.min(...known) as PgTime;
+    return this.#leastTold(me, ({ knownThere }) => knownThere);
+  }
+
+  /** LinkReport.settledThere of all peers, as of the last report. */
+  settledThere(me: NodeId): PgTime {
+    return this.#leastTold(me, ({ settledThere }) => settledThere);
+  }
+
+  #leastTold(me: NodeId, time: (report: LinkReport) => PgTime): PgTime {
+    const times = this.#options.group.others(me).map(({ id }) => {
+      const report = this.#reports.get(nodeKey(id));
+      return report ? time(report) : LONG_AGO;
+    });
+    return Math.min(...times) as PgTime;
   }
 
   async stop(): Promise<void> {
@@ -153,7 +164,7 @@ export class Links {
   /** For another life of the node. */
   forget(): void {
     this.#establishing.clear();
-    this.#knownAtPeers.clear();
+    this.#reports.clear();
   }
 
   /** Makes the slot and the origin of a new link. Tried again, with growing pauses, while the provider cannot be reached. */
@@ -222,7 +233,7 @@ export class Links {
 
   async #reportOne(session: Session, { service, provider }: RunningLink): Promise<void> {
     const report = await service.takeReport();
-    this.#knownAtPeers.set(nodeKey(provider.id), report.knownThere);
+    this.#reports.set(nodeKey(provider.id), report);
     await reportLink(session, provider.id, report);
   }
 }

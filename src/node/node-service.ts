@@ -273,6 +273,7 @@ export class NodeService {
       ofPeers: this.#group.leastWatermark(me.id),
       own: this.#group.ownWatermark.get(),
       there: this.#links.knownThere(me.id),
+      settled: this.#links.settledThere(me.id),
     };
   }
 

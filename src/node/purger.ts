@@ -22,6 +22,8 @@ export interface Horizons {
   readonly own: PgTime;
   /** Up to here all peers have applied what this node wrote: infinity without any. */
   readonly there: PgTime;
+  /** settledUpTo() of all peers: infinity without any. */
+  readonly settled: PgTime;
 }
 
 /** Forgets versions, deletions and notes that nobody needs any more, in the session of the node's service. */
@@ -42,8 +44,9 @@ export class Purger {
   ): Promise<void> {
     if (performance.now() - this.#purgedAt < INTERVAL_MS) return;
     this.#purgedAt = performance.now();
-    const { ofPeers, own, there } = horizons();
-    if (ofPeers > LONG_AGO && ofPeers < Infinity) await purgeRowVersions(session, ofPeers);
+    const { ofPeers, own, there, settled } = horizons();
+    const ofRows = Math.min(ofPeers, settled) as PgTime;
+    if (ofRows > LONG_AGO && ofRows < Infinity) await purgeRowVersions(session, ofRows);
     await forgetLostValuesOfParted(session);
     await forgetLostWritesToParted(session);
     await purgeQueuedCommands(session, COMMANDS_KEPT_MS);

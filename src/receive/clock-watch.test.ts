@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { PgTime } from '../base/pg-time.ts';
 import { ClockWatch } from './clock-watch.ts';
+import { NOTHING_UNTOLD } from './watermark.ts';
 
 const at = (time: number) => time as PgTime;
 const beat = (xid: number, clock: number) => ({
@@ -8,6 +9,7 @@ const beat = (xid: number, clock: number) => ({
   xid,
   xmin: xid - 1,
   applied: new Map(),
+  untold: NOTHING_UNTOLD,
 });
 const told = (xid: number, clock: number) => ({ clock: at(clock), xid, xmin: xid - 1 });
 

@@ -1,13 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { parseHeartbeat, Watermark, type Heartbeat } from './watermark.ts';
+import { nodeKey, type NodeId } from '../model/node.ts';
+import {
+  NOTHING_UNTOLD,
+  parseHeartbeat,
+  settledUpTo,
+  Watermark,
+  type Heartbeat,
+} from './watermark.ts';
 
 const beat = (clock: number, xid: number, xmin: number): Heartbeat => ({
   clock: clock as PgTime,
   xid,
   xmin,
   applied: new Map(),
+  untold: NOTHING_UNTOLD,
 });
 
 describe('Watermark', () => {
@@ -90,20 +98,55 @@ describe('Watermark', () => {
   });
 });
 
+describe('settledUpTo', () => {
+  const node = (sysid: string): NodeId => ({ sysid, timeline: 1, dboid: 5 });
+  const settled = (untold: PgTime, ...others: string[]) =>
+    settledUpTo(
+      { ...beat(1000, 1, 1), untold, applied: new Map([entry('7', 700), entry('8', 800)]) },
+      others.map(node),
+    );
+  const entry = (sysid: string, time: number) => [nodeKey(node(sysid)), time as PgTime] as const;
+
+  test('is what the sender had applied of all others', () => {
+    expect(settled(NOTHING_UNTOLD, '7', '8')).toBe(700);
+    expect(settled(NOTHING_UNTOLD, '8')).toBe(800);
+    expect(settled(NOTHING_UNTOLD)).toBe(NOTHING_UNTOLD);
+  });
+
+  test('is nothing while one of them is not known', () => {
+    expect(settled(NOTHING_UNTOLD, '8', '9')).toBe(LONG_AGO);
+  });
+
+  test('ends at the rows of whose loss it has still to tell', () => {
+    expect(settled(650 as PgTime, '7', '8')).toBe(650);
+  });
+});
+
 describe('parseHeartbeat', () => {
   const parse = (text: string) => parseHeartbeat(Buffer.from(text));
 
   test('reads what the server sends', () => {
     expect(
       parse(
-        '{"heartbeat": {"xid": 815, "xmin": 800, "clock": 845000000000000, "applied": {"7,1,5": 844000000000000, "8,1,5": null}}}',
+        '{"heartbeat": {"xid": 815, "xmin": 800, "clock": 845000000000000, "applied": {"7,1,5": 844000000000000, "8,1,5": null}, "untold": 843000000000000}}',
       ),
     ).toEqual({
       clock: 845000000000000,
       xid: 815,
       xmin: 800,
       applied: new Map([['7,1,5', 844000000000000]]),
+      untold: 843000000000000,
     });
+  });
+
+  test.each<[string, PgTime]>([
+    [', "untold": null', NOTHING_UNTOLD],
+    // Of an agent that does not say it.
+    ['', LONG_AGO],
+    [', "untold": "1"', LONG_AGO],
+  ])('with %j is of a node that has to tell of rows from %d on', (untold, time) => {
+    const heartbeat = parse(`{"heartbeat": {"clock": 1, "xid": 1, "xmin": 1${untold}}}`);
+    expect(heartbeat?.untold).toBe(time);
   });
 
   test.each([

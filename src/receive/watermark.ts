@@ -1,4 +1,8 @@
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
+import { nodeKey, type NodeId } from '../model/node.ts';
+
+/** Of Heartbeat.untold. */
+export const NOTHING_UNTOLD = Infinity as PgTime;
 
 /** A heartbeat as its node sent it (DESIGN 4.5). */
 export interface Heartbeat {
@@ -10,6 +14,20 @@ export interface Heartbeat {
   readonly xmin: number;
   /** For each other node: up to which commit time the sender had applied it. Keys are nodeKey(). */
   readonly applied: ReadonlyMap<string, PgTime>;
+  /** The least version of the rows whose loss in a unique index the sender has still to tell: infinity without any. */
+  readonly untold: PgTime;
+}
+
+/**
+ * A node tells of rows that have lost in a unique index (a kill) long after they were written, but never of one below whose key it
+ * has a greater row by then. So up to this time no row of `others` is greater than one of the same key of whose loss the sender tells
+ * behind this heartbeat: it had applied all of them, and told of all that it had lost before.
+ */
+export function settledUpTo({ applied, untold }: Heartbeat, others: readonly NodeId[]): PgTime {
+  return others.reduce<PgTime>((least, node) => {
+    const time = applied.get(nodeKey(node)) ?? LONG_AGO;
+    return time < least ? time : least;
+  }, untold);
 }
 
 /**
@@ -67,10 +85,12 @@ export function parseHeartbeat(content: Buffer): Heartbeat | undefined {
   if (!isWhole(clock) || !isWhole(xid) || !isWhole(xmin)) return undefined;
   const applied = field(heartbeat, 'applied');
   const entries = typeof applied === 'object' && applied !== null ? Object.entries(applied) : [];
+  const untold = field(heartbeat, 'untold');
   return {
     clock: clock as PgTime,
     xid,
     xmin,
+    untold: untold === null ? NOTHING_UNTOLD : isWhole(untold) ? (untold as PgTime) : LONG_AGO,
     applied: new Map(entries.filter((entry): entry is [string, PgTime] => isWhole(entry[1]))),
   };
 }

@@ -1,7 +1,7 @@
 import { BdrError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { displayName, quoteQualified } from '../base/names.ts';
-import { formatPgTime, type PgTime } from '../base/pg-time.ts';
+import { formatPgTime, LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { whileNode } from '../catalog/apply-gate.ts';
 import type { JoinProgress } from '../catalog/nodes.ts';
 import { prepareRestricted, readRestricted } from '../catalog/restricted.ts';
@@ -9,7 +9,7 @@ import { copyIndexBuilds } from '../catalog/index-builds.ts';
 import { copyLostValues, readNotedKeys, type NotedKeys } from '../catalog/lost-values.ts';
 import { copyLocalColumns } from '../catalog/local-columns.ts';
 import { copyRowFilters, copyTableSets } from '../catalog/replication-sets.ts';
-import { clearRowVersions } from '../catalog/row-versions.ts';
+import { clearRowVersions, readRowVersions } from '../catalog/row-versions.ts';
 import { takeOverSequences } from '../catalog/sequences.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
 import type { NodeId } from '../model/node.ts';
@@ -313,7 +313,15 @@ async function copyTables(
         // The same for all pieces of a table.
         const noted = notedKeys.get(table) ?? readNotedKeys(from, table.name, table.key);
         notedKeys.set(table, noted);
-        await copyRowVersions(read, into, piece, options.watermark, await noted, writerOfOrigin);
+        await copyRowVersions(
+          read,
+          into,
+          piece,
+          options.watermark,
+          await noted,
+          writerOfOrigin,
+          () => readRowVersions(from, table.name, LONG_AGO),
+        );
         const left = (piecesLeft.get(piece.table) ?? 0) - 1;
         piecesLeft.set(piece.table, left);
         progress.rowsDone(rows, left === 0);
@@ -384,7 +392,16 @@ async function copyGroup(
       const table = await groupTable(name, key);
       await into.run(`DELETE FROM ${quoteQualified(table.name)} WHERE ${where}`);
       await copyRows(from, into, { table, where }, { onBytes: () => undefined, signal });
-      await copyRowVersions(read, into, { table }, watermark, undefined, writerOfOrigin);
+      const versionsThere = () => readRowVersions(from, table.name, LONG_AGO);
+      await copyRowVersions(
+        read,
+        into,
+        { table },
+        watermark,
+        undefined,
+        writerOfOrigin,
+        versionsThere,
+      );
     }
   });
 }

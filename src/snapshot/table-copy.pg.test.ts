@@ -118,6 +118,7 @@ test('the versions of rows that are to be read again are copied however old they
     later(1),
     await readNotedKeys(session, pair.name, pair.key),
     () => other,
+    () => Promise.resolve([]),
   );
   const versions = () => readRowVersions(session, pair.name, LONG_AGO);
   const key = JSON.stringify({ a: '1', b: 'x' });
@@ -128,4 +129,28 @@ test('the versions of rows that are to be read again are copied however old they
   expect(await purgeRowVersions(session, later(1))).toBe(0);
   await session.script('DELETE FROM bdr.lost_value');
   expect(await purgeRowVersions(session, later(1))).toBe(1);
+});
+
+test('of rows that the source has copied itself its own note of the version counts, not the stamp', async () => {
+  await using source = await connect();
+  await source.script('CREATE DATABASE twice');
+  await using session = await connect('twice');
+  await install(session, readSqlFiles(sqlDir()));
+  const name = { schema: 'public', name: 'item' };
+  await session.script(`
+    CREATE TABLE public.item (id integer PRIMARY KEY);
+    INSERT INTO public.item VALUES (1), (2)`);
+  const node = { sysid: '7', timeline: 1, dboid: 2 };
+  const noted = (id: number) => ({ key: `{"id": "${id}"}`, time: NOON, node });
+  await copyRowVersions(
+    (_table, sql) => session.query(sql),
+    session,
+    { table: { ...table, name, key: ['id'] } },
+    LONG_AGO,
+    undefined,
+    () => undefined,
+    () => Promise.resolve([noted(2), noted(3)]),
+  );
+  // Of row 1 nothing is known any more; row 3 has gone.
+  expect(await readRowVersions(session, name, LONG_AGO)).toEqual([noted(2)]);
 });

@@ -143,7 +143,7 @@ export function columnList({ columns }: CopyTable): string {
 /**
  * Copies the true versions of the rows that were written after `watermark`: a change that is still on its way may be older than
  * they are. Everything up to the watermark is older than whatever may come. And those of the rows under `noted` keys, which are to be read
- * again from whoever wrote them, and to keep their versions then.
+ * again from whoever wrote them, and to keep their versions then. `versionsThere`: those that the source itself keeps of the table.
  */
 export async function copyRowVersions(
   read: ReadTable,
@@ -152,6 +152,7 @@ export async function copyRowVersions(
   watermark: PgTime,
   noted: NotedKeys | undefined,
   writerOfOrigin: (origin: number) => NodeId | undefined,
+  versionsThere: () => Promise<readonly RowVersion[]>,
 ): Promise<void> {
   if (table.key.length === 0) return;
   const key = table.key
@@ -168,10 +169,17 @@ export async function copyRowVersions(
       (where === undefined ? '' : ` AND ${where}`) +
       (table.filter === undefined ? '' : ` AND (${table.filter})`),
   );
-  const versions = rows.flatMap((row): RowVersion[] => {
+  const versions: RowVersion[] = [];
+  /** The source has copied them itself when it joined: their stamps are that copy's. */
+  const copied = new Set<string>();
+  for (const row of rows) {
     const node = writerOfOrigin(Number(row.origin));
-    return node ? [{ key: row.key, time: Number(row.time) as PgTime, node }] : [];
-  });
+    if (node) versions.push({ key: row.key, time: Number(row.time) as PgTime, node });
+    else copied.add(row.key);
+  }
+  if (copied.size > 0) {
+    versions.push(...(await versionsThere()).filter(({ key }) => copied.has(key)));
+  }
   await insertRowVersions(target, table.name, versions);
 }
 

@@ -41,6 +41,14 @@ class Hold {
       END $$`);
   }
 
+  /** Nothing is held any more; what was is begun again. */
+  async release(): Promise<void> {
+    await this.at('');
+    await this.#node.sql(`
+      SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND wait_event = 'PgSleep' AND application_name LIKE '%:join'`);
+  }
+
   /** A session that a killed agent left behind sleeps on, until the next agent ends it: only another one counts. */
   reached(step: string): Promise<void> {
     return until(`the join to reach step "${step}"`, async () => {
@@ -365,4 +373,60 @@ test('a joining node gets what was committed while its slot was made, and is see
   await hidden.done;
   await two.ready();
   expect(await two.sql('SELECT id FROM item ORDER BY id')).toEqual([[1], [2], [3]]);
+});
+
+// Found by the simulation (seed 850367887 with --unique and --join).
+describe('a row that a join copies, in the place of one that has lost, of which its writer does not know yet', () => {
+  const cluster = new Cluster();
+  afterAll(() => cluster[Symbol.asyncDispose]());
+
+  test('outlives the death of the older row', async () => {
+    for (let i = 0; i < 3; i++) cluster.hosts.push(await Host.start());
+    const [one, two, three] = [
+      await cluster.addNode('node1', cluster.hosts[0] as Host, 'app'),
+      await cluster.addNode('node2', cluster.hosts[1] as Host, 'app'),
+      await cluster.addNode('node3', cluster.hosts[2] as Host, 'app'),
+    ];
+    await one.sql('CREATE TABLE item (id integer PRIMARY KEY, v text UNIQUE)');
+    await one.create();
+    await two.join(one);
+    const hold = await Hold.on(three);
+    await hold.at('copying');
+    await three.beginJoin(one);
+    await hold.reached('copying');
+    for (const node of [one, two]) await node.sql('SELECT bdr.bdr_apply_pause()');
+    await two.sql(`INSERT INTO item VALUES (2, 'x')`);
+    await one.sql(`INSERT INTO item VALUES (1, 'x')`);
+    await one.sql('SELECT bdr.bdr_apply_resume()');
+    await until('the row of node 2 to have lost on node 1', async () => {
+      const lost = await one.sql(
+        `SELECT FROM bdr.bdr_conflict_history WHERE rule = 'unique_index'`,
+      );
+      return lost.length === 1;
+    });
+    await one.sql(`DELETE FROM item; INSERT INTO item VALUES (2, 'x')`);
+    await hold.release();
+    await until('node 3 to have heard of both others since then', async () => {
+      const [heard] = await three.sql(
+        `SELECT count(*) = 2 FROM bdr.bdr_links WHERE watermark_at > (
+           SELECT max(committed_at) FROM bdr.row_version WHERE table_name = 'item')`,
+      );
+      return heard?.[0] === true;
+    });
+    await three.sql(`
+      INSERT INTO bdr.row_version (schema_name, table_name, row_key, committed_at, node_sysid, node_timeline, node_dboid)
+      VALUES ('none', 'none', '{}', '2001-01-01', '1', 1, 1)`);
+    await until('node 3 to have forgotten what it need not know any more', async () => {
+      const old = await three.sql(`SELECT FROM bdr.row_version WHERE table_name = 'none'`);
+      return old.length === 0;
+    });
+    await two.sql('SELECT bdr.bdr_apply_resume()');
+    await three.ready();
+    await cluster.settled();
+    expect(await cluster.equal('item')).toEqual(['(2,x)']);
+    await until('node 3 to have forgotten that, too', async () => {
+      const left = await three.sql('SELECT FROM bdr.row_version');
+      return left.length === 0;
+    });
+  });
 });

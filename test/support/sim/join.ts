@@ -27,6 +27,8 @@ interface Snapshot {
 interface PeerStart {
   readonly slot: Lsn;
   readonly clock: PgTime;
+  /** settledUpTo() there, before the slot was made. */
+  readonly settled: PgTime;
 }
 
 /** src/membership/join.ts, in its order, with src/snapshot/source-snapshot.ts. A fault begins the state again that the node is in. */
@@ -141,13 +143,15 @@ export class ModelJoin {
     const { crashes } = server;
     let clock = server.clock();
     yield undefined;
+    const settled = this.#world.has('rows copied by the clock alone') ? clock : peer.settledUpTo();
+    yield undefined;
     const writing = [...server.open].filter(({ xid }) => xid !== undefined);
     if (!this.#world.has('slot does not wait for who is writing')) {
       yield { ready: () => writing.every(({ phase }) => phase === 'ended') };
     }
     if (server.crashes !== crashes) throw JOIN_FAILED;
     if (this.#world.has('clock read when the slot is made')) clock = server.clock();
-    this.#starts.set(peer, { slot: server.ensureSlot(index), clock });
+    this.#starts.set(peer, { slot: server.ensureSlot(index), clock, settled });
     yield undefined;
   }
 
@@ -190,6 +194,8 @@ export class ModelJoin {
   /** copyDatabase(): in the place of what an interrupted copy has left. */
   *#copy({ rows, lost, takenAt }: Snapshot): Steps {
     const { server } = this.#node;
+    // What a killed agent's session has in flight is there, or is not: this copy takes its place.
+    yield { ready: () => server.isFree(COPY_ORIGIN) };
     const session = this.#connect(server, 'copy', COPY_ORIGIN);
     const transaction = server.begin(session);
     for (const key of server.keys()) transaction.rows.set(key, undefined);
@@ -217,7 +223,9 @@ export class ModelJoin {
   ): void {
     transaction.forgottenVersions = [...this.#node.server.versions()];
     if (this.#world.has('rows are copied without their true versions')) return;
-    const watermark = Math.min(...[...this.#starts.values()].map(({ clock }) => clock));
+    const watermark = Math.min(
+      ...[...this.#starts.values()].flatMap(({ clock, settled }) => [clock, settled]),
+    );
     for (const [key, row] of rows) {
       const isNoted =
         !this.#world.has('versions of noted rows are not copied') &&

@@ -4,9 +4,9 @@ import { LONG_AGO } from '../../../src/base/pg-time.ts';
 import { groupSize, loneRun } from '../../../src/apply/group.ts';
 import { PartBuilder, type TransactionPart } from '../../../src/apply/transaction-part.ts';
 import { Seen } from '../../../src/apply/writers.ts';
-import { nodeKey } from '../../../src/model/node.ts';
+import { nodeKey, type NodeId } from '../../../src/model/node.ts';
 import { AckLedger } from '../../../src/receive/ack-ledger.ts';
-import { Watermark } from '../../../src/receive/watermark.ts';
+import { settledUpTo, Watermark } from '../../../src/receive/watermark.ts';
 import { ModelApplyWorker } from './apply-worker.ts';
 import { ModelChangeWriter } from './change-writer.ts';
 import { heartbeatIn } from './heartbeat.ts';
@@ -16,7 +16,7 @@ import type { ModelServer } from './server.ts';
 import { ModelLostValues } from './lost-values.ts';
 import { ModelLostWrites } from './lost-writes.ts';
 import { ModelSetWriter } from './set-writer.ts';
-import { isSent } from './streams.ts';
+import { isKnown, isSent } from './streams.ts';
 import { UNIQUE_VIOLATION } from './statements.ts';
 import type { ModelSession, Row, WalRecord } from './transaction.ts';
 import { dawdle, originOf, Violation, type World } from './world.ts';
@@ -36,6 +36,8 @@ export class ModelLink {
   greatestApplied: PgTime = LONG_AGO;
   /** Up to here the provider knew what this node wrote: LinkState.knownThere. */
   knownThere: PgTime = LONG_AGO;
+  /** Up to here the provider had settled what it may still tell of lost rows: LinkState.settledThere. */
+  settledThere: PgTime = LONG_AGO;
   /** The network between the two. */
   isCut = false;
   #processes: Process[] = [];
@@ -93,6 +95,7 @@ export class ModelLink {
     for (const process of this.#processes) this.#world.scheduler.kill(process);
     this.#processes = [];
     this.watermark = new Watermark();
+    this.settledThere = LONG_AGO;
     this.greatestApplied = LONG_AGO;
   }
 
@@ -254,9 +257,19 @@ export class ModelLink {
         this.#handled(() => this.watermark.handled(heartbeat));
         const known = heartbeat.applied.get(nodeKey(this.#node.server.writer.id));
         if (known !== undefined) this.knownThere = known;
+        this.settledThere = settledUpTo(heartbeat, this.#others());
       }
       ledger.committed(endLsn);
     }
+  }
+
+  /** The nodes that are neither this one nor the provider. */
+  #others(): readonly NodeId[] {
+    const { server } = this.#node;
+    return this.#world.servers
+      .filter((one) => one !== server && one !== this.provider)
+      .filter(({ index }) => isKnown(server.statuses.get(index)))
+      .map(({ writer }) => writer.id);
   }
 
   #handled(count: () => void): void {

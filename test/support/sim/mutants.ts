@@ -249,6 +249,18 @@ export const MUTANTS = [
     join: true,
   },
   {
+    name: 'versions forgotten before all have heard of the row',
+    rule: 'until no node that has not heard of such a row can tell of the death of an older one',
+    join: true,
+    unique: true,
+  },
+  {
+    name: 'rows copied by the clock alone',
+    rule: 'which those are is told by that as well',
+    join: true,
+    unique: true,
+  },
+  {
     name: 'TRUNCATE goes by the stamps of copied rows',
     rule: 'a TRUNCATE takes copied rows by their true versions',
     join: true,

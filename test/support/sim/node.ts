@@ -191,7 +191,7 @@ export class ModelNode {
       if (limit === LONG_AGO) continue;
       yield undefined;
       const transaction = this.server.begin(session);
-      if (this.join) this.statements.forgetVersions(transaction, this.peersLimit());
+      if (this.join) this.statements.forgetVersions(transaction, this.#versionsLimit());
       if (!this.#isHeld()) this.statements.forget(transaction, limit);
       this.#forgetLostValuesOfParted(transaction);
       this.#forgetSettledAsks(transaction, limit);
@@ -261,7 +261,8 @@ export class ModelNode {
       // Watermark takes one off.
       const more = world.has('watermark at the clock itself') ? 1 : 0;
       const clock = (world.has('heartbeat reads the clock last') ? server.clock() : first) + more;
-      const heartbeat = { clock, xid, xmin: this.#oldestWriter(own), applied };
+      const untold = this.#untold();
+      const heartbeat = { clock, xid, xmin: this.#oldestWriter(own), applied, untold };
       transaction.changes.push(heartbeatMessage(heartbeat));
       if (world.switches.clocks) {
         this.rewriter.told(before?.xid ?? xid, clock, before && world.time - before.startedAt);
@@ -290,6 +291,30 @@ export class ModelNode {
     );
   }
 
+  /** bdr.internal_untold() */
+  #untold(): PgTime | null {
+    const times = this.server
+      .outbox()
+      .filter(({ kind }) => kind === 'kill')
+      .map(({ version }) => version.time);
+    return times.length > 0 ? least(times) : null;
+  }
+
+  /** bdr.internal_settled_upto() */
+  settledUpTo(): PgTime {
+    const applied = this.links
+      .filter(({ provider }) => hasCopied(this.server.statuses.get(provider.index)))
+      .map(watermarkOf);
+    return least([...applied, this.#untold() ?? (Infinity as PgTime)]);
+  }
+
+  /** Horizons.versions */
+  #versionsLimit(): PgTime {
+    const limit = this.peersLimit();
+    if (this.#world.has('versions forgotten before all have heard of the row')) return limit;
+    return least([limit, ...this.links.map(({ settledThere }) => settledThere)]);
+  }
+
   /** bdr.internal_oldest_writer(): what applies is left out. */
   #oldestWriter(own: number): number {
     let oldest = Math.min(own, this.server.xmax);
@@ -305,6 +330,11 @@ export class ModelNode {
     const isOver = () => world.time >= until || world.scheduler.isHealing;
     yield { ready: () => isOver() && !this.isQuiet };
   }
+}
+
+/** Whether a node may have users who write, as far as somebody knows who has `status` for it. */
+function hasCopied(status: NodeStatus | undefined): boolean {
+  return status === 'c' || status === 'o' || status === 'r';
 }
 
 interface Watched {
