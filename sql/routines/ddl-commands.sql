@@ -43,7 +43,7 @@ BEGIN
            SELECT FROM pg_db_role_setting AS s
            JOIN pg_database AS d ON d.datname = current_database()
            WHERE s.setdatabase IN (0, d.oid) AND s.setrole = 0
-             AND format('%s=%s', setting, current_setting(setting)) = ANY (s.setconfig)
+             AND format('%s=%s', setting, current_setting(setting, true)) = ANY (s.setconfig)
        )
     THEN
         RAISE EXCEPTION 'permission denied to set parameter "%"', setting

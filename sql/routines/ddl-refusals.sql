@@ -205,7 +205,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_unlogged_reference(oid[], oid[]) FROM PUBLIC;
 
--- CREATE TABLE (LIKE …) leaves no trace of what it was like, so this goes by the text: other nodes do not have that table, or have another
+-- CREATE TABLE (LIKE ...) leaves no trace of what it was like, so this goes by the text: other nodes do not have that table, or have another
 -- one of its name. Not seen: a name with a comment before it, or behind a semicolon within the command.
 CREATE OR REPLACE FUNCTION bdr.internal_refuse_local_like(command text)
 RETURNS void

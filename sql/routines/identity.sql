@@ -41,7 +41,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT 'BDR' $$;
 
--- The stored identity counts only in the database it was made for: in a copy of it (CREATE DATABASE … TEMPLATE) it is
+-- The stored identity counts only in the database it was made for: in a copy of it (CREATE DATABASE ... TEMPLATE) it is
 -- somebody else's, and that copy must not act as the node.
 CREATE OR REPLACE FUNCTION bdr.bdr_get_local_nodeid(OUT sysid text, OUT timeline oid, OUT dboid oid)
 RETURNS record

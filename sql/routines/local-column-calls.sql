@@ -216,7 +216,7 @@ BEGIN
 END
 $$;
 
--- A default goes with what it is computed by: DROP SEQUENCE … CASCADE and the like.
+-- A default goes with what it is computed by: DROP SEQUENCE ... CASCADE and the like.
 CREATE OR REPLACE FUNCTION bdr.internal_keep_local_defaults()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -286,7 +286,7 @@ AS $$
         -- As they stand in a text, and as they stand in what a call stack says of one, which has it in quotes.
         FROM unnest(ARRAY['"(?:[^"]|"")+"', '(?:[A-Za-z0-9_$]|[^\u0001-\u007f])+']) AS pattern
         CROSS JOIN LATERAL regexp_matches(regexp_replace(command, '(^|\n)SQL statement "', '\1', 'g'), pattern, 'g') AS m
-        -- An SQL function's text is not known; names in U&"…" are not read.
+        -- An SQL function's text is not known; names in U&"..." are not read.
         WHERE command !~* 'SQL function "|u&"'
     ),
     above (relation, name, level) AS (

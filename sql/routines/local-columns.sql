@@ -41,7 +41,7 @@ AS $$
         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = relation AND d.refobjsubid = number
     )
     SELECT CASE
-        -- ALTER TYPE … CASCADE changes it, and what is published does not follow.
+        -- ALTER TYPE ... CASCADE changes it, and what is published does not follow.
         WHEN (SELECT c.reloftype FROM pg_class AS c WHERE c.oid = relation) <> 0 THEN 'The table is of a type.'
         WHEN a.attgenerated <> '' THEN 'It is generated.'
         WHEN t.typtype = 'd' THEN 'Its type is a domain, which the default may not be of.'

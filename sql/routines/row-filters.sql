@@ -126,7 +126,7 @@ BEGIN
         depth := depth + CASE bracket WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
         EXIT WHEN depth < 0;
     END LOOP;
-    -- Without a backslash the constants E'…' and '…' end alike, whatever standard_conforming_strings is.
+    -- Without a backslash the constants E'...' and '...' end alike, whatever standard_conforming_strings is.
     IF depth <> 0 OR bare ~ $re$['"$;]|--|/\*|[uU]& x $re$ OR strpos(expression, chr(92)) > 0 OR expression !~ '\S' THEN
         RAISE EXCEPTION 'a row filter must be one expression' USING
             ERRCODE = 'syntax_error',

@@ -1,5 +1,5 @@
 import type { PgTime } from '../base/pg-time.ts';
-import { bytesOf, type Change, type Relation } from '../pgoutput/transaction.ts';
+import type { Change, Relation } from '../pgoutput/transaction.ts';
 import type { Tuple } from '../pgoutput/tuple.ts';
 
 /** A row that a user of this node deleted, or moved to another key, with the time of the commit. */
@@ -20,11 +20,18 @@ export interface OwnChanges {
   truncatedLateAfter: number | undefined;
 }
 
+/** What has come in one piece with a row may be so much more than it: beyond that the row is copied out of it. */
+const MOST_AROUND_BYTES = 256 * 1024;
+/** What is kept of a row besides its bytes, about. */
+const ROW_BYTES = 200;
+
 /** Changes of this node's own users, gathered from one or more of their transactions, or from a part of one. */
 export class OwnBatch {
   readonly #tables = new Map<Relation, OwnChanges>();
   #rows = 0;
   #bytes = 0;
+  /** What rows are views of keeps all that has come with them. */
+  #lastBuffer: Buffer | undefined;
 
   /** By table, and by its description: that changes when the table does. */
   get tables(): ReadonlyMap<Relation, OwnChanges> {
@@ -44,7 +51,11 @@ export class OwnBatch {
   add(change: Change, time: PgTime, lateAfter?: number): void {
     switch (change.kind) {
       case 'delete':
-        this.#of(change.relation).removed.push({ time, lateAfter, old: change.oldTuple });
+        this.#of(change.relation).removed.push({
+          time,
+          lateAfter,
+          old: this.#kept(change.oldTuple),
+        });
         break;
       case 'update':
         // The key is as it was, and a row that was there cannot be one that slipped in. Mostly they are not even decoded.
@@ -52,8 +63,8 @@ export class OwnBatch {
         this.#of(change.relation).moved.push({
           time,
           lateAfter,
-          old: change.oldTuple,
-          row: change.newTuple,
+          old: this.#kept(change.oldTuple),
+          row: this.#kept(change.newTuple),
         });
         break;
       case 'truncate':
@@ -68,7 +79,16 @@ export class OwnBatch {
         return;
     }
     this.#rows += 1;
-    this.#bytes += bytesOf(change);
+    this.#bytes += ROW_BYTES;
+  }
+
+  #kept(tuple: Tuple): Tuple {
+    const isSmallPart = tuple.buffer.length - (tuple.end - tuple.start) > MOST_AROUND_BYTES;
+    const kept = isSmallPart ? tuple.detached() : tuple;
+    // Rows that have come together stand side by side.
+    if (kept.buffer !== this.#lastBuffer) this.#bytes += kept.buffer.length;
+    this.#lastBuffer = kept.buffer;
+    return kept;
   }
 
   #of(relation: Relation): OwnChanges {

@@ -70,9 +70,12 @@ export function notInsertedSql(table: Table): SetStatement {
   return { sql, columns };
 }
 
-/** Any unique index counts, unless one of them is deferrable: ON CONFLICT cannot use those, so there the key is named. */
+/**
+ * Any unique index counts, unless one of them is deferrable: ON CONFLICT cannot use those, so there the key is named. Where the server
+ * refuses ON CONFLICT, a row in the way is an error.
+ */
 function onConflict(table: Table): string {
-  if (table.key.kind !== 'unique') return '';
+  if (table.key.kind !== 'unique' || table.local.refusesOnConflict) return '';
   const key = table.key.columns.map((column) => quoteIdent(column.name)).join(', ');
   return ` ON CONFLICT ${table.local.deferrable ? `(${key}) ` : ''}DO NOTHING`;
 }

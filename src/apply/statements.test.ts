@@ -45,6 +45,7 @@ function tableOf(
       primaryKey: full ? [] : ['id'],
       deferrable: false,
       hasReplicaTriggers: false,
+      refusesOnConflict: false,
       immediateKeys: [['id']],
       ...more,
     },

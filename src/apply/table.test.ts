@@ -33,6 +33,7 @@ const local = (
   primaryKey: ['id'],
   deferrable: false,
   hasReplicaTriggers: false,
+  refusesOnConflict: false,
   immediateKeys: [['id']],
   ...more,
 });

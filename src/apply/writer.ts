@@ -308,7 +308,8 @@ export class ChangeWriter {
       if (await this.deletions.takesInsert(table, row, truncation, context)) return 'skip';
     }
     if (table.key.kind === 'unique' && !table.key.deferrable) {
-      if (!this.#isCarefulWith(table) && (await this.#fastInsert(table, row))) {
+      const looksFirst = this.#isCarefulWith(table) || table.local.refusesOnConflict;
+      if (!looksFirst && (await this.#fastInsert(table, row))) {
         this.deletions.inserted(table, row, context);
         return 'insert';
       }

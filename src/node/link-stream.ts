@@ -72,9 +72,7 @@ export class LinkStream {
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
-  readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, (arrival) =>
-    'part' in arrival ? arrival.part.bytes + ARRIVAL_BYTES : ARRIVAL_BYTES,
-  );
+  readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, bytesOf);
   readonly #early: EarlyStream;
   readonly #earlyApply: EarlyApply;
   /** The transaction that is being received. */
@@ -229,7 +227,9 @@ export class LinkStream {
         return;
       case 'message':
         if (!received.transactional) {
-          this.#arrivals.push({ kind: 'message', message: received });
+          // Any role may emit any others, as many as it likes.
+          if (received.prefix === 'bdr')
+            this.#arrivals.push({ kind: 'message', message: received });
           return;
         }
         if (isHeartbeat(received)) this.#heartbeat = received.content;
@@ -347,7 +347,7 @@ export class LinkStream {
       case 'skipped':
         return this.#passOver(arrival);
       case 'message':
-        if (arrival.message.prefix !== 'bdr' || isLockAsk(arrival.message.content)) return;
+        if (isLockAsk(arrival.message.content)) return;
         await this.#waitForDefinition(arrival.message.content, signal);
         // Somebody over there waits for this position to be durable here.
         await this.#worker.moveTo(arrival.message.lsn);
@@ -455,6 +455,13 @@ export class LinkStream {
       this.#state.settledThere = settledUpTo(heartbeat, this.#others());
     }
   }
+}
+
+function bytesOf(arrival: Arrival): number {
+  if ('part' in arrival) return arrival.part.bytes + ARRIVAL_BYTES;
+  return arrival.kind === 'message'
+    ? arrival.message.content.length + ARRIVAL_BYTES
+    : ARRIVAL_BYTES;
 }
 
 /** Whether a change is one of the user's tables. */

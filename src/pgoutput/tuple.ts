@@ -52,6 +52,18 @@ export class Tuple {
     this.#at = start + 2;
   }
 
+  /** The same row in a buffer of its own: it keeps no other in memory. */
+  detached(): Tuple {
+    const { buffer, start, end, columnCount, isComplete } = this;
+    return new Tuple(
+      Buffer.from(buffer.subarray(start, end)),
+      0,
+      end - start,
+      columnCount,
+      isComplete,
+    );
+  }
+
   kind(column: number): ColumnKind {
     return this.buffer[this.#seek(column)] as ColumnKind;
   }

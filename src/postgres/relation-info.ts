@@ -54,6 +54,8 @@ export interface LocalRelation {
   readonly immediateKeys: readonly (readonly string[])[];
   /** Triggers fire in replica role: what they see and do depends on the order of the rows. */
   readonly hasReplicaTriggers: boolean;
+  /** It has rules with which the server takes no INSERT … ON CONFLICT: of UPDATE, disabled ones too, or of INSERT that fire in replica role. */
+  readonly refusesOnConflict: boolean;
 }
 
 /** Reads a table's columns and keys; undefined when no ordinary table of that name exists (partitions are ordinary, their parents are not). */
@@ -68,6 +70,7 @@ export async function readRelation(
     oid: string;
     indexes: string;
     triggers: string;
+    rules: string;
     generated_key: string | null;
     missing_identity: MissingIdentity | null;
     local: string;
@@ -79,6 +82,10 @@ export async function readRelation(
                  SELECT FROM pg_trigger AS t
                  WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
              ) AS triggers,
+             EXISTS (
+                 SELECT FROM pg_rewrite AS w
+                 WHERE w.ev_class = c.oid AND (w.ev_type = '2' OR w.ev_type = '3' AND w.ev_enabled IN ('A', 'R'))
+             ) AS rules,
              bdr.internal_generated_key_column(c.oid) AS generated_key,
              CASE
                  WHEN EXISTS (
@@ -224,6 +231,7 @@ export async function readRelation(
     missingIdentity: table.missing_identity ?? undefined,
     deferrable: indexes.some((index) => !index.immediate),
     hasReplicaTriggers: table.triggers === 't',
+    refusesOnConflict: table.rules === 't',
     immediateKeys: indexes
       .filter((index) => index.immediate && index.whole)
       .map((index) => index.columns),

@@ -353,6 +353,39 @@ describe('tables of every kind', () => {
     expect(await two.sql(`SELECT id FROM watched WHERE id > 1`)).toEqual([[3]]);
   });
 
+  // The server refuses INSERT … ON CONFLICT for such tables, whether the rule fires or not.
+  test.each([30, 1])(
+    'rules do not fire for replicated rows, %i in a group, and their tables have conflicts as others have',
+    async (count) => {
+      const [one, two] = [cluster.node(1), cluster.node(2)];
+      const tables = [`ruled_${count}`, `unruled_${count}`];
+      for (const node of cluster.nodes) {
+        for (const table of tables) {
+          await node.sql(`
+            CREATE TABLE ${table} (id integer PRIMARY KEY, v text);
+            CREATE RULE note AS ON UPDATE TO ${table} DO ALSO INSERT INTO ${table} VALUES (-NEW.id, 'by a rule')`);
+        }
+        await node.sql(`ALTER TABLE ${tables[1]} DISABLE RULE note`);
+      }
+      await concurrently(cluster.nodes, async () => {
+        for (let id = 1; id <= count; id++) {
+          for (const table of tables) {
+            await two.sql(`INSERT INTO ${table} VALUES (${id}, 'two')`);
+            await one.sql(`INSERT INTO ${table} VALUES (${id}, 'one')`);
+          }
+        }
+      });
+      const later = Array.from({ length: count }, (_, index) => `(${index + 1},one)`);
+      for (const table of tables) {
+        expect((await cluster.equal(table)).toSorted()).toEqual(later.toSorted());
+      }
+      // The rule of the first table fires where its users update, and what it writes travels as any row.
+      for (const table of tables) await one.sql(`UPDATE ${table} SET v = 'updated' WHERE id = 1`);
+      expect(await cluster.equal(tables[0] ?? '')).toContain('(-1,"by a rule")');
+      expect(await cluster.equal(tables[1] ?? '')).not.toContain('(-1,"by a rule")');
+    },
+  );
+
   test('unlogged and temporary tables stay where they are; inheritance children and column-less tables travel', async () => {
     await one.sql(
       `CREATE TEMP TABLE gone (id integer PRIMARY KEY); INSERT INTO gone VALUES (1); INSERT INTO unlogged VALUES (1)`,

@@ -43,6 +43,7 @@ export const ITEM_LOCALLY: LocalRelation = {
   primaryKey: ['id'],
   deferrable: false,
   hasReplicaTriggers: false,
+  refusesOnConflict: false,
   immediateKeys: [['id']],
 };
 
