@@ -87,8 +87,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH target AS (
         SELECT t.kind, t.class, t."right", t."on" ->> 'schema' AS schema, t."on" ->> 'name' AS name,
-               coalesce(t."isAround", false) AS is_around
-        FROM jsonb_to_recordset(targets) AS t (kind text, class text, "right" text, "on" jsonb, "isAround" boolean)
+               coalesce(t."isAround", false) AS is_around, t.columns, t.type
+        FROM jsonb_to_recordset(targets)
+            AS t (kind text, class text, "right" text, "on" jsonb, "isAround" boolean, columns jsonb, type jsonb)
         WHERE t.kind <> 'everything'
     ), named AS (
         SELECT t.*, p.nspname, p.place
@@ -108,12 +109,22 @@ AS $$
             WHEN 'default_partition' THEN p.partdefid <> 0
             WHEN 'index' THEN i.indexrelid IS NOT NULL
             WHEN 'unique_index' THEN i.indisunique
+            WHEN 'long_columns' THEN EXISTS (
+                SELECT FROM pg_attribute AS a
+                WHERE a.attrelid = c.oid AND t.columns ? a.attname::text AND a.attlen < 0
+            )
+            WHEN 'domain' THEN EXISTS (
+                SELECT FROM pg_type AS y
+                JOIN pg_namespace AS n ON n.oid = y.typnamespace
+                WHERE y.typname = t.type ->> 'name' AND y.typtype = 'd'
+                  AND n.nspname = ANY (CASE WHEN t.type ->> 'schema' IS NULL THEN path ELSE ARRAY[t.type ->> 'schema'] END)
+            )
             ELSE t.class = 'relation'
         END
         UNION ALL
         (
             SELECT DISTINCT ON (t.schema, t.name)
-                   t.kind, t.class, t."right", t.schema, t.name, t.is_around, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
+                   t.kind, t.class, t."right", t.schema, t.name, t.is_around, t.columns, t.type, 'pg_type'::regclass, y.oid, y.typowner, y.typnamespace
             FROM named AS t
             JOIN pg_namespace AS n ON n.nspname = t.nspname
             JOIN pg_type AS y ON y.typnamespace = n.oid AND y.typname = t.name
@@ -122,7 +133,7 @@ AS $$
         )
         UNION ALL
         -- All of the name: which of them it is their arguments would tell.
-        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_around, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
+        SELECT t.kind, t.class, t."right", t.schema, t.name, t.is_around, t.columns, t.type, 'pg_proc'::regclass, f.oid, f.proowner, f.pronamespace
         FROM named AS t
         JOIN pg_namespace AS n ON n.nspname = t.nspname
         JOIN pg_proc AS f ON f.pronamespace = n.oid AND f.proname = t.name

@@ -1,4 +1,4 @@
-import type { AlterTableCmd, Node } from 'libpg-query';
+import type { AlterTableCmd, Node, RangeVar } from 'libpg-query';
 import {
   dependent,
   dependents,
@@ -69,6 +69,7 @@ export function ofAlterTable(
   });
   const others = parts.flatMap((part) => [
     ...tablesWithin(part, place),
+    ...ofColumn(part, relation),
     ...(part.behavior === 'DROP_CASCADE' ? [dependent('relation', nameOf(relation), place)] : []),
   ]);
   return { ...need, targets: [...need.targets, ...others] };
@@ -94,6 +95,17 @@ function addsPlainColumn({ subtype, def }: AlterTableCmd): boolean {
       kind === 'CONSTR_DEFAULT' ||
       (kind === 'CONSTR_NOTNULL' && isFilled),
   );
+}
+
+/** Tables that mind a column being added: its own where the type does, and those that hold rows of it as values. */
+function ofColumn({ subtype, def }: AlterTableCmd, relation: RangeVar): LockTarget[] {
+  if (subtype !== 'AT_AddColumn' || !def || !('ColumnDef' in def)) return [];
+  const on = nameOf(relation);
+  const type = nameOfStrings(def.ColumnDef.typeName?.names ?? []);
+  const rows = dependent('type', on);
+  return type.schema === 'pg_catalog'
+    ? [rows]
+    : [{ kind: 'domain', on, type, right: 'owner' }, rows];
 }
 
 function isConstant(expr: Node | undefined): boolean {

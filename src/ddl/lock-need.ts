@@ -11,6 +11,20 @@ export type LockTarget =
       /** And the tables at the other ends of its foreign keys. */
       readonly isAround?: boolean;
     }
+  /** The table, if one of these columns may hold a value that is too long for an index. */
+  | {
+      readonly kind: 'long_columns';
+      readonly on: WrittenName;
+      readonly columns: readonly string[];
+      readonly right: 'owner';
+    }
+  /** The table, if the type is a domain: that may refuse the null, or the default, that its rows get. */
+  | {
+      readonly kind: 'domain';
+      readonly on: WrittenName;
+      readonly type: WrittenName;
+      readonly right: 'owner';
+    }
   /** The partitioned table, if it has a default partition: rows of that are looked at. */
   | { readonly kind: 'default_partition'; readonly on: WrittenName; readonly right: 'owner' }
   /** The table of an index, if that is unique. */

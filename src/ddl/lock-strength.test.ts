@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import type { LockTarget } from './lock-need.ts';
 import { lockStrength } from './lock-strength.ts';
 import { parseStatements } from './parser.ts';
+import type { WrittenName } from './written-name.ts';
 
 /** What a statement needs, in words: the mode of a lock without tables, then the targets. */
 async function needOf(text: string, isAlone = true): Promise<string> {
@@ -12,12 +13,17 @@ async function needOf(text: string, isAlone = true): Promise<string> {
   return [order, ...need.targets.map(inWords)].join(', ');
 }
 
+function nameInWords({ schema, name }: WrittenName): string {
+  return schema === null ? name : `${schema}.${name}`;
+}
+
 function inWords(target: LockTarget): string {
   if (target.kind === 'everything') return 'everything';
-  const { schema, name } = target.on;
-  const on = schema === null ? name : `${schema}.${name}`;
+  const on = nameInWords(target.on);
   const around = 'isAround' in target && target.isAround ? ' and around' : '';
   if (target.kind === 'dependents') return `dependents of ${target.class} ${on}${around}`;
+  if (target.kind === 'long_columns') return `${target.columns.join(' or ')} of ${on} if long`;
+  if (target.kind === 'domain') return `${on} if ${nameInWords(target.type)} is a domain`;
   return `${target.kind} ${on}${target.right === 'references' ? ' (references)' : ''}${around}`;
 }
 
@@ -29,10 +35,16 @@ test.each([
   ['CREATE VIEW v AS SELECT 1', 'majority'],
   ['CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$', 'majority'],
   ['CREATE TYPE e AS ENUM ()', 'majority'],
-  ['CREATE INDEX ON t (a)', 'majority'],
+  ['CREATE INDEX ON t (a) INCLUDE (b)', 'majority, a or b of t if long'],
+  ['CREATE INDEX ON t USING hash (a)', 'majority, a of t if long'],
+  ['CREATE INDEX CONCURRENTLY ON t ((a::int)) WHERE a > 0', 'majority'],
   ['CREATE INDEX CONCURRENTLY i ON t (a)', 'majority'],
-  ['ALTER TABLE t ADD a int', 'majority'],
-  [`ALTER TABLE t ADD a int NOT NULL DEFAULT 3, ADD b text DEFAULT 'x'::text`, 'majority'],
+  ['ALTER TABLE t ADD a int', 'majority, dependents of type t'],
+  ['ALTER TABLE t ADD a s.d', 'majority, t if s.d is a domain, dependents of type t'],
+  [
+    `ALTER TABLE t ADD a int NOT NULL DEFAULT 3, ADD b text DEFAULT 'x'::text`,
+    'majority, dependents of type t, t if text is a domain, dependents of type t',
+  ],
 ])('%s adds what no row knows of', async (text, need) => {
   expect(await needOf(text)).toBe(need);
 });
@@ -62,11 +74,20 @@ test.each([
 test.each([
   ['ALTER TABLE s.t DROP a', 'all, table s.t'],
   ['ALTER TABLE t DROP a CASCADE', 'all, table t, dependents of relation t'],
-  ['ALTER TABLE t ADD a int NOT NULL', 'all, table t'],
-  ['ALTER TABLE t ADD a timestamptz DEFAULT now()', 'all, table t'],
-  [`ALTER TABLE t ADD a timestamptz DEFAULT 'now'::timestamptz`, 'all, table t'],
-  ['ALTER TABLE t ADD a serial', 'all, table t'],
-  ['ALTER TABLE t ADD a int REFERENCES o', 'all, table t, table o (references)'],
+  ['ALTER TABLE t ADD a int NOT NULL', 'all, table t, dependents of type t'],
+  [
+    'ALTER TABLE t ADD a timestamptz DEFAULT now()',
+    'all, table t, t if timestamptz is a domain, dependents of type t',
+  ],
+  [
+    `ALTER TABLE t ADD a timestamptz DEFAULT 'now'::timestamptz`,
+    'all, table t, t if timestamptz is a domain, dependents of type t',
+  ],
+  ['ALTER TABLE t ADD a serial', 'all, table t, t if serial is a domain, dependents of type t'],
+  [
+    'ALTER TABLE t ADD a int REFERENCES o',
+    'all, table t, table o (references), dependents of type t',
+  ],
   [
     'ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES o NOT VALID',
     'all, table t, table o (references)',
@@ -80,6 +101,11 @@ test.each([
   ['ALTER TABLE t RENAME a TO b', 'all, table t'],
   ['ALTER TABLE t SET SCHEMA s', 'all, table t'],
   ['CREATE UNIQUE INDEX ON t (a)', 'majority, table t'],
+  ['CREATE UNIQUE INDEX CONCURRENTLY ON t (a)', 'majority, table t'],
+  ['CREATE INDEX ON t ((a::int))', 'majority, table t'],
+  ['CREATE INDEX ON t (a) WHERE 1 / a > 0', 'majority, table t'],
+  ['CREATE INDEX ON t (a text_pattern_ops)', 'majority, table t'],
+  ['CREATE INDEX ON t USING gin (a)', 'majority, table t'],
   ['DROP INDEX i', 'all, unique_index i'],
   ['DROP TABLE a, s.b', 'all, table a, table s.b'],
   ['DROP TABLE a CASCADE', 'all, table a, dependents of relation a'],
@@ -103,7 +129,7 @@ test.each([
 test.each([
   ['CREATE TABLE t (a int REFERENCES o)', 'majority, table o (references)'],
   ['CREATE INDEX ON t (a)', 'majority, table t'],
-  ['ALTER TABLE t ADD a int', 'majority, table t'],
+  ['ALTER TABLE t ADD a int', 'majority, table t, dependents of type t'],
   ['ALTER TABLE t OWNER TO bob', 'all, table t'],
   ['CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()', 'all, table t'],
   ['DROP TRIGGER tr ON s.t', 'all, table s.t'],

@@ -65,9 +65,9 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
     };
   }
   if ('IndexStmt' in node) {
-    const { relation, unique, concurrent, idxname, if_not_exists: isLazy } = node.IndexStmt;
+    const { relation, concurrent, idxname, if_not_exists: isLazy } = node.IndexStmt;
     return {
-      ...onTable(relation, place, { isStrong: unique === true, mayBeMajority: true }, concurrent),
+      ...ofIndex(node.IndexStmt, place, concurrent === true),
       ...(isLazy
         ? unlessThere('relation', { schema: relation?.schemaname ?? null, name: idxname ?? '' })
         : {}),
@@ -146,6 +146,40 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
   if ('RefreshMatViewStmt' in node) return undefined;
   return Object.keys(node).some((kind) => NEW_OBJECTS.has(kind)) ? NEW : ORDER_ONLY;
 }
+
+/**
+ * An index that may refuse rows needs those that are on their way: one that is unique or evaluates something, and one of columns whose
+ * values may be too long for it. Not where it is built beside writers (CONCURRENTLY), and is not unique: holding them up is what that is to avoid.
+ */
+function ofIndex(
+  {
+    relation,
+    unique,
+    accessMethod,
+    whereClause,
+    indexParams = [],
+    indexIncludingParams = [],
+  }: Extract<Node, { IndexStmt: unknown }>['IndexStmt'],
+  place: StatementPlace,
+  isConcurrent: boolean,
+): StatementNeed {
+  const elements = [...indexParams, ...indexIncludingParams].flatMap((element) =>
+    'IndexElem' in element ? [element.IndexElem] : [],
+  );
+  const isPlain =
+    (accessMethod === undefined || PLAIN_METHODS.has(accessMethod)) &&
+    whereClause === undefined &&
+    elements.every(({ name, opclass }) => name !== undefined && opclass === undefined);
+  const isStrong = unique === true || (!isPlain && !isConcurrent);
+  const need = onTable(relation, place, { isStrong, mayBeMajority: true }, isConcurrent);
+  if (need.targets.length > 0 || isConcurrent || !relation) return need;
+  const columns = elements.flatMap(({ name }) => name ?? []);
+  const long = { kind: 'long_columns', on: nameOf(relation), columns, right: 'owner' } as const;
+  return { ...need, targets: [long] };
+}
+
+/** Their own operators fail for no value. */
+const PLAIN_METHODS: ReadonlySet<string> = new Set(['btree', 'hash', 'brin']);
 
 /** The name of a table that a statement makes on this node only; undefined where it makes none. */
 export function localTableMadeBy(node: Node): string | undefined {

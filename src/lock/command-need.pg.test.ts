@@ -87,6 +87,21 @@ describe('a command needs a write lock on', () => {
     ],
     ['the table of a unique index', 'DROP INDEX sale_of_item', 'shop.sale'],
     [
+      'a table with a column of which a value may be too long for its index',
+      'CREATE INDEX ON item (id, price)',
+      'shop.item',
+    ],
+    [
+      'a table that gets a column of a domain, which may refuse what its rows get',
+      'ALTER TABLE log ADD c price',
+      'shop.log shop.log_rest',
+    ],
+    [
+      'tables that hold rows of one as values, where it gets a column',
+      'ALTER TABLE item ADD c integer',
+      'shop.item shop.sale',
+    ],
+    [
       'a table whose default partition is looked at',
       `CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,
       'shop.log shop.log_rest',
@@ -127,6 +142,8 @@ test.each([
   ['CREATE TABLE fresh (id integer)', 'majority'],
   ['ALTER TABLE fresh DROP id', 'ddl_lock'],
   ['DROP INDEX sale_item', 'ddl_lock'],
+  ['CREATE INDEX ON sale (item) INCLUDE (id)', 'majority'],
+  ['ALTER TABLE sale ADD c integer, ADD d text', 'majority'],
   ['DROP SCHEMA shop', 'ddl_lock'],
   [
     `CREATE TABLE y1 PARTITION OF years FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')`,

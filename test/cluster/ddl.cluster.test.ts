@@ -402,6 +402,52 @@ describe('under the global lock', () => {
     expect(await sameSchema()).toContain('in_path');
   });
 
+  test.each<[string, string, string, string, string]>([
+    [
+      'an index that could not hold it',
+      'CREATE TABLE long (id integer PRIMARY KEY, v text)',
+      `INSERT INTO long SELECT 1, string_agg(md5(g::text), '') FROM generate_series(1, 1000) AS g`,
+      'CREATE INDEX ON long (v)',
+      '54000',
+    ],
+    [
+      'an index whose expression it fails',
+      'CREATE TABLE words (id integer PRIMARY KEY, v text)',
+      `INSERT INTO words VALUES (1, 'abc')`,
+      'CREATE INDEX ON words ((v::integer))',
+      '22P02',
+    ],
+    [
+      'a column of a domain that refuses null',
+      'CREATE DOMAIN something AS integer NOT NULL; CREATE TABLE nothing (id integer PRIMARY KEY)',
+      'INSERT INTO nothing VALUES (1)',
+      'ALTER TABLE nothing ADD c something',
+      '23502',
+    ],
+  ])(
+    'a row that a node is writing has arrived before %s is made, which fails',
+    async (_, schema, write, command, code) => {
+      await one.sql(schema);
+      await applied();
+      const client = await two.connect();
+      await client.sql(`BEGIN; ${write}`);
+      const made = one.sql(command).then(
+        () => 'made',
+        (error: unknown) => (error as { code?: string }).code,
+      );
+      await until('the command to ask for the table', async () => {
+        const asked = await one.sql(
+          `SELECT FROM bdr.bdr_global_locks WHERE locktype = 'write_lock'`,
+        );
+        return asked.length > 0;
+      });
+      await client.sql('COMMIT');
+      await client.client.end();
+      expect(await made).toBe(code);
+      await applied();
+    },
+  );
+
   test('two nodes that change one table at the same moment do it one after the other', async () => {
     await one.sql('CREATE TABLE fought (id integer PRIMARY KEY, c0 text)');
     await applied();
