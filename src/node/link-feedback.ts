@@ -13,8 +13,10 @@ import type { LinkState } from './link-state.ts';
 const FLUSH_POLL_MS = 50;
 /** Well below any sensible wal_sender_timeout. */
 const STATUS_INTERVAL_MS = 5_000;
-/** A change that takes longer than this to apply is waiting for something. */
+/** A change that takes longer than this to apply is waiting for something, or the server works on it. */
 const STUCK_MS = 30_000;
+/** A statement that runs for so long waits for no lock: it would have been refused one by then. */
+const LONG_STATEMENT_MS = 1000;
 /** A provider that says nothing for so long, though it was asked, is taken for gone. */
 export const SILENCE_LIMIT_MS = 30_000;
 
@@ -30,8 +32,10 @@ export async function sendFeedback(link: {
   readonly wakeup: Wakeup;
   readonly provider: string;
   readonly signal: AbortSignal;
+  /** The session that applies. */
+  readonly applyPid?: number;
 }): Promise<void> {
-  const { stream, bookkeeping, ledger, state, wakeup, provider, signal } = link;
+  const { stream, bookkeeping, ledger, state, wakeup, provider, signal, applyPid } = link;
   let acknowledged: Lsn | undefined;
   let sentAt = 0;
   while (!signal.aborted) {
@@ -43,8 +47,10 @@ export async function sendFeedback(link: {
       ledger.observed(upTo, await logPositions(bookkeeping));
     }
     const now = performance.now();
-    // A link that is stuck keeps quiet, so that the provider ends it in time, and its own shutdown does not wait for it for ever.
-    if (state.isApplying && now - state.progressAt > STUCK_MS) continue;
+    // A link that is stuck keeps quiet, so that the provider ends it in time, and its own shutdown does not wait for it for ever. Not one
+    // whose server works on a long statement: ended each time before that is done, it would never come to what follows.
+    const isLate = state.isApplying && now - state.progressAt > STUCK_MS;
+    if (isLate && !(applyPid && (await worksOnStatement(bookkeeping, applyPid)))) continue;
     const isWaiting = state.waitingSince !== undefined && !state.isApplying;
     const silentMs = isWaiting ? now - (state.waitingSince ?? now) : 0;
     if (silentMs > SILENCE_LIMIT_MS) {
@@ -67,4 +73,18 @@ export async function sendFeedback(link: {
       }),
     );
   }
+}
+
+async function worksOnStatement(session: Session, pid: number): Promise<boolean> {
+  const [row] = await session.query<{ works: string }>(
+    /* sql */ `
+      SELECT state = 'active'
+         AND wait_event_type IS DISTINCT FROM 'Lock'
+         AND clock_timestamp() - query_start > make_interval(secs => $2) AS works
+      FROM pg_stat_activity
+      WHERE pid = $1
+    `,
+    [pid, LONG_STATEMENT_MS / 1000],
+  );
+  return row?.works === 't';
 }

@@ -224,6 +224,7 @@ export class LinkService {
       state: this.#state,
       wakeup: feedback,
       provider: provider.name,
+      applyPid: apply.pid,
     }).catch((error: unknown) => life.abort(error));
     // Whichever fails first ends the other, and its reason is what counts.
     await running.run().catch((error: unknown) => life.abort(error));

@@ -78,3 +78,29 @@ describe('a network between two nodes', () => {
     expect(await cluster.equal('t')).toContain('(-3,"into the silence")');
   });
 });
+
+// Longer than a link may be without progress (30 s), and a provider without an answer: it would be ended, and begin again, each time.
+test('a provider waits for a statement that takes long, and for what stands behind it in its transaction', async () => {
+  const settings = { wal_sender_timeout: '10s' };
+  const schema = `
+    CREATE TABLE slow (id integer PRIMARY KEY); INSERT INTO slow VALUES (1);
+    CREATE TABLE behind (id integer PRIMARY KEY, v text);
+    CREATE FUNCTION takes_long(integer) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+      IF current_setting('session_replication_role') = 'replica' THEN PERFORM pg_sleep(46); END IF;
+      RETURN true;
+    END $$`;
+  await using cluster = await Cluster.start(2, schema, { replicatesDdl: true, settings });
+  const [one, two] = [cluster.node(1), cluster.node(2)];
+  await cluster.settled();
+  await one.sql(`
+    BEGIN;
+    ALTER TABLE slow ADD CHECK (takes_long(id));
+    INSERT INTO behind SELECT g, repeat(md5(g::text), 32) FROM generate_series(1, 20000) AS g;
+    COMMIT`);
+  await until('the transaction to be applied, or the link to fail', async () => {
+    const [row] = await two.sql('SELECT count(*)::integer FROM behind');
+    return row?.[0] === 20_000 || two.host.agentLog.includes('link failed');
+  });
+  expect(two.host.agentLog).not.toContain('link failed');
+});
