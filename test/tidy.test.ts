@@ -89,6 +89,14 @@ function folderOf(path: string): string {
   return path.split('/')[1] ?? '';
 }
 
+// Databases of some encodings (EUC_JP, EUC_KR, EUC_CN) take no other characters in what CREATE EXTENSION reads.
+test('the SQL of the extension is ASCII', () => {
+  const wrong = files('sql', '.sql').filter((path) =>
+    /[^\t\n -~]/.test(readFileSync(join(ROOT, path), 'utf8')),
+  );
+  expect(wrong).toEqual([]);
+});
+
 describe('imports', () => {
   test('point to a lower layer, or stay inside the folder', () => {
     const wrong = sources

@@ -3,6 +3,7 @@ import type { PgTime } from '../../../src/base/pg-time.ts';
 import type { Membership } from './membership.ts';
 import type { ModelNode } from './node.ts';
 import { LOCK_CONFLICT, type Steps } from './process.ts';
+import { hasUniqueIndex } from './switches.ts';
 import type { ModelServer } from './server.ts';
 import type { LostValue, ModelSession, Row, Transaction, WalRecord } from './transaction.ts';
 import { COPY_ORIGIN, originOf, OWN_ORIGIN, type World } from './world.ts';
@@ -142,8 +143,10 @@ export class ModelJoin {
     yield { ready: () => server.statuses.has(index) };
     const { crashes } = server;
     let clock = server.clock();
-    yield undefined;
-    const settled = this.#world.has('rows copied by the clock alone') ? clock : peer.settledUpTo();
+    const { switches } = this.#world;
+    // Without such an index nobody tells of deaths: the clock alone must do.
+    const byClock = !hasUniqueIndex(switches) || this.#world.has('rows copied by the clock alone');
+    const settled = byClock ? (Infinity as PgTime) : peer.settledUpTo();
     yield undefined;
     const writing = [...server.open].filter(({ xid }) => xid !== undefined);
     if (!this.#world.has('slot does not wait for who is writing')) {
@@ -195,7 +198,7 @@ export class ModelJoin {
   *#copy({ rows, lost, takenAt }: Snapshot): Steps {
     const { server } = this.#node;
     // What a killed agent's session has in flight is there, or is not: this copy takes its place.
-    yield { ready: () => server.isFree(COPY_ORIGIN) };
+    if (!server.isFree(COPY_ORIGIN)) yield { ready: () => server.isFree(COPY_ORIGIN) };
     const session = this.#connect(server, 'copy', COPY_ORIGIN);
     const transaction = server.begin(session);
     for (const key of server.keys()) transaction.rows.set(key, undefined);
