@@ -1,5 +1,11 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Cluster, concurrently, until, type TestNode } from '../support/cluster.ts';
+
+function residentMb(pid: number | undefined): number {
+  const [, kb] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return Number(kb) / 1024;
+}
 
 /** As PostgreSQL counts: microseconds since 2000. */
 const IN_THE_YEAR_2100 = 3_155_760_000_000_000;
@@ -131,6 +137,29 @@ describe('messages that a role without any rights writes with pg_logical_emit_me
     expect((await commits()) - before).toBeLessThan(1000);
     expect(await cluster.equal('t')).toContain('(1001,)');
   });
+
+  test.runIf(existsSync('/proc/self/status'))(
+    'fill no memory of a peer whose link waits',
+    async () => {
+      const [one, two] = [cluster.node(1), cluster.node(2)];
+      await using holder = await two.connect();
+      await holder.sql('BEGIN; LOCK TABLE t');
+      await one.sql('INSERT INTO t VALUES (2000)');
+      const before = residentMb(two.host.agentPid);
+      await one.sql(
+        `SET SESSION AUTHORIZATION mallory;
+         SELECT count(pg_logical_emit_message(false, 'app', repeat('x', 1000000))) FROM generate_series(1, 600)`,
+      );
+      const end = await one.logEnd();
+      await until('all of it to be received', async () => {
+        const [row] = await two.sql('SELECT received_lsn >= $1::pg_lsn FROM bdr.bdr_links', [end]);
+        return row?.[0] === true;
+      });
+      expect(residentMb(two.host.agentPid) - before).toBeLessThan(300);
+      await holder.sql('ROLLBACK');
+      expect(await cluster.equal('t')).toContain('(2000,)');
+    },
+  );
 
   test('the secret of each node is its own, and in no log', async () => {
     const secrets = await Promise.all(
