@@ -30,7 +30,7 @@ import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 // Groups of transactions whose commit times are stated exactly, through the worker that a link has.
 

@@ -1,6 +1,6 @@
 import type { Lsn } from '../base/lsn.ts';
 import type { PgTime } from '../base/pg-time.ts';
-import type { Seen } from './writers.ts';
+import type { Seen } from '../model/seen.ts';
 
 /** The remote transaction that changes belong to. */
 export interface ChangeContext {

@@ -8,7 +8,7 @@ import { tupleOf, UNCHANGED, valuesOf, type TupleValue } from '../pgoutput/tuple
 import type { ChangeContext } from './change-context.ts';
 import { isFoldable, TableBatch } from './coalesce.ts';
 import { joinTable, type Table } from './table.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 const insert = (id: string, v: string, big = 'big'): RowChange => ({
   kind: 'insert',

@@ -26,7 +26,7 @@ import type { Session } from '../postgres/session.ts';
 import { TableMap } from './table-map.ts';
 import { MOST_NEWEST } from './truncation.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 // What the history keeps of a conflict: versions are stated, not waited for.
 

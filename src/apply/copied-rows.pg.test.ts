@@ -23,7 +23,7 @@ import { ensureOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 const NOON = 845_000_000_123_456 as PgTime;
 const at = (micros: number) => (NOON + micros) as PgTime;

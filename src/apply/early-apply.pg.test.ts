@@ -31,7 +31,7 @@ import { EarlyApply } from './early-apply.ts';
 import { LentOrigin } from './lent-origin.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 // Parts of a transaction that has not committed, with exactly the lower bounds of its commit time that are stated.
 

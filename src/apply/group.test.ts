@@ -5,7 +5,7 @@ import type { Change } from '../pgoutput/transaction.ts';
 import { tupleOf } from '../pgoutput/tuple-value.ts';
 import { groupSize } from './group.ts';
 import { PartBuilder, type TransactionPart } from './transaction-part.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 const EVERYTHING = Infinity as PgTime;
 const relation = (schema: string) =>

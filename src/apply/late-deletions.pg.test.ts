@@ -27,7 +27,7 @@ import { OwnBatch } from './own-batch.ts';
 import { OwnWriter } from './own-writer.ts';
 import { RowRewriter } from './row-rewriter.ts';
 import { TableMap } from './table-map.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 // What a node's users deleted while its clock was an hour behind, noted by its own stream, and made again.
 

@@ -25,7 +25,8 @@ import { OwnBatch } from './own-batch.ts';
 import { OwnWriter } from './own-writer.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen, type OriginMap } from './writers.ts';
+import { Seen } from '../model/seen.ts';
+import type { OriginMap } from './writers.ts';
 
 const NOON = 845_000_000_000_000 as PgTime;
 const at = (micros: number) => (NOON + micros) as PgTime;

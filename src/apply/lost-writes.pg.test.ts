@@ -24,7 +24,7 @@ import { LostWrites } from './lost-writes.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 let server: EmbeddedServer;
 /** This node's users. */

@@ -26,7 +26,7 @@ import { OWN } from './row-tests.ts';
 import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 const NOON = 845_000_000_123_456 as PgTime;
 const at = (seconds: number) => (NOON + seconds * 1_000_000) as PgTime;

@@ -1,6 +1,6 @@
 import { quoteIdent, quoteQualified } from '../base/names.ts';
 import { ORIGIN, OWN, versionTest, type Unrecorded } from './row-tests.ts';
-import { equalsSql } from './statements.ts';
+import { arbiter, equalsSql } from './statements.ts';
 import type { Table, TableColumn } from './table.ts';
 
 /**
@@ -70,14 +70,10 @@ export function notInsertedSql(table: Table): SetStatement {
   return { sql, columns };
 }
 
-/**
- * Any unique index counts, unless one of them is deferrable: ON CONFLICT cannot use those, so there the key is named. Where the server
- * refuses ON CONFLICT, a row in the way is an error.
- */
+/** Where the server refuses ON CONFLICT, and without a key, a row in the way is an error. */
 function onConflict(table: Table): string {
   if (table.key.kind !== 'unique' || table.local.refusesOnConflict) return '';
-  const key = table.key.columns.map((column) => quoteIdent(column.name)).join(', ');
-  return ` ON CONFLICT ${table.local.deferrable ? `(${key}) ` : ''}DO NOTHING`;
+  return ` ON CONFLICT ${arbiter(table)}DO NOTHING`;
 }
 
 function setUpdate(

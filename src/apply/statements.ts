@@ -40,7 +40,7 @@ export function insertSql(
 }
 
 /** Any unique index counts, unless one of them is deferrable: ON CONFLICT cannot use those, so there the key is named. */
-function arbiter(table: Table): string {
+export function arbiter(table: Table): string {
   if (!table.local.deferrable) return '';
   return `(${table.key.columns.map((column) => quoteIdent(column.name)).join(', ')}) `;
 }

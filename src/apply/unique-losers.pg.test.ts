@@ -36,7 +36,7 @@ import { OutboxSender } from './outbox-sender.ts';
 import { rivalsSql } from './rival-statements.ts';
 import { TableMap } from './table-map.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 // Rows that have one value in a unique index, of versions that are stated: what goes, what is remembered and what is told.
 

@@ -29,7 +29,7 @@ import { SetWriter } from './set-writer.ts';
 import { TableMap } from './table-map.ts';
 import { PartBuilder } from './transaction-part.ts';
 import type { ChangeWriter } from './writer.ts';
-import { Seen } from './writers.ts';
+import { Seen } from '../model/seen.ts';
 
 const NOON = 845_000_000_123_456 as PgTime;
 const at = (micros: number) => (NOON + micros) as PgTime;

@@ -53,7 +53,8 @@ import { TableStatements } from './table-statements.ts';
 import { Tombstones } from './tombstones.ts';
 import { Truncation } from './truncation.ts';
 import { UniqueLosers } from './unique-losers.ts';
-import { writerWithId, type OriginMap, type Seen } from './writers.ts';
+import type { Seen } from '../model/seen.ts';
+import { writerWithId, type OriginMap } from './writers.ts';
 
 /** So many keys are noted before what they ask for is done. */
 const MOST_NOTED = 5000;

@@ -1,7 +1,6 @@
-import type { PgTime } from '../base/pg-time.ts';
 import { LONG_AGO } from '../base/pg-time.ts';
 import { compareVersions, type Version, type Writer } from '../conflict/version.ts';
-import { nodeKey, sameNode, type NodeId } from '../model/node.ts';
+import { sameNode, type NodeId } from '../model/node.ts';
 
 /** Who wrote the rows that this node holds, by the number of their replication origin. */
 export interface OriginMap {
@@ -30,29 +29,4 @@ export function originsBelow(origins: OriginMap, writer: Writer): number[] {
 export function writerWithId(origins: OriginMap, id: NodeId): Writer {
   const known = [origins.local, ...origins.providers.values()].find((one) => sameNode(one.id, id));
   return known ?? { id, sequence: null };
-}
-
-/**
- * What the provider of a link has seen of each other node's writes, from its heartbeats: up to which commit time it had applied
- * them when the changes that follow the heartbeat were made.
- */
-export class Seen {
-  readonly #applied: ReadonlyMap<string, PgTime>;
-
-  /** `applied`: as a heartbeat says it; nothing before the first. */
-  constructor(applied: ReadonlyMap<string, PgTime> = new Map()) {
-    this.#applied = applied;
-  }
-
-  upTo(node: NodeId): PgTime {
-    return this.#applied.get(nodeKey(node)) ?? LONG_AGO;
-  }
-
-  /** The least over the given nodes: a row up to there was seen, whichever of them wrote it. */
-  upToOfAll(nodes: readonly NodeId[]): PgTime {
-    return nodes.reduce<PgTime>((least, node) => {
-      const seen = this.upTo(node);
-      return seen < least ? seen : least;
-    }, Infinity as PgTime);
-  }
 }

@@ -65,9 +65,9 @@ export function lockStrength(node: Node, place: StatementPlace): StatementNeed |
     };
   }
   if ('IndexStmt' in node) {
-    const { relation, concurrent, idxname, if_not_exists: isLazy } = node.IndexStmt;
+    const { relation, idxname, if_not_exists: isLazy } = node.IndexStmt;
     return {
-      ...ofIndex(node.IndexStmt, place, concurrent === true),
+      ...ofIndex(node.IndexStmt, place),
       ...(isLazy
         ? unlessThere('relation', { schema: relation?.schemaname ?? null, name: idxname ?? '' })
         : {}),
@@ -155,13 +155,13 @@ function ofIndex(
   {
     relation,
     unique,
+    concurrent: isConcurrent = false,
     accessMethod,
     whereClause,
     indexParams = [],
     indexIncludingParams = [],
   }: Extract<Node, { IndexStmt: unknown }>['IndexStmt'],
   place: StatementPlace,
-  isConcurrent: boolean,
 ): StatementNeed {
   const elements = [...indexParams, ...indexIncludingParams].flatMap((element) =>
     'IndexElem' in element ? [element.IndexElem] : [],

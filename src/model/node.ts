@@ -66,3 +66,8 @@ export interface Node {
   /** Its users may not write to replicated tables. */
   readonly isReadOnly: boolean;
 }
+
+/** The nodes of a group other than these, and not parted. */
+export function othersThan(than: readonly NodeId[], nodes: readonly Node[]): readonly Node[] {
+  return nodes.filter(({ id, status }) => status !== 'k' && !than.some((one) => sameNode(one, id)));
+}

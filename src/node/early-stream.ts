@@ -1,7 +1,7 @@
 import type { ChangeContext } from '../apply/change-context.ts';
 import type { EarlyApply } from '../apply/early-apply.ts';
 import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
-import { Seen } from '../apply/writers.ts';
+import { Seen } from '../model/seen.ts';
 import { ZERO_LSN } from '../base/lsn.ts';
 import type { Logger } from '../base/logger.ts';
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';

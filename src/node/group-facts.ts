@@ -4,7 +4,7 @@ import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
 import { SharedTime } from '../base/shared-time.ts';
 import { readNodes } from '../catalog/nodes.ts';
 import { copyOriginName, providerOfOrigin } from '../model/link.ts';
-import { nodeKey, sameNode, type Node, type NodeId } from '../model/node.ts';
+import { nodeKey, othersThan, sameNode, type Node, type NodeId } from '../model/node.ts';
 import { readOrigins } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
 import { Edition } from './edition.ts';
@@ -38,9 +38,7 @@ export class GroupFacts {
 
   /** Others than these, and not parted. */
   others(...than: readonly NodeId[]): readonly Node[] {
-    return this.#nodes.filter(
-      ({ id, status }) => status !== 'k' && !than.some((one) => sameNode(one, id)),
-    );
+    return othersThan(than, this.#nodes);
   }
 
   /**

@@ -7,7 +7,7 @@ import type { DefinitionNotes } from '../apply/definition-notes.ts';
 import type { LostWrites } from '../apply/lost-writes.ts';
 import { isOwn } from '../apply/table.ts';
 import { PartBuilder, type TransactionPart } from '../apply/transaction-part.ts';
-import { Seen } from '../apply/writers.ts';
+import { Seen } from '../model/seen.ts';
 import { assert } from '../base/assert.ts';
 import { BoundedQueue } from '../base/bounded-queue.ts';
 import { formatLsn, ZERO_LSN, type Lsn } from '../base/lsn.ts';
@@ -16,7 +16,7 @@ import { pause } from '../base/wait.ts';
 import { hasDefinition } from '../catalog/definition-notes.ts';
 import { recordSkippedSql } from '../catalog/skipped-transactions.ts';
 import { temporaryDir } from '../config/paths.ts';
-import { nodeKey, sameNode, type NodeId } from '../model/node.ts';
+import { nodeKey, othersThan } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
@@ -72,7 +72,7 @@ export class LinkStream {
   readonly #receiver: Receiver;
   readonly #streamed = new StreamedTransactions(temporaryDir());
   readonly #skips: SkipFilter;
-  readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, bytesOf);
+  readonly #arrivals = new BoundedQueue<Arrival>(FIRST_WAITING_BYTES, memoryOf);
   readonly #early: EarlyStream;
   readonly #earlyApply: EarlyApply;
   /** The transaction that is being received. */
@@ -435,29 +435,26 @@ export class LinkStream {
     this.#connections.feedback.raise();
   }
 
-  /** The nodes of the group that are neither this one nor the provider. */
-  #others(): NodeId[] {
-    const { localNode, provider, nodes } = this.#context;
-    return nodes()
-      .filter(({ status }) => status !== 'k')
-      .map(({ id }) => id)
-      .filter((id) => !sameNode(id, localNode.id) && !sameNode(id, provider.id));
-  }
-
   /** Takes note of a transaction's heartbeats. Only where everything before it is committed. */
   #hearAll(changes: readonly Change[]): void {
+    const { localNode, provider, nodes } = this.#context;
     for (const change of changes) {
       const heartbeat = isHeartbeat(change) && parseHeartbeat(change.content);
       if (!heartbeat) continue;
       this.#state.handled(heartbeat);
-      const known = heartbeat.applied.get(nodeKey(this.#context.localNode.id));
+      const known = heartbeat.applied.get(nodeKey(localNode.id));
       if (known !== undefined) this.#state.knownThere = known;
-      this.#state.settledThere = settledUpTo(heartbeat, this.#others());
+      const others = othersThan([localNode.id, provider.id], nodes());
+      this.#state.settledThere = settledUpTo(
+        heartbeat,
+        others.map(({ id }) => id),
+      );
     }
   }
 }
 
-function bytesOf(arrival: Arrival): number {
+/** About how many bytes it keeps. */
+function memoryOf(arrival: Arrival): number {
   if ('part' in arrival) return arrival.part.bytes + ARRIVAL_BYTES;
   return arrival.kind === 'message'
     ? arrival.message.content.length + ARRIVAL_BYTES

@@ -13,7 +13,7 @@ import { TableMap } from '../apply/table-map.ts';
 import { ChangeWriter } from '../apply/writer.ts';
 import { assert } from '../base/assert.ts';
 import { readAppliedUpTo } from '../catalog/commit-records.ts';
-import { sameNode } from '../model/node.ts';
+import { othersThan, sameNode } from '../model/node.ts';
 import type { Session } from '../postgres/session.ts';
 import type { LinkConnections } from './link-connections.ts';
 import type { LinkContext } from './link-context.ts';
@@ -60,10 +60,7 @@ export function createLinkWorkers(
       provider: { id: provider.id, sequence: provider.sequence },
       providerOrigin: common.providerOrigin,
       origins,
-      otherNodes: () =>
-        nodes()
-          .filter(({ id, status }) => status !== 'k' && !sameNode(id, provider.id))
-          .map(({ id }) => id),
+      otherNodes: () => othersThan([provider.id], nodes()).map(({ id }) => id),
       readFromProvider: read,
       untilSeen: (xid, mostMs) => untilSeen(peer, xid, mostMs, signal),
       providerApplied,

@@ -1,5 +1,6 @@
 import { LONG_AGO, type PgTime } from '../base/pg-time.ts';
-import { nodeKey, type NodeId } from '../model/node.ts';
+import type { NodeId } from '../model/node.ts';
+import { Seen } from '../model/seen.ts';
 
 /** Of Heartbeat.untold. */
 export const NOTHING_UNTOLD = Infinity as PgTime;
@@ -24,10 +25,7 @@ export interface Heartbeat {
  * behind this heartbeat: it had applied all of them, and told of all that it had lost before.
  */
 export function settledUpTo({ applied, untold }: Heartbeat, others: readonly NodeId[]): PgTime {
-  return others.reduce<PgTime>((least, node) => {
-    const time = applied.get(nodeKey(node)) ?? LONG_AGO;
-    return time < least ? time : least;
-  }, untold);
+  return Math.min(new Seen(applied).upToOfAll(others), untold) as PgTime;
 }
 
 /**

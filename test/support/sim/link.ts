@@ -3,7 +3,7 @@ import type { PgTime } from '../../../src/base/pg-time.ts';
 import { LONG_AGO } from '../../../src/base/pg-time.ts';
 import { groupSize, loneRun } from '../../../src/apply/group.ts';
 import { PartBuilder, type TransactionPart } from '../../../src/apply/transaction-part.ts';
-import { Seen } from '../../../src/apply/writers.ts';
+import { Seen } from '../../../src/model/seen.ts';
 import { nodeKey, type NodeId } from '../../../src/model/node.ts';
 import { AckLedger } from '../../../src/receive/ack-ledger.ts';
 import { settledUpTo, Watermark } from '../../../src/receive/watermark.ts';
