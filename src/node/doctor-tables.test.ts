@@ -24,6 +24,8 @@ const NONE: DoctorTables = {
   sequences: [],
   unlogged: [],
   largeObjects: 0,
+  encoding: 'UTF8',
+  subscriptions: [],
   userCode: [],
 };
 
@@ -34,6 +36,25 @@ const ofSequence = (sequence: Partial<DoctorSequence>, nodes = 1, isNode = true)
 
 test('an empty database gives no finding', () => {
   expect(checkTables(NONE, { nodes: 1, isNode: false })).toEqual([]);
+});
+
+test('an encoding that takes bytes which cannot be read is warned of', () => {
+  const check = (encoding: string) =>
+    checkTables({ ...NONE, encoding }, { nodes: 1, isNode: false });
+  expect(check('SQL_ASCII')).toMatchObject([{ level: 'warning', check: 'encoding' }]);
+  expect(check('LATIN1')).toEqual([]);
+});
+
+test('subscriptions of the server are warned of: what they bring reaches no peer', () => {
+  expect(
+    checkTables({ ...NONE, subscriptions: ['feed'] }, { nodes: 1, isNode: false }),
+  ).toMatchObject([
+    {
+      level: 'warning',
+      check: 'subscription',
+      message: expect.stringContaining('feed') as string,
+    },
+  ]);
 });
 
 test('code that a table runs is told of, and warned of where it runs with the rights of a superuser', () => {

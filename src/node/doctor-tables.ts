@@ -13,7 +13,7 @@ export interface Numbering {
 
 /** Checks the tables that are, or will be, replicated. */
 export function checkTables(
-  { tables, sequences, unlogged, largeObjects, userCode }: DoctorTables,
+  { tables, sequences, unlogged, largeObjects, encoding, subscriptions, userCode }: DoctorTables,
   numbering: Numbering,
 ): Finding[] {
   return findings('database', (say) => {
@@ -36,7 +36,24 @@ export function checkTables(
       const message = `${largeObjects} large objects are not replicated`;
       say('warning', 'large_objects', message, 'keep them in columns of type bytea');
     }
+    checkEncoding(encoding, say);
+    if (subscriptions.length > 0) {
+      const message = `what subscriptions bring to this database stays here, no peer gets it: ${someOf(subscriptions)}`;
+      const fix = 'let each node subscribe, or let the publisher join the group';
+      say('warning', 'subscription', message, fix);
+    }
   });
+}
+
+/** Changes are read in UTF-8, into which the server converts them; in a database of SQL_ASCII it only looks whether they are. */
+function checkEncoding(encoding: string, say: Say): void {
+  if (encoding !== 'SQL_ASCII') return;
+  say(
+    'warning',
+    'encoding',
+    'the database has encoding SQL_ASCII, which takes any bytes: a value that is not valid in UTF-8 stops links for good',
+    'move the data into a database of encoding UTF8, before it joins a group',
+  );
 }
 
 /** Rows can be told apart by what the server publishes of them. */

@@ -124,6 +124,20 @@ describe.each([14, 18])('on PostgreSQL %i', (major) => {
     ]);
   });
 
+  test('an encoding and a subscription that peers would not get along with are found', async () => {
+    await using server = await startServer({ major });
+    await using maintenance = await openSession(server);
+    await maintenance.script(
+      `CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'`,
+    );
+    await using session = await openSession(server, 'bytes');
+    await session.script(
+      `CREATE SUBSCRIPTION feed CONNECTION '' PUBLICATION p WITH (connect = false)`,
+    );
+    const found = await complaints(server, session);
+    expect(shown(found)).toEqual(['warning bdr', 'warning encoding', 'warning subscription']);
+  });
+
   test('the doctor takes the same tables for replicated as bdr does', async () => {
     await using server = await startServer({ major });
     await using session = await openNewDatabase(server, 'app');

@@ -43,6 +43,10 @@ export interface DoctorTables {
   /** Unlogged tables, which are not replicated. */
   readonly unlogged: readonly QualifiedName[];
   readonly largeObjects: number;
+  /** Of the database. */
+  readonly encoding: string;
+  /** The database's own subscriptions, by name. */
+  readonly subscriptions: readonly string[];
   /** Of the replicated tables, which run what users' code when a peer's row is written. */
   readonly userCode: readonly UserCode[];
 }
@@ -68,6 +72,7 @@ export async function readDoctorTables(session: Session): Promise<DoctorTables> 
       ORDER BY 1, 2
     `),
     largeObjects: await countLargeObjects(session),
+    ...(await readDatabase(session)),
     userCode: await readUserCode(
       session,
       tables.map(({ name }) => name),
@@ -209,4 +214,22 @@ async function countLargeObjects(session: Session): Promise<number> {
     /* sql */ `SELECT count(*) AS count FROM pg_largeobject_metadata`,
   );
   return Number(row?.count);
+}
+
+async function readDatabase(
+  session: Session,
+): Promise<Pick<DoctorTables, 'encoding' | 'subscriptions'>> {
+  const [row] = await session.query<{ encoding: string; subscriptions: string }>(/* sql */ `
+    SELECT pg_encoding_to_char(d.encoding) AS encoding,
+           (
+               SELECT coalesce(json_agg(s.subname ORDER BY s.subname), '[]')
+               FROM pg_subscription AS s WHERE s.subdbid = d.oid
+           ) AS subscriptions
+    FROM pg_database AS d
+    WHERE d.datname = current_database()
+  `);
+  return {
+    encoding: row?.encoding ?? '',
+    subscriptions: JSON.parse(row?.subscriptions ?? '[]') as string[],
+  };
 }
