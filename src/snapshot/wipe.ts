@@ -17,7 +17,7 @@ const OBJECTS = /* sql */ `
       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
       UNION ALL SELECT 'pg_proc'::regclass, p.oid, p.pronamespace FROM pg_proc AS p
       UNION ALL SELECT 'pg_type'::regclass, t.oid, t.typnamespace FROM pg_type AS t
-                WHERE t.typtype IN ('d', 'e', 'r') OR (t.typtype = 'b' AND t.typelem = 0)
+                WHERE t.typtype IN ('b', 'd', 'e', 'p', 'r')
                    OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind = 'c')
       UNION ALL SELECT 'pg_operator'::regclass, o.oid, o.oprnamespace FROM pg_operator AS o
       UNION ALL SELECT 'pg_opclass'::regclass, k.oid, k.opcnamespace FROM pg_opclass AS k
@@ -42,9 +42,16 @@ const OBJECTS = /* sql */ `
          OR (n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'bdr', 'bdr_guard')))
     AND NOT EXISTS (
         SELECT FROM pg_depend AS d
-        WHERE d.classid = object.classid AND d.objid = object.objid AND d.deptype IN ('e', 'i')
+        -- As a whole: the columns of a partition key belong to their own table.
+        WHERE d.classid = object.classid AND d.objid = object.objid AND d.objsubid = 0 AND d.deptype IN ('e', 'i')
     )
 `;
+
+/** Kinds of objects that DROP calls by other names than pg_identify_object(). */
+const KINDS_IN_DROP: Readonly<Record<string, string>> = {
+  'foreign-data wrapper': 'foreign data wrapper',
+  'statistics object': 'statistics',
+};
 
 /** Asked before a copy begins. */
 export async function objectsBefore(session: Session): Promise<Before> {
@@ -92,8 +99,8 @@ export async function wipeDatabase(session: Session, before: Before): Promise<vo
         [`{${before.objects.join(',')}}`],
       );
       if (!object) return;
-      // As pg_identify_object() names it, and as DROP does.
-      await session.script(`DROP ${object.type} IF EXISTS ${object.identity} CASCADE`);
+      const kind = KINDS_IN_DROP[object.type] ?? object.type;
+      await session.script(`DROP ${kind} IF EXISTS ${object.identity} CASCADE`);
     }
   });
 }
