@@ -362,9 +362,9 @@ CREATE TABLE bdr.bdr_skipped_transactions (
     remote_txid        xid         NOT NULL,
     remote_commit_lsn  pg_lsn      NOT NULL,
     remote_commit_time timestamptz NOT NULL,
-    -- Rows inserted, updated and deleted, and tables truncated; which tables these were.
-    nr_changes         bigint      NOT NULL,
-    tables             text[]      NOT NULL,
+    -- Rows inserted, updated and deleted, and tables truncated; which tables these were. NULL where the peer cannot send them.
+    nr_changes         bigint,
+    tables             text[],
     skipped_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     requested_by       text        NOT NULL,
     requested_at       timestamptz NOT NULL,

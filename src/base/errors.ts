@@ -29,6 +29,8 @@ export const ERROR_CODES = {
   slot_lost: { sqlstate: '55000', retry: true },
   /** A replicated change does not fit the local table: table or column missing, or an error of the server on writing it. */
   apply_failed: { sqlstate: '55000', retry: true },
+  /** The provider cannot send a change: its server has no form for it in which it could be. */
+  not_sent: { sqlstate: '55000', retry: true },
   /** A change meets a row whose commit record is gone, and the provider cannot say yet which of the two is the later. */
   record_lost: { sqlstate: '55000', retry: true },
   /** The agent's disk would not take, or not give back, what a large transaction has brought before its end. */

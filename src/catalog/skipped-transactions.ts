@@ -14,11 +14,12 @@ export function recordSkippedSql(
     readonly xid: number;
     readonly commitLsn: Lsn;
     readonly commitTime: PgTime;
-    readonly changes: number;
-    readonly tables: readonly string[];
+    /** Null where they are not known. */
+    readonly contents: { readonly changes: number; readonly tables: readonly string[] } | null;
   },
   request: SkipRequest,
 ): string {
+  const { contents } = transaction;
   const values = [
     quoteLiteral(provider.sysid),
     provider.timeline,
@@ -26,8 +27,8 @@ export function recordSkippedSql(
     `'${transaction.xid}'`,
     quoteLiteral(formatLsn(transaction.commitLsn)),
     quoteLiteral(formatPgTime(transaction.commitTime)),
-    transaction.changes,
-    `ARRAY[${transaction.tables.map(quoteLiteral).join(', ')}]::text[]`,
+    contents ? contents.changes : 'NULL',
+    contents ? `ARRAY[${contents.tables.map(quoteLiteral).join(', ')}]::text[]` : 'NULL',
     quoteLiteral(request.by),
     quoteLiteral(request.at),
   ];

@@ -26,13 +26,13 @@ import { MessageGuard } from '../receive/message-guard.ts';
 import { MessageKey } from '../receive/message-key.ts';
 import { APPLY_SETTINGS } from './apply-settings.ts';
 import { describeError } from './describe-error.ts';
-import { isFaultOfTransaction, withSkipHint } from './failed-transaction.ts';
+import { isFaultOfTransaction, UnsentTransaction, withSkipHint } from './failed-transaction.ts';
 import { IgnoredMessages } from './ignored-messages.ts';
 import type { LinkContext } from './link-context.ts';
 import { linkLog } from './link-log.ts';
 import { sendFeedback, SILENCE_LIMIT_MS } from './link-feedback.ts';
 import { LinkState } from './link-state.ts';
-import { LinkStream } from './link-stream.ts';
+import { LinkStream, UnsentPassed } from './link-stream.ts';
 import { checkProvider, checkSkipRequest } from './provider-check.ts';
 
 const PAUSE_POLL_MS = 100;
@@ -49,6 +49,8 @@ export class LinkService {
   readonly #state: LinkState;
   readonly #log: Logger;
   readonly #ignored: IgnoredMessages;
+  /** The next life is not to get transactions before they have committed: which one cannot be sent is told with its commit alone. */
+  #withoutChunks = false;
   #done: Promise<void> = Promise.resolve();
 
   constructor(context: LinkContext) {
@@ -92,14 +94,18 @@ export class LinkService {
         if (failures === 0) this.#state.status = 'connecting';
         await this.#serve(signal);
       } catch (error) {
-        // The next life begins by waiting until apply is resumed.
-        if (!(error instanceof ApplyPaused)) throw error;
+        // The next life begins by waiting until apply is resumed, or behind what is passed.
+        if (!(error instanceof ApplyPaused || error instanceof UnsentPassed)) throw error;
       }
     }
   }
 
   #failed({ error, failures, retryInMs }: Failure): void {
-    const atFault = isFaultOfTransaction(error) ? this.#state.applying : null;
+    let atFault = isFaultOfTransaction(error) ? this.#state.applying : null;
+    if (error instanceof UnsentTransaction) {
+      atFault = error.transaction ?? null;
+      this.#withoutChunks = true;
+    }
     if (atFault) this.#state.failed = atFault;
     const invalidSkip = error instanceof BdrError && error.code === 'invalid_skip';
     const described = withSkipHint(
@@ -184,6 +190,8 @@ export class LinkService {
     await checkSkipRequest(peer, provider, this.#context.record.skipRequest);
     const key = new MessageKey(await readMessageSecret(peer), provider.id);
     await prepared;
+    const withoutChunks = this.#withoutChunks;
+    this.#withoutChunks = false;
     await using stream = await ReplicationSession.start(
       remote,
       {
@@ -191,7 +199,7 @@ export class LinkService {
         publications: publications(this.#link),
         start: progress,
         providerMajor,
-        streaming: true,
+        streaming: !withoutChunks,
       },
       { applicationName: `${localNode.name}:send`, signal },
     );

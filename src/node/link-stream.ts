@@ -19,12 +19,14 @@ import { temporaryDir } from '../config/paths.ts';
 import { nodeKey, othersThan } from '../model/node.ts';
 import { FrameDecoder, type Keepalive } from '../pgoutput/frame.ts';
 import type { Change, LogicalMessage } from '../pgoutput/transaction.ts';
+import { StreamError } from '../postgres/replication-session.ts';
 import { snapshotShows } from '../postgres/snapshot-shows.ts';
 import { isLockAsk, readDefinitionNote } from '../receive/message-guard.ts';
 import { Receiver, type Received, type StreamedCommit, type Take } from '../receive/receiver.ts';
 import { SkipFilter, type Skipped } from '../receive/skip-filter.ts';
 import { StreamedTransactions } from '../receive/streamed-transactions.ts';
 import { parseHeartbeat, settledUpTo } from '../receive/watermark.ts';
+import { isFaultOfTransaction, UnsentTransaction } from './failed-transaction.ts';
 import { EARLY_LOOK_MS, EarlyStream, type EarlyArrival } from './early-stream.ts';
 import { GroupPatience } from './group-patience.ts';
 import type { LinkConnections } from './link-connections.ts';
@@ -41,6 +43,14 @@ type Arrival =
   | { readonly kind: 'ask'; readonly keepalive: Keepalive }
   | EarlyArrival
   | Skipped;
+
+/** The life of a link ends: the stream is to begin anew behind a transaction that could not be sent, and is skipped. */
+export class UnsentPassed extends Error {
+  constructor() {
+    super('a transaction that cannot be sent is passed');
+    this.name = 'UnsentPassed';
+  }
+}
 
 /** So many bytes of changes may wait while others are applied. */
 const MOST_WAITING_BYTES = 4 * 1024 * 1024;
@@ -137,7 +147,7 @@ export class LinkStream {
     const signal = AbortSignal.any([this.#connections.signal, ended.signal]);
     const receiving = this.#receive(signal).then(
       () => this.#arrivals.close(new Error('the stream has ended')),
-      (error: unknown) => this.#arrivals.close(error),
+      (error: unknown) => this.#arrivals.close(this.#passedOver(error) ?? error),
     );
     try {
       await this.#apply(signal);
@@ -200,6 +210,23 @@ export class LinkStream {
     }
     if (isApplied) await this.#receiver.passOver(committed);
     else await this.#receiver.replay(committed, take, () => this.#arrivals.room(signal));
+  }
+
+  /** What ends the stream where the provider cannot go on with a transaction; that is passed over first if it is to be skipped. */
+  #passedOver(error: unknown): Error | undefined {
+    if (!(error instanceof StreamError) || !isFaultOfTransaction(error)) return undefined;
+    const { open } = this.#receiver;
+    const skipped = open && this.#skips.passUnsent(open);
+    if (skipped) {
+      this.#arrivals.push(skipped);
+      return new UnsentPassed();
+    }
+    const failed = open && {
+      xid: open.xid,
+      commitLsn: open.finalLsn,
+      commitTime: open.commitTime,
+    };
+    return new UnsentTransaction(this.#context.provider.name, error, failed);
   }
 
   #arrive(received: Received | Skipped): void {
@@ -414,7 +441,8 @@ export class LinkStream {
     const { provider, record, log } = this.#context;
     const { skipRequest } = record;
     assert(skipRequest, 'what is skipped was asked for');
-    const noted = skipped.changes > 0;
+    const { xid, commitLsn, contents } = skipped;
+    const noted = contents === null || contents.changes > 0;
     await this.#worker.moveTo(
       skipped.endLsn,
       noted ? recordSkippedSql(provider.id, skipped, skipRequest) : '',
@@ -422,7 +450,7 @@ export class LinkStream {
     this.#committed(skipped.endLsn);
     if (!noted) return;
     this.#state.lastChange = skipped.endLsn;
-    const { xid, commitLsn, changes } = skipped;
+    const changes = contents?.changes ?? null;
     const fields = { provider: provider.name, xid, commitLsn: formatLsn(commitLsn), changes };
     log.warn({ ...fields, askedBy: skipRequest.by }, 'transaction is skipped');
   }

@@ -45,6 +45,19 @@ export class SlotUnusable extends Error {
   }
 }
 
+/** Why the server does not go on with the stream, in its own words; `code` is the SQLSTATE. */
+export class StreamError extends Error {
+  readonly code: string;
+  readonly detail: string | undefined;
+
+  constructor(message: string, code: string, detail: string | undefined) {
+    super(message);
+    this.name = 'StreamError';
+    this.code = code;
+    this.detail = detail;
+  }
+}
+
 /**
  * The stream of one logical slot. `pg` does connection, TLS and authentication; the stream itself is read from the socket as
  * frames, because a query object a row is what the driver would make of it. The socket is read only as fast as its reader asks,
@@ -82,7 +95,7 @@ export class ReplicationSession implements AsyncDisposable {
     this.#socket.write(simpleQuery(startCommand(request)));
   }
 
-  /** What arrives. Ends when the server ends the stream; throws when the connection breaks. */
+  /** What arrives. Ends when the server ends the stream; throws when the connection breaks, and StreamError or SlotUnusable when the server refuses to go on. */
   async *batches(): AsyncGenerator<FrameBatch, void, void> {
     let pending: Buffer[] = [];
     let pendingBytes = 0;
@@ -113,6 +126,8 @@ export class ReplicationSession implements AsyncDisposable {
             bounds.push(from, offset);
             break;
           case ERROR_RESPONSE:
+            // What it is about may have come right before it.
+            if (bounds.length > 0) yield { buffer: input, bounds };
             throw serverError(input.subarray(from, offset));
           case COPY_DONE:
             if (bounds.length > 0) yield { buffer: input, bounds };
@@ -180,5 +195,5 @@ function serverError(body: Buffer): Error {
     SQLSTATE.objectNotInPrerequisiteState,
   ];
   if (slotStates.includes(sqlstate)) return new SlotUnusable(message, sqlstate);
-  return Object.assign(new Error(message), { code: sqlstate, detail: fields.get('D') });
+  return new StreamError(message, sqlstate, fields.get('D'));
 }

@@ -16,16 +16,17 @@ import { RelationScope } from '../pgoutput/relation-scope.ts';
 import type { Change } from '../pgoutput/transaction.ts';
 import type { StreamedTransaction, StreamedTransactions } from './streamed-transactions.ts';
 
+/** A transaction begins. */
+export interface Begun {
+  readonly kind: 'begin';
+  readonly xid: number;
+  readonly finalLsn: Lsn;
+  readonly commitTime: PgTime;
+}
+
 /** What a link's stream holds, in order. Changes come between a begin and its commit; a message outside of any is not transactional. */
 export type Received =
-  | {
-      readonly kind: 'begin';
-      readonly xid: number;
-      readonly finalLsn: Lsn;
-      readonly commitTime: PgTime;
-    }
-  | Change
-  | { readonly kind: 'commit'; readonly endLsn: Lsn; readonly commitTime: PgTime };
+  Begun | Change | { readonly kind: 'commit'; readonly endLsn: Lsn; readonly commitTime: PgTime };
 
 /** A streamed transaction that has committed: it counts here, in the order of the stream. */
 export interface StreamedCommit {
@@ -64,10 +65,11 @@ export class Receiver {
   #relations = new RelationScope();
   /** Counts descriptions of relations. */
   #arrivals = 0;
-  #inTransaction = false;
+  /** The transaction of which not all has come. */
+  #open: Begun | undefined;
   #skipping = false;
   /** Held back until the message after it, because that may be the one that tells of a foreign origin. */
-  #begin: Extract<Received, { kind: 'begin' }> | undefined;
+  #begin: Begun | undefined;
 
   /** `streamed`: where to keep streamed transactions; without it none may come. `watcher`: who is told of them meanwhile. */
   constructor(
@@ -78,6 +80,11 @@ export class Receiver {
     this.#skips = skips;
     this.#watcher = watcher;
     this.#streamed = streamed;
+  }
+
+  /** The transaction of which not all has come; undefined between transactions, and inside of a chunk. */
+  get open(): Begun | undefined {
+    return this.#open;
   }
 
   /**
@@ -213,10 +220,10 @@ export class Receiver {
   #handle(message: Message, take: Take): void {
     if (message.kind === 'begin') {
       this.#requireNoTransaction();
-      this.#inTransaction = true;
       this.#skipping = this.#skips(message);
       const { xid, finalLsn, commitTime } = message;
       this.#begin = { kind: 'begin', xid, finalLsn, commitTime };
+      this.#open = this.#begin;
       return;
     }
     if (message.kind === 'origin') {
@@ -248,7 +255,7 @@ export class Receiver {
         return undefined;
       case 'commit':
         this.#within();
-        this.#inTransaction = false;
+        this.#open = undefined;
         return { kind: 'commit', endLsn: message.endLsn, commitTime: message.commitTime };
       case 'message':
         if (message.transactional) this.#within();
@@ -275,11 +282,11 @@ export class Receiver {
   }
 
   #within(): void {
-    if (!this.#inTransaction) throw new ProtocolError('a change outside of any transaction');
+    if (!this.#open) throw new ProtocolError('a change outside of any transaction');
   }
 
   #requireNoTransaction(): void {
-    if (this.#inTransaction) throw new ProtocolError('transaction begins inside another');
+    if (this.#open) throw new ProtocolError('transaction begins inside another');
   }
 }
 

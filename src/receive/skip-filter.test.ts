@@ -64,8 +64,7 @@ describe('SkipFilter', () => {
         commitLsn: 100,
         endLsn: 110,
         commitTime: 7,
-        changes: 4,
-        tables: ['public."B"', 'public.a', 'public.t'],
+        contents: { changes: 4, tables: ['public."B"', 'public.a', 'public.t'] },
       },
     ]);
   });
@@ -80,8 +79,16 @@ describe('SkipFilter', () => {
 
   test('counts no change for a message', () => {
     expect(passed(100, begin(100), message, commit(110))).toMatchObject([
-      { changes: 0, tables: [] },
+      { contents: { changes: 0, tables: [] } },
     ]);
+  });
+
+  test('passes what cannot be sent, up to the position, to where its commit has begun', () => {
+    const unsent = { kind: 'begin', xid: 9, finalLsn: lsn(100), commitTime: 7 as PgTime } as const;
+    const note = { kind: 'skipped', xid: 9, commitLsn: 100, endLsn: 101, contents: null };
+    expect(new SkipFilter(lsn(100)).passUnsent(unsent)).toMatchObject(note);
+    expect(new SkipFilter(lsn(99)).passUnsent(unsent)).toBeUndefined();
+    expect(new SkipFilter(undefined).passUnsent(unsent)).toBeUndefined();
   });
 
   test('leaves messages between transactions alone', () => {

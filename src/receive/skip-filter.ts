@@ -2,7 +2,7 @@ import type { Lsn } from '../base/lsn.ts';
 import { displayName } from '../base/names.ts';
 import type { PgTime } from '../base/pg-time.ts';
 import type { Change, Relation } from '../pgoutput/transaction.ts';
-import type { Received } from './receiver.ts';
+import type { Begun, Received } from './receiver.ts';
 
 /** A transaction that is not to be applied: what there is to tell of it. */
 export interface Skipped {
@@ -11,14 +11,17 @@ export interface Skipped {
   readonly commitLsn: Lsn;
   readonly endLsn: Lsn;
   readonly commitTime: PgTime;
-  /** Of rows; a truncated table counts as one. Heartbeats and the like have none. */
-  readonly changes: number;
-  readonly tables: readonly string[];
+  /** What it has changed; null where the provider cannot send it. */
+  readonly contents: {
+    /** Of rows; a truncated table counts as one. Heartbeats and the like have none. */
+    readonly changes: number;
+    readonly tables: readonly string[];
+  } | null;
 }
 
 /** Counts instead of keeping: a transaction may be larger than memory. */
 interface Passing {
-  readonly begin: Extract<Received, { kind: 'begin' }>;
+  readonly begin: Begun;
   changes: number;
   readonly tables: Set<string>;
 }
@@ -57,9 +60,18 @@ export class SkipFilter {
       commitLsn: finalLsn,
       endLsn: received.endLsn,
       commitTime,
-      changes: passing.changes,
-      tables: [...passing.tables].toSorted(),
+      contents: { changes: passing.changes, tables: [...passing.tables].toSorted() },
     };
+  }
+
+  /**
+   * What there is to tell of a transaction that the provider cannot send; undefined where it is not to be skipped. Where it ends is not
+   * known: a stream that begins behind the beginning of its commit does not hold it.
+   */
+  passUnsent({ xid, finalLsn, commitTime }: Begun): Skipped | undefined {
+    if (this.#upto === undefined || finalLsn > this.#upto) return undefined;
+    const endLsn = (finalLsn + 1) as Lsn;
+    return { kind: 'skipped', xid, commitLsn: finalLsn, endLsn, commitTime, contents: null };
   }
 }
 
