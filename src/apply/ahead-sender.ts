@@ -7,7 +7,6 @@ import { followCommitted } from '../catalog/committed-positions.ts';
 import type { BatchAnswer } from '../postgres/batch.ts';
 import { keepYoung, resetOrigin } from '../postgres/origins.ts';
 import type { Session } from '../postgres/session.ts';
-import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import type { Ahead } from './ahead.ts';
 import type { ApplyOptions } from './apply-options.ts';
 import { isLockConflict, LOCK_BACKOFF } from './lock-conflict.ts';
@@ -163,7 +162,7 @@ export class AheadSender {
     if (isLockConflict(error)) {
       this.#options.onRollback();
       await pause(backoffMs(1, LOCK_BACKOFF, this.#options.random), this.#options.signal);
-    } else if (!hasSqlstate(error, SQLSTATE.lookAgain)) this.#tables.forget();
+    } else this.#tables.doubt(error);
     return done.length;
   }
 

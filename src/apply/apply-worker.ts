@@ -433,7 +433,9 @@ export class ApplyWorker {
     this.#unfinished = undefined;
     if (this.#session.lost.aborted || error instanceof ApplyPaused) throw error;
     this.#options.onRollback();
-    this.#tables.forget();
+    // What a transaction that must be alone has defined is undone.
+    if (current.parts?.every(({ isAlone }) => !isAlone)) this.#tables.doubt(error);
+    else this.#tables.forget();
     try {
       await rollBack(this.#session);
     } catch {

@@ -60,6 +60,30 @@ describe.each([14, 18])('tables of ordinary roles, on PostgreSQL %i', (major) =>
     expect(Number(kept?.count)).toBeLessThanOrEqual(17);
   });
 
+  test('what is known outlives errors that say nothing about tables, and no others', async () => {
+    const tables = new TableMap(session);
+    const errorOf = async (text: string): Promise<unknown> =>
+      session.script(text).then(
+        () => expect.fail(`no error: ${text}`),
+        (error: unknown) => error,
+      );
+    const plain = relation('plain');
+    await session.script('INSERT INTO app.plain VALUES (1)');
+    const isForgottenAfter = async (text: string) => {
+      const known = await tables.seek(plain);
+      tables.doubt(await errorOf(text));
+      return (await tables.seek(plain)) !== known;
+    };
+    expect(await isForgottenAfter('INSERT INTO app.plain VALUES (1)')).toBe(false);
+    await owner.script('BEGIN; SELECT FROM app.plain FOR UPDATE');
+    expect(
+      await isForgottenAfter(`SET lock_timeout = '1ms'; DELETE FROM app.plain WHERE id = 1`),
+    ).toBe(false);
+    await owner.script('ROLLBACK');
+    expect(await isForgottenAfter('SELECT lost FROM app.plain')).toBe(true);
+    await session.script(`SET lock_timeout = '0'; DELETE FROM app.plain`);
+  });
+
   test('only what runs code is read and written with the owner’s rights', async () => {
     const tables = new TableMap(session);
     const trust = async (name: string) => {

@@ -5,15 +5,19 @@ import { holdDefinitions, readDefinitions, type Held } from '../catalog/restrict
 import type { Relation } from '../pgoutput/transaction.ts';
 import { readRelation } from '../postgres/relation-info.ts';
 import type { Session } from '../postgres/session.ts';
+import { hasSqlstate, SQLSTATE } from '../postgres/sqlstate.ts';
 import { readUserCode, type UserCode } from '../postgres/user-code.ts';
+import { isLockConflict } from './lock-conflict.ts';
 import { isOwn, joinTable, type Table, type TableTrust } from './table.ts';
 
+/** Errors that rows are the cause of, whatever their table is like: another row has the value, or has to be looked at first. */
+const OF_ROWS = [SQLSTATE.uniqueViolation, SQLSTATE.lookAgain];
 /** So often is read again what is changing all the time. */
 const MOST_READS = 20;
 
 /**
  * The provider's relations joined to local tables, each read once. A relation is described anew when it changes over there, and
- * `forget` throws all away after an error, so that a table that was mended here is seen. A table that lacks a column is read again
+ * `doubt` throws all away after an error, so that a table that was mended here is seen. A table that lacks a column is read again
  * in each transaction: nulls for that column are let pass without an error that would tell when it has been added.
  *
  * Whether a table runs code of its owner, who is an ordinary role, must be known for certain before a row is written: what is known
@@ -116,6 +120,12 @@ export class TableMap {
       casts: held.some(({ hold }) => hold === 'table and casts'),
       definitions: this.#definitions,
     };
+  }
+
+  /** Forgets all after an error, unless that says nothing about tables. */
+  doubt(error: unknown): void {
+    const isOfRows = isLockConflict(error) || hasSqlstate(error, ...OF_ROWS);
+    if (!isOfRows) this.forget();
   }
 
   forget(): void {
