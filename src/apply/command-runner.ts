@@ -10,27 +10,46 @@ import { commandText } from '../ddl/command-text.ts';
 import type { InsertChange } from '../pgoutput/transaction.ts';
 import type { Session } from '../postgres/session.ts';
 import { hasSqlstate, SQLSTATE, sqlstateOf } from '../postgres/sqlstate.ts';
+import { readShapes } from '../postgres/table-shapes.ts';
 import type { ChangeContext } from './change-context.ts';
 import { isLockConflict, MustWait } from './lock-conflict.ts';
+import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
 
 const SAVEPOINT = 'bdr_command';
 
+const PUT_OFF_SAVEPOINT = 'bdr_put_off';
+
 const MOST_SHOWN = 300;
+
+/** Rows that are looked at when the transaction ends, by statements with the names that their tables have now. */
+export interface PutOff {
+  /** OIDs of the tables. */
+  tables(): readonly string[];
+  /** Looks at those of some tables now. */
+  settle(isMeant: (table: Table) => boolean): Promise<void>;
+}
 
 /** Runs what changed definitions on the provider, in its place among the rows (DESIGN 5), in the caller's transaction. */
 export class CommandRunner {
   readonly #session: Session;
   readonly #tables: TableMap;
   readonly #tell: (context: ChangeContext) => Promise<void>;
+  readonly #putOff: PutOff;
   /** Commands that were sent as one text bring it once. */
   #text: { readonly xid: number; readonly text: string } | undefined;
 
   /** `tell` tells the other nodes of a command before it is committed. */
-  constructor(session: Session, tables: TableMap, tell: (context: ChangeContext) => Promise<void>) {
+  constructor(
+    session: Session,
+    tables: TableMap,
+    tell: (context: ChangeContext) => Promise<void>,
+    putOff: PutOff,
+  ) {
     this.#session = session;
     this.#tables = tables;
     this.#tell = tell;
+    this.#putOff = putOff;
   }
 
   /** Throws BdrError when it cannot be run here. */
@@ -44,10 +63,32 @@ export class CommandRunner {
     // It may need the index, or take away what that is for. The server waits for open transactions when it builds one: hold nothing.
     if (await hasIndexBuilds(this.#session)) throw new MustWait('an index is being built');
     await this.#tell(context);
-    if (detached !== undefined) await this.#keepBounds(queued, detached);
-    for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
+    await this.#settlePutOff(async () => {
+      if (detached !== undefined) await this.#keepBounds(queued, detached);
+      for (const text of texts) await this.#runText(queued, text, mayBeOfLocal);
+    });
     // Tables are others by now, for this transaction too.
     this.#tables.forget();
+  }
+
+  /**
+   * Runs a command; what is put off of tables that it changes is looked at before. Of others it is not, because until the transaction ends
+   * two rows may have one value.
+   */
+  async #settlePutOff(run: () => Promise<void>): Promise<void> {
+    const tables = [...new Set(this.#putOff.tables())];
+    if (tables.length === 0) return run();
+    const before = await readShapes(this.#session, tables);
+    await this.#session.script(`SAVEPOINT ${PUT_OFF_SAVEPOINT}`);
+    await run();
+    const after = await readShapes(this.#session, tables);
+    const changed = new Set(tables.filter((oid) => before.get(oid) !== after.get(oid)));
+    if (changed.size > 0) {
+      await this.#session.script(`ROLLBACK TO SAVEPOINT ${PUT_OFF_SAVEPOINT}`);
+      await this.#putOff.settle(({ local }) => changed.has(local.oid));
+      await run();
+    }
+    await this.#session.script(`RELEASE SAVEPOINT ${PUT_OFF_SAVEPOINT}`);
   }
 
   async #keepBounds(queued: QueuedCommand, partition: string): Promise<void> {

@@ -78,9 +78,16 @@ export class DeferredKeys {
     if (this.#taken.has(keyName(table, row))) this.add(table, row, context);
   }
 
-  /** Ends the transaction's changes: of two rows that have one key one goes. */
-  async settle(): Promise<void> {
-    for (const { table, values, context, removal } of this.#taken.values()) {
+  /** OIDs of the tables of which keys are to be looked at. */
+  tables(): string[] {
+    return [...this.#taken.values()].map(({ table }) => table.local.oid);
+  }
+
+  /** Ends the transaction's changes, or those of some tables: of two rows that have one key one goes. */
+  async settle(isMeant: (table: Table) => boolean = () => true): Promise<void> {
+    for (const [name, { table, values, context, removal }] of this.#taken) {
+      if (!isMeant(table)) continue;
+      this.#taken.delete(name);
       const rows = await this.#rows.findAll(table, values, context.commitTime);
       const own = rows.filter(({ row }) => row.kind === 'own');
       if (own.length === 0) {

@@ -32,6 +32,12 @@ type Rival = FoundRow & {
   readonly movesOn: 'other' | 'rival' | undefined;
 };
 
+/** What remembers and records that a row has lost. */
+interface Unsettled {
+  readonly table: Table;
+  readonly settle: () => Promise<void>;
+}
+
 /** So many rows of one transaction that have lost to others of it are kept, until it is certain; then they are taken to be lost. */
 const MOST_UNSETTLED = 1000;
 
@@ -60,7 +66,7 @@ export class UniqueLosers {
   /** To be told at the end: what the transaction's own rows ask for, by table and key, since a later one may have found room. */
   #asked = new Map<string, OutgoingDeath>();
   /** What remembers and records those of them that are not yet. */
-  #unsettled = new Map<string, () => Promise<void>>();
+  #unsettled = new Map<string, Unsettled>();
   #others: OutgoingDeath[] = [];
   /** Of rows of the transaction, by table and key: the columns whose values were read from the provider. */
   #read = new Map<string, ReadonlySet<string>>();
@@ -166,16 +172,29 @@ export class UniqueLosers {
     this.#takeBack(keyName(table, key));
   }
 
+  /** OIDs of the tables of which rows are to be looked at, or remembered. */
+  tables(): string[] {
+    return [...this.#deferred.values(), ...this.#unsettled.values()].map(
+      ({ table }) => table.local.oid,
+    );
+  }
+
+  /** Looks at what is checked at the end, of some tables or of all. */
+  async settle(isMeant: (table: Table) => boolean = () => true): Promise<void> {
+    for (const [name, { table, key, context }] of this.#deferred) {
+      if (!isMeant(table)) continue;
+      this.#deferred.delete(name);
+      await this.#settleDeferred(table, key, context);
+    }
+    await this.#settleAsked(isMeant);
+  }
+
   /**
    * Ends the transaction's changes: looks at what is checked at the end, and puts what is to be told into the outbox. Returns whether that
    * was anything.
    */
   async finish(): Promise<boolean> {
-    for (const [name, { table, key, context }] of this.#deferred) {
-      this.#deferred.delete(name);
-      await this.#settleDeferred(table, key, context);
-    }
-    await this.#settleAsked();
+    await this.settle();
     const deaths = [...this.#others, ...this.#asked.values()];
     if (deaths.length > 0) await putIntoOutbox(this.#session, deaths);
     return deaths.length > 0;
@@ -293,16 +312,20 @@ export class UniqueLosers {
     // Its own time, in a group.
     const version = this.#versionOf(this.#deferred.get(name)?.context ?? context);
     this.#asked.set(name, outgoing(table, rival.key, { kind: 'ask', version }));
-    this.#unsettled.set(name, async () => {
+    const settle = async () => {
       await this.#remember(table, rival.key, version);
       await keep('delete');
-    });
+    };
+    this.#unsettled.set(name, { table, settle });
     if (this.#unsettled.size >= MOST_UNSETTLED) await this.#settleAsked();
   }
 
-  async #settleAsked(): Promise<void> {
-    for (const settle of this.#unsettled.values()) await settle();
-    this.#unsettled.clear();
+  async #settleAsked(isMeant: (table: Table) => boolean = () => true): Promise<void> {
+    for (const [name, { table, settle }] of this.#unsettled) {
+      if (!isMeant(table)) continue;
+      this.#unsettled.delete(name);
+      await settle();
+    }
   }
 
   #takeBack(name: string): void {

@@ -186,7 +186,13 @@ export class ChangeWriter {
     });
     this.groupLimit = options.groupLimit;
     this.#deathNotices = new DeathNotices(session, this.#tables);
-    this.#commands = new CommandRunner(session, this.#tables, options.tellOfCommand);
+    this.#commands = new CommandRunner(session, this.#tables, options.tellOfCommand, {
+      tables: () => [...this.#deferred.tables(), ...this.#losers.tables()],
+      settle: async (isMeant) => {
+        await this.#deferred.settle(isMeant);
+        await this.#losers.settle(isMeant);
+      },
+    });
     this.left = new LeftChanges({
       rows: this.#rows,
       isReadForHistory: () => this.#conflicts.keepsRows,

@@ -27,7 +27,7 @@ import { markAgentSession } from '../postgres/advisory.ts';
 import type { Conninfo } from '../postgres/conninfo.ts';
 import { originProgress, setUpOrigin } from '../postgres/origins.ts';
 import { ReplicationSession } from '../postgres/replication-session.ts';
-import { serverMajor } from '../postgres/server-facts.ts';
+import { databaseEncoding, serverMajor } from '../postgres/server-facts.ts';
 import { Session } from '../postgres/session.ts';
 import { AckLedger } from '../receive/ack-ledger.ts';
 import { ClockWatch } from '../receive/clock-watch.ts';
@@ -212,6 +212,8 @@ export class OwnStream {
         start: progress,
         providerMajor: await serverMajor(bookkeeping),
         streaming: true,
+        // There it is UTF-8 or nothing of the kind, and of most rows only the key counts.
+        asStored: (await databaseEncoding(bookkeeping)) === 'SQL_ASCII',
       },
       { applicationName: 'bdr:own:send', signal },
     );

@@ -1,5 +1,5 @@
-import { constants } from 'node:buffer';
-import { int32At } from '../base/bytes.ts';
+import { constants, isUtf8 } from 'node:buffer';
+import { int32At, ProtocolError } from '../base/bytes.ts';
 import type { ByteReader } from '../base/bytes.ts';
 import { BdrError } from '../base/errors.ts';
 
@@ -88,14 +88,19 @@ export class Tuple {
 
   /**
    * The value's bytes as UTF-8 text, which is the value only where its kind is text; null for a null and an unchanged value. Throws
-   * BdrError where the language has no string that long.
+   * BdrError where the language has no string that long, ProtocolError where the bytes are no UTF-8.
    */
   text(column: number): string | null {
     const offset = this.offset(column);
     if (offset < 0) return null;
     const length = this.length(column);
     if (length > constants.MAX_STRING_LENGTH) throw tooLong(column, length);
-    return this.buffer.toString('utf8', offset, offset + length);
+    const text = this.buffer.toString('utf8', offset, offset + length);
+    // A byte that is none comes out as U+FFFD: look closer only then.
+    if (text.includes('\ufffd') && !isUtf8(this.buffer.subarray(offset, offset + length))) {
+      throw new ProtocolError(`value of column ${column + 1} is not UTF-8`, offset);
+    }
+    return text;
   }
 
   /** Moves to a column and returns where its kind byte stands. */

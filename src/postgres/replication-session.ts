@@ -15,6 +15,8 @@ export interface StreamRequest {
   readonly providerMajor: number;
   /** Whether large transactions are sent in chunks before they have committed, and not as a whole afterwards. */
   readonly streaming: boolean;
+  /** Text is sent as the database has it, not converted to UTF-8: bytes that are none are no error there. */
+  readonly asStored?: boolean;
 }
 
 /**
@@ -72,7 +74,12 @@ export class ReplicationSession implements AsyncDisposable {
     request: StreamRequest,
     options: { applicationName: string; signal: AbortSignal },
   ): Promise<ReplicationSession> {
-    const session = await Session.connect(conninfo, { ...options, replication: 'database' });
+    const settings = request.asStored ? { client_encoding: 'SQL_ASCII' } : {};
+    const session = await Session.connect(conninfo, {
+      ...options,
+      settings,
+      replication: 'database',
+    });
     return new ReplicationSession(session, request, options.signal);
   }
 

@@ -93,6 +93,14 @@ export async function serverMajor(session: Session): Promise<number> {
   return Number(row?.major);
 }
 
+/** The encoding in which the session's database keeps text. */
+export async function databaseEncoding(session: Session): Promise<string> {
+  const [row] = await session.query<{ encoding: string }>(
+    `SELECT current_setting('server_encoding') AS encoding`,
+  );
+  return row?.encoding ?? '';
+}
+
 /** Whether the session is seen to come from the server's own machine: by a socket there, or from one of its own addresses. */
 export async function isOnThisMachine(session: Session): Promise<boolean> {
   const [row] = await session.query<{ near: string }>(/* sql */ `

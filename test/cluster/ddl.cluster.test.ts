@@ -64,6 +64,82 @@ describe('commands arrive on the other node', () => {
   });
 });
 
+describe('rows under a deferrable constraint, and then a command in the same transaction', () => {
+  const CONSTRAINT = `ALTER TABLE later ADD CONSTRAINT once UNIQUE (a) DEFERRABLE INITIALLY DEFERRED`;
+  const KEY = `ALTER TABLE later DROP CONSTRAINT later_pkey; ALTER TABLE later ADD PRIMARY KEY (id) DEFERRABLE; ALTER TABLE later REPLICA IDENTITY FULL`;
+  const swap = (table: string, column: string) => [
+    `UPDATE ${table} SET ${column} = 2 WHERE id = 1`,
+    `UPDATE ${table} SET ${column} = 1 WHERE id = 2`,
+  ];
+  const [give, take] = swap('later', 'a') as [string, string];
+
+  test.each<[string, string, string[], string]>([
+    [
+      'its table is renamed',
+      CONSTRAINT,
+      [give, take, 'ALTER TABLE later RENAME TO after'],
+      'after',
+    ],
+    [
+      'its table moves',
+      CONSTRAINT,
+      [give, take, 'ALTER TABLE later SET SCHEMA elsewhere'],
+      'elsewhere.later',
+    ],
+    [
+      'its column is renamed',
+      CONSTRAINT,
+      [give, take, 'ALTER TABLE later RENAME a TO aa'],
+      'later',
+    ],
+    [
+      'its column goes',
+      CONSTRAINT,
+      [give, take, 'SET CONSTRAINTS ALL IMMEDIATE', 'ALTER TABLE later DROP COLUMN a'],
+      'later',
+    ],
+    [
+      'its table goes',
+      CONSTRAINT,
+      [
+        give,
+        take,
+        'SET CONSTRAINTS ALL IMMEDIATE',
+        'DROP TABLE later',
+        'CREATE TABLE later (id integer PRIMARY KEY)',
+      ],
+      'later',
+    ],
+    [
+      'its key is deferrable, and its table renamed',
+      KEY,
+      ['INSERT INTO later VALUES (9, 9)', 'ALTER TABLE later RENAME TO after'],
+      'after',
+    ],
+    [
+      'another table is made in the middle',
+      CONSTRAINT,
+      [give, 'CREATE TABLE beside (id integer PRIMARY KEY)', take],
+      'later',
+    ],
+  ])('%s', async (_, before, texts, table) => {
+    await one.sql(`
+      CREATE SCHEMA elsewhere;
+      CREATE TABLE later (id integer PRIMARY KEY, a integer, b text);
+      INSERT INTO later SELECT g, g, 'b' FROM generate_series(1, 5) AS g;
+      ${before}`);
+    await applied();
+    await one.sql(`BEGIN; ${texts.join('; ')}; COMMIT`);
+    await applied();
+    await cluster.equal(table);
+    // Nothing has collided.
+    const conflicts = `SELECT FROM bdr.bdr_conflict_history WHERE object_name IN ('later', 'after')`;
+    expect(await two.sql(conflicts)).toEqual([]);
+    await one.sql(`DROP TABLE IF EXISTS beside, ${table}; DROP SCHEMA elsewhere CASCADE`);
+    await applied();
+  });
+});
+
 test('definitions are the same letter by letter, and so are rows: those that commands made or changed, too', async () => {
   await sameSchema();
   const tables = await one.sql('SELECT t::text FROM bdr.internal_replicated_tables() AS t');

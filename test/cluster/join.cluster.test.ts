@@ -94,7 +94,10 @@ describe('a join while every member is written', () => {
     await one.sql(PacedWriter.SCHEMA);
     await one.sql(
       `CREATE TABLE big (id integer PRIMARY KEY, filler text NOT NULL);
-       INSERT INTO big SELECT g, repeat(md5(g::text), 4) FROM generate_series(1, 300000) AS g`,
+       INSERT INTO big SELECT g, repeat(md5(g::text), 4) FROM generate_series(1, 300000) AS g;
+       CREATE TABLE parted (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+       CREATE TABLE parted_all PARTITION OF parted DEFAULT;
+       INSERT INTO parted SELECT generate_series(1, 100)`,
     );
     await one.create();
     await two.join(one);

@@ -88,4 +88,15 @@ describe('a transaction that its node cannot send', () => {
     await two.sql(`DELETE FROM t WHERE id <> 1`);
     expect(await cluster.equal('t')).toEqual(['(1,before)']);
   });
+
+  test('does not keep that node from reading its own log', async () => {
+    await one.sql(`INSERT INTO t VALUES (7, ${NOT_UTF8})`);
+    await one.sql(`UPDATE t SET v = v || 'x'; UPDATE t SET id = 8 WHERE id = 7`);
+    await one.sql(`DELETE FROM t WHERE id = 8`);
+    await one.ownLogRead(await one.logEnd());
+    const [kept] = await one.sql(
+      `SELECT count(*)::integer FROM bdr.tombstone WHERE row_key IN ('{7}', '{8}')`,
+    );
+    expect(kept).toEqual([2]);
+  });
 });
