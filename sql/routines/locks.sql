@@ -75,14 +75,17 @@ AS $$
           )
         HAVING count(*) > 0
     ), (
-        SELECT format('No connection to: %s.', string_agg(n.node_name, ', ' ORDER BY n.node_name))
+        -- What it has met may tell of rows that are none of this role's business.
+        SELECT string_agg(format(
+            CASE WHEN k.failed_xid IS NULL THEN 'No connection to: %s.'
+                 ELSE 'What node %s has sent cannot be applied here: bdr status, or bdr.bdr_links, says why.' END,
+            n.node_name), ' ' ORDER BY n.node_name)
         FROM bdr.bdr_nodes AS n
         CROSS JOIN me
         LEFT JOIN bdr.bdr_links AS k
           ON (k.provider_sysid, k.provider_timeline, k.provider_dboid) = (n.node_sysid, n.node_timeline, n.node_dboid)
         WHERE n.node_status NOT IN ('b', 'k') AND (n.node_sysid, n.node_timeline, n.node_dboid) <> (me.sysid, me.timeline, me.dboid)
-          AND k.status IS DISTINCT FROM 'streaming'
-        HAVING count(*) > 0
+          AND (k.status IS DISTINCT FROM 'streaming' OR k.failed_xid IS NOT NULL)
     ))
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_explain_wait() FROM PUBLIC;
@@ -168,7 +171,8 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'cannot acquire the global write lock after locking the table locally'
         USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('Locked: %s.', locked),
-              HINT = 'Call bdr.acquire_global_lock(''write_lock'') at the beginning of the transaction.';
+              HINT = 'Begin the transaction with the command, or with bdr.acquire_global_lock(''write_lock''), which a superuser may grant to the role. '
+                     'A tool that locks tables by itself may be run by a superuser with bdr.skip_ddl_locking = on, while no other node writes these tables.';
 END
 $$;
 REVOKE ALL ON FUNCTION bdr.internal_refuse_late_lock(text) FROM PUBLIC;
@@ -232,7 +236,7 @@ BEGIN
                 RAISE EXCEPTION 'deadlock detected while waiting for the global lock'
                     USING ERRCODE = 'deadlock_detected',
                           DETAIL = 'Changes of other nodes, which must be applied first, wait for what this transaction has locked or written.',
-                          HINT = 'Run the transaction again; begin it with what changes definitions, or with bdr.acquire_global_lock(''write_lock'').';
+                          HINT = 'Run the transaction again; begin it with what changes definitions, or with bdr.acquire_global_lock(''write_lock''), which a superuser may grant to the role.';
         END CASE;
         IF clock_timestamp() > deadline THEN
             reason := nullif(bdr.internal_explain_wait(), '');

@@ -211,6 +211,12 @@ describe('whose command it is', () => {
     await one.sql('CREATE ROLE carol LOGIN; GRANT ALL ON SCHEMA public TO carol');
     await two.sql('CREATE ROLE dave');
     await expect(applied()).rejects.toThrow(/carol/);
+    // Who cannot run his own command because of that is told where to look.
+    const locked = two.sql(`SET bdr.bdr_ddl_lock_timeout = '1s'; CREATE TABLE waits (id integer)`);
+    await expect(locked).rejects.toMatchObject({
+      code: '55P03',
+      detail: expect.stringContaining('What node node1 has sent cannot be applied here') as string,
+    });
     await two.sql('CREATE ROLE carol LOGIN');
     await one.applied();
     await one.sqlAs('carol', 'CREATE TABLE of_carol (id integer PRIMARY KEY)');
