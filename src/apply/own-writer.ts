@@ -165,9 +165,11 @@ export class OwnWriter {
     if (!Tombstones.byKey(table)) {
       return { table, deleted: [], truncatedAt, late: lateOf(changes, changes.removed) };
     }
+    const key = new Set(table.key.columns.map(({ position }) => position));
+    const ofKey = (position: number) => key.has(position);
     const moved = changes.moved.filter(({ old, row }) => {
-      const values = readValues(old);
-      return !sameKey(table, values, filledFrom(values, readValues(row)));
+      const values = readValues(old, ofKey);
+      return !sameKey(table, values, filledFrom(values, readValues(row, ofKey)));
     });
     const deleted = [...changes.removed, ...moved];
     return { table, deleted, truncatedAt, late: lateOf(changes, deleted) };

@@ -7,8 +7,13 @@ export const UNSENT: unique symbol = Symbol('unsent');
 /** The values of a row as a change brings them, by position in the provider's tuple. */
 export type RowValues = readonly (Param | typeof UNSENT)[];
 
-export function readValues(tuple: Tuple): RowValues {
+/** `isSought`: positions of the values that are read; the others are as if they had not been sent. */
+export function readValues(
+  tuple: Tuple,
+  isSought: (position: number) => boolean = () => true,
+): RowValues {
   return Array.from({ length: tuple.columnCount }, (_, position) => {
+    if (!isSought(position)) return UNSENT;
     switch (tuple.kind(position)) {
       case ColumnKind.null:
         return null;

@@ -50,6 +50,12 @@ test('a value that is too long for a string says so, and which column has it', (
   );
 });
 
+test('bytes that are no UTF-8 are no text, and the character that stands for such is', () => {
+  const tuple = readTuple(new ByteReader(hex('0002 74 00000001 e9 74 00000003 efbfbd')));
+  expect(() => tuple.text(0)).toThrow(ProtocolError);
+  expect(tuple.text(1)).toBe('\ufffd');
+});
+
 test('columns can be read in any order', () => {
   const value = fc.oneof(
     fc.constantFrom<TupleValue>(null, UNCHANGED),
