@@ -31,6 +31,8 @@ interface Current {
   parts: TransactionPart[] | undefined;
   bytes: number;
   way: Way;
+  /** The server has stopped in it when it was sent ahead: it would again. */
+  readonly isStopped: boolean;
   /** Changes whose statements go out as one batch, in order. */
   sending: SentChange[];
   /** Whether changes before those in `sending` have been written in this local transaction. */
@@ -113,13 +115,11 @@ export class ApplyWorker {
     next: () => readonly TransactionPart[] = () => [],
   ): Promise<void> {
     if (this.#unfinished) return this.#goOn(this.#unfinished, parts);
-    let way = this.#wayOf(parts);
-    if (way === 'rows') {
-      const { committed, isStopped } = await this.#ahead.sendAsOne(parts);
-      if (committed > 0) return;
-      if (isStopped) way = this.#wayOfStopped(parts);
-    }
-    return this.#applyBy(way, parts, next);
+    const way = this.#wayOf(parts);
+    if (way !== 'rows') return this.#applyBy(way, parts, next);
+    const { committed, isStopped } = await this.#ahead.sendAsOne(parts);
+    if (committed > 0) return;
+    await (isStopped ? this.#applyStopped(parts, next) : this.#applyBy(way, parts, next));
   }
 
   /**
@@ -135,7 +135,7 @@ export class ApplyWorker {
     if (committed > 0 && committed === small.length) return committed;
     const [next] = parts.slice(committed);
     assert(next !== undefined, 'there is a transaction to apply');
-    await this.#applyBy(isStopped ? this.#wayOfStopped([next]) : this.#wayOf([next]), [next]);
+    await (isStopped ? this.#applyStopped([next]) : this.#applyBy(this.#wayOf([next]), [next]));
     return committed + 1;
   }
 
@@ -147,14 +147,18 @@ export class ApplyWorker {
   }
 
   /**
-   * Of what the server has stopped in when it was sent ahead: sent so again it would stop again, and a set finds all rows at once that
-   * need a look. Not with a delete: folded with an insert it is an update, and what is recorded of that says less.
+   * Applies what the server has stopped in when it was sent ahead: a set finds all rows at once that need a look. Not with a delete:
+   * folded with an insert it is an update, and what is recorded of that says less.
    */
-  #wayOfStopped(parts: readonly TransactionPart[]): Way {
+  async #applyStopped(
+    parts: readonly TransactionPart[],
+    next?: () => readonly TransactionPart[],
+  ): Promise<void> {
     const isPlain = parts.every(
       ({ isAlone, changes }) => !isAlone && changes.every(({ kind }) => kind !== 'delete'),
     );
-    return isPlain ? 'sets' : 'rows';
+    // Of several only one may be what it has stopped in.
+    return this.#applyBy(isPlain ? 'sets' : 'rows', parts, next, parts.length === 1);
   }
 
   /**
@@ -175,13 +179,14 @@ export class ApplyWorker {
     way: Way,
     parts: readonly TransactionPart[],
     next: () => readonly TransactionPart[] = () => [],
+    isStopped = false,
   ): Promise<void> {
     if (way !== 'sets' && parts.length > 1 && parts.every(isWhole)) {
       // Row by row each change is judged by its own time, and what its transaction inserted by that one's: not a later one's.
       for (const part of parts) await this.#applyBy(way, [part]);
       return;
     }
-    const current = begun(parts, way);
+    const current = begun(parts, way, isStopped);
     const [first] = parts;
     if (first) this.#options.onBegin(first.context);
     try {
@@ -350,7 +355,8 @@ export class ApplyWorker {
     }
     this.#writer.count(change);
     // Behind a set a statement sent ahead could not be undone by itself: sets hold what is many.
-    if (current.way === 'rows' && (await this.#send(change, context, current))) return;
+    const mayBeSent = current.way === 'rows' && !current.isStopped;
+    if (mayBeSent && (await this.#send(change, context, current))) return;
     await this.#settle(current);
     await this.#writer.write(change, context);
     current.written = true;
@@ -471,8 +477,16 @@ function isCollision(error: unknown): boolean {
   return hasSqlstate(error, SQLSTATE.uniqueViolation);
 }
 
-function begun(parts: readonly TransactionPart[], way: Way): Current {
-  const current: Current = { parts: [], bytes: 0, way, sending: [], written: false, again: false };
+function begun(parts: readonly TransactionPart[], way: Way, isStopped = false): Current {
+  const current: Current = {
+    parts: [],
+    bytes: 0,
+    way,
+    isStopped,
+    sending: [],
+    written: false,
+    again: false,
+  };
   keep(current, parts);
   return current;
 }
