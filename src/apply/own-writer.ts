@@ -76,7 +76,7 @@ export class OwnWriter {
     this.#random = options.random;
     this.#signal = options.signal;
     this.#patience = new PeersPatience(options.peersLimit, options.signal);
-    this.#tables = new TableMap(session);
+    this.#tables = new TableMap(session, { isOfOwnLog: true });
     this.#statements = new PreparedStatements(session);
     this.#onTable = new TableStatements(session, this.#statements);
     const rows = new LocalRows(session, this.#onTable, origins);

@@ -25,6 +25,7 @@ const MOST_READS = 20;
  */
 export class TableMap {
   readonly #session: Session;
+  readonly #isOfOwnLog: boolean;
   #tables = new WeakMap<Relation, Table>();
   #lacking: Relation[] = [];
   /** What is known was read when definitions were these, or later. */
@@ -33,8 +34,10 @@ export class TableMap {
   #held = new WeakSet<Table>();
   #mayNotify = false;
 
-  constructor(session: Session) {
+  /** `isOfOwnLog`: relations are this server's own tables, known by their OIDs whatever they are called by now. */
+  constructor(session: Session, { isOfOwnLog = false } = {}) {
     this.#session = session;
+    this.#isOfOwnLog = isOfOwnLog;
   }
 
   begin(): void {
@@ -76,7 +79,7 @@ export class TableMap {
     const known = this.#tables.get(relation);
     if (known) return known;
     this.#definitions ??= await readDefinitions(this.#session);
-    const local = await readRelation(this.#session, relation);
+    const local = await readRelation(this.#session, this.#isOfOwnLog ? relation.id : relation);
     if (!local) return undefined;
     const isUsers = !isOwn(relation);
     const [code] = isUsers ? await readUserCode(this.#session, [local.name]) : [];

@@ -1,4 +1,4 @@
-import type { QualifiedName } from '../base/names.ts';
+import { quoteQualified, type QualifiedName } from '../base/names.ts';
 import type { Session } from './session.ts';
 
 /** A column of a local table, as far as writing to it goes. */
@@ -58,16 +58,23 @@ export interface LocalRelation {
   readonly refusesOnConflict: boolean;
 }
 
-/** Reads a table's columns and keys; undefined when no ordinary table of that name exists (partitions are ordinary, their parents are not). */
+/**
+ * Reads a table's columns and keys; undefined when there is no such ordinary table (partitions are ordinary, their parents are not).
+ * `sought`: its name or its OID.
+ */
 export async function readRelation(
   session: Session,
-  name: QualifiedName,
+  sought: QualifiedName | number,
 ): Promise<LocalRelation | undefined> {
+  const [oid, name] =
+    typeof sought === 'number' ? [String(sought), null] : [null, quoteQualified(sought)];
   // Prepared: to plan these takes ten times as long as to run them, and a schema has many tables.
   const {
     rows: [table],
   } = await session.execute<{
     oid: string;
+    schema: string;
+    name: string;
     indexes: string;
     triggers: string;
     rules: string;
@@ -77,7 +84,7 @@ export async function readRelation(
   }>(
     'bdr_relation',
     /* sql */ `
-      SELECT c.oid,
+      SELECT c.oid, n.nspname AS schema, c.relname AS name,
              EXISTS (
                  SELECT FROM pg_trigger AS t
                  WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
@@ -120,9 +127,9 @@ export async function readRelation(
              ), '[]') AS indexes
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r'
+      WHERE c.oid = coalesce($1::oid, to_regclass($2)::oid) AND c.relkind = 'r'
     `,
-    [name.schema, name.name],
+    [oid, name],
   );
   if (!table) return undefined;
   const indexes = JSON.parse(table.indexes) as UniqueIndex[];
@@ -207,7 +214,7 @@ export async function readRelation(
   );
   return {
     oid: table.oid,
-    name,
+    name: { schema: table.schema, name: table.name },
     columns: new Map(
       columns.map((column) => [
         column.name,

@@ -122,6 +122,18 @@ describe('rows under a deferrable constraint, and then a command in the same tra
       [give, 'CREATE TABLE beside (id integer PRIMARY KEY)', take],
       'later',
     ],
+    [
+      'its constraint goes, and a value is there twice',
+      CONSTRAINT,
+      [
+        give,
+        take,
+        'SET CONSTRAINTS ALL IMMEDIATE',
+        'ALTER TABLE later DROP CONSTRAINT once',
+        'UPDATE later SET a = 7',
+      ],
+      'later',
+    ],
   ])('%s', async (_, before, texts, table) => {
     await one.sql(`
       CREATE SCHEMA elsewhere;
@@ -138,6 +150,24 @@ describe('rows under a deferrable constraint, and then a command in the same tra
     await one.sql(`DROP TABLE IF EXISTS beside, ${table}; DROP SCHEMA elsewhere CASCADE`);
     await applied();
   });
+});
+
+test('rows that are deleted before their table and another one change names are not taken from the other', async () => {
+  await one.sql(`
+    CREATE TABLE front (id integer PRIMARY KEY, v text);
+    CREATE TABLE back (LIKE front INCLUDING ALL);
+    INSERT INTO front SELECT g, 'front' FROM generate_series(1, 5) AS g`);
+  await applied();
+  await two.sql(`INSERT INTO back SELECT g, 'back' FROM generate_series(1, 5) AS g`);
+  await applied();
+  await one.sql(`
+    BEGIN;
+    DELETE FROM front WHERE id = 3; UPDATE front SET id = 9 WHERE id = 4;
+    ALTER TABLE front RENAME TO middle; ALTER TABLE back RENAME TO front; ALTER TABLE middle RENAME TO back;
+    COMMIT`);
+  await applied();
+  expect(await cluster.equal('front')).toHaveLength(5);
+  expect(await cluster.equal('back')).toHaveLength(4);
 });
 
 test('definitions are the same letter by letter, and so are rows: those that commands made or changed, too', async () => {
