@@ -408,7 +408,11 @@ export class ApplyWorker {
 
   async #open(current: Current): Promise<void> {
     await this.#entrance.enter(dueTime(current.parts ?? [], this.#options.applyDelayMs));
-    this.#writer.begin(current.way === 'careful');
+    this.#writer.begin({
+      isCareful: current.way === 'careful',
+      // Commands make their transaction one that is alone.
+      hasCommands: current.parts?.some(({ isAlone }) => isAlone) ?? false,
+    });
     this.#sets.begin();
     current.written = false;
   }

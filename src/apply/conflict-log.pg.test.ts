@@ -114,7 +114,7 @@ async function applied(
   const context = { xid: 99, commitTime: time, commitLsn: 0x1268 as Lsn, seen };
   await session.script('BEGIN');
   try {
-    writer.begin(isCareful);
+    writer.begin({ isCareful });
     for (const change of changes) {
       if (change.kind === 'truncate') await writer.truncate(change, context);
       else await writer.write(change, context);

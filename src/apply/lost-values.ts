@@ -156,6 +156,8 @@ export class LostValues {
     keys: readonly (RowValues | undefined)[],
   ): Promise<(RowValues | undefined)[]> {
     const columns = longColumns(table);
+    // Where those are gone by now, there is nothing to read.
+    if (columns.length === 0) return keys.map(() => undefined);
     const params = keyColumns(
       table,
       // One that is none finds nothing.

@@ -143,7 +143,7 @@ async function appliedAsGroup(
 ): Promise<void> {
   await session.script('BEGIN');
   try {
-    writer.begin(true);
+    writer.begin({ isCareful: true });
     for (const { time, change } of changes) {
       const context = { xid: 99, commitTime: time, commitLsn: 4711 as Lsn, seen: new Seen() };
       await writer.write(change, context);

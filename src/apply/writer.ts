@@ -94,6 +94,7 @@ export class ChangeWriter {
   readonly #truncation: Truncation;
   /** Each row is held against the unique indexes before it is written. */
   #isCareful = false;
+  #hasCommands = false;
   /** The group limit when the local transaction began. */
   #limit = LONG_AGO;
   /** What the provider had seen, and up to when of all other nodes, in this local transaction. */
@@ -223,10 +224,12 @@ export class ChangeWriter {
 
   /**
    * Call it when a local transaction has begun, the second try of one too. `isCareful`: its rows may have values of a unique index that
-   * others have; it must be one transaction of the provider, written row by row.
+   * others have; it must be one transaction of the provider, written row by row. `hasCommands`: some of its changes are commands, which
+   * the provider has carried out since.
    */
-  begin(isCareful = false): void {
+  begin({ isCareful = false, hasCommands = false } = {}): void {
     this.#isCareful = isCareful;
+    this.#hasCommands = hasCommands;
     this.#losers.begin();
     this.#limit = this.groupLimit();
     this.#seen = undefined;
@@ -390,7 +393,8 @@ export class ChangeWriter {
    * The new row of a change of key. What was not sent is read under the new key, but not before the commit is seen there: until then
    * there is no such row, or another one. Not taken from under the old key, although the provider wrote that row: it may have been
    * completed by what the provider had there later, and that moved on since (found by the simulation). Only where the provider's
-   * commit may be waiting for this very node is it better than to wait for ever.
+   * commit may be waiting for this very node is it better than to wait for ever; and where a command behind it may have given the table,
+   * the column or the value another form over there: then it is read when all of that is here, too.
    */
   async #moved(
     table: Table,
@@ -398,7 +402,14 @@ export class ChangeWriter {
     values: RowValues,
     context: ChangeContext,
   ): Promise<RowValues> {
-    if (isComplete(values) || (await this.#untilSeen(context.xid, MOST_UNSEEN_MS))) return values;
+    if (isComplete(values)) return values;
+    if (this.#hasCommands && Tombstones.byKey(table)) {
+      const there = await this.#rows.find(table, old, context.commitTime);
+      if (!there) return values;
+      await this.#readLater(table, values);
+      return this.#rows.filled(table, there, values);
+    }
+    if (await this.#untilSeen(context.xid, MOST_UNSEEN_MS)) return values;
     const found = await this.#rows.find(table, old, context.commitTime);
     if (found && this.#isProviders(found)) return this.#rows.filled(table, found, values);
     await this.#untilSeen(context.xid, Infinity);
@@ -580,7 +591,11 @@ export class ChangeWriter {
     context: ChangeContext,
   ): Promise<ConflictAction> {
     // What was not sent may be kept only in a row that this provider wrote.
-    const keeps = this.#isProviders(found);
+    const isTheirs = this.#isProviders(found);
+    const isLater =
+      !isTheirs && this.#hasCommands && Tombstones.byKey(table) && !isComplete(values);
+    if (isLater) await this.#readLater(table, values);
+    const keeps = isTheirs || isLater;
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return this.#deleteUnread(table, values, found, context);
     const lost = await this.#makeRoom(table, row, found, context, values);
@@ -640,6 +655,11 @@ export class ChangeWriter {
     const isUnread = found !== undefined;
     await this.#delete(table, values, { ...context, isUndecided: true, isUnread });
     return found ? 'delete' : 'skip';
+  }
+
+  /** The row's long values are read from the provider once its transaction is committed here. */
+  #readLater(table: Table, values: RowValues): Promise<void> {
+    return noteLostValue(this.statements, table, values, this.#provider.id, this.#origins());
   }
 
   #isProviders({ row }: FoundRow): boolean {

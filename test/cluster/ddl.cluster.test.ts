@@ -152,6 +152,58 @@ describe('rows under a deferrable constraint, and then a command in the same tra
   });
 });
 
+describe('a long value that its change leaves out, and then a command in the same transaction', () => {
+  const COMMANDS: [string, string, string][] = [
+    ['its table is renamed', 'ALTER TABLE long RENAME TO lengthy', 'lengthy'],
+    ['its table moves', 'ALTER TABLE long SET SCHEMA elsewhere', 'elsewhere.long'],
+    ['its column is renamed', 'ALTER TABLE long RENAME v TO w', 'long'],
+    ['its key is renamed', 'ALTER TABLE long RENAME id TO number', 'long'],
+    ['its column goes', 'ALTER TABLE long DROP COLUMN v', 'long'],
+    ['its table goes', 'DROP TABLE long; CREATE TABLE long (id integer PRIMARY KEY)', 'long'],
+    ['its value changes', `ALTER TABLE long ALTER v TYPE text USING v || '!'`, 'long'],
+    [
+      'another column has its name',
+      `ALTER TABLE long RENAME v TO w; ALTER TABLE long ADD v text`,
+      'long',
+    ],
+    [
+      'another table has its name',
+      `CREATE TABLE other (LIKE long INCLUDING ALL); INSERT INTO other SELECT id, a, 'other' FROM long;
+       ALTER TABLE long RENAME TO lengthy; ALTER TABLE other RENAME TO long`,
+      'lengthy',
+    ],
+  ];
+  const MEETINGS: [string, string, string][] = [
+    ['of a row whose key changes', '', 'UPDATE long SET id = 12 WHERE id = 2'],
+    [
+      "over another node's row",
+      `UPDATE long SET v = (SELECT string_agg(md5(g::text), 'two') FROM generate_series(1, 200) AS g)`,
+      'UPDATE long SET a = 50 WHERE id = 2',
+    ],
+  ];
+  const cases = MEETINGS.flatMap(([meeting, before, change]) =>
+    COMMANDS.map(([command, text, table]) => ({ meeting, command, before, change, text, table })),
+  );
+
+  test.each(cases)('$meeting; $command', async ({ before, change, text, table }) => {
+    await one.sql(`
+      CREATE SCHEMA elsewhere;
+      CREATE TABLE long (id integer PRIMARY KEY, a integer, v text);
+      ALTER TABLE long ALTER v SET STORAGE EXTERNAL;
+      INSERT INTO long SELECT n, n, (SELECT string_agg(md5((g * n)::text), '') FROM generate_series(1, 200) AS g) FROM generate_series(1, 3) AS n`);
+    await applied();
+    // Nobody has a version of the row by the node that changes it next.
+    await two.sql(before);
+    await applied();
+    await one.sql(`BEGIN; ${change}; ${text}; COMMIT`);
+    await applied();
+    await cluster.equal(table);
+    if (table === 'lengthy') await one.sql('DROP TABLE IF EXISTS long');
+    await one.sql(`DROP TABLE ${table}; DROP SCHEMA elsewhere CASCADE`);
+    await applied();
+  });
+});
+
 test('rows that are deleted before their table and another one change names are not taken from the other', async () => {
   await one.sql(`
     CREATE TABLE front (id integer PRIMARY KEY, v text);
