@@ -10,6 +10,7 @@ import { describeTable } from '../postgres/describe-table.ts';
 import type { Session } from '../postgres/session.ts';
 import { soughtKeys, type BelowTombstones } from './below-tombstones.ts';
 import { keyParams } from './local-rows.ts';
+import { withPossibleKeys } from './possible-keys.ts';
 import { valuesOfStored } from './stored-keys.ts';
 import type { Table } from './table.ts';
 import type { TableMap } from './table-map.ts';
@@ -53,9 +54,9 @@ export class DeletedElsewhere {
   /**
    * Looks after deletions up to `upTo`, inside an apply transaction that sees everything of this node's users up to there. Returns
    * how many it found to look after; undefined when the tables have to be looked at again first, in another transaction. Call
-   * `looked` when this one is committed.
+   * `looked` when this one is committed. `isSifted`: some keys may be none that their tables can have any more.
    */
-  async look(upTo: PgTime, definitions: string): Promise<number | undefined> {
+  async look(upTo: PgTime, definitions: string, isSifted: boolean): Promise<number | undefined> {
     if (this.#definitions !== definitions) this.#relations = new Map();
     this.#definitions = definitions;
     const { id } = this.#origins().local;
@@ -69,7 +70,7 @@ export class DeletedElsewhere {
         const table = await this.#table(oid);
         if (!table) continue;
         if (!(await this.#tables.hold(table))) return undefined;
-        await this.#lookInto(table, some);
+        await this.#lookInto(table, some, isSifted);
       }
     }
     await this.#session.script(closeDeletionsSql);
@@ -89,10 +90,15 @@ export class DeletedElsewhere {
     return table && Tombstones.byKey(table) ? table : undefined;
   }
 
-  async #lookInto(table: Table, remembered: readonly RememberedKey[]): Promise<void> {
-    const keys = remembered
+  async #lookInto(
+    table: Table,
+    remembered: readonly RememberedKey[],
+    isSifted: boolean,
+  ): Promise<void> {
+    const all = remembered
       .map(({ key }) => valuesOfStored(table, key))
       .filter((key) => key !== undefined);
+    const keys = isSifted ? await withPossibleKeys(this.#session, table, all, (key) => key) : all;
     const sought = soughtKeys(table, keys);
     await this.#below.removeAmong(table, sought, 'anybody', (index) => {
       const key = keys[index];

@@ -17,6 +17,7 @@ import { noteRowsOfOthers } from './lost-values.ts';
 import type { OwnBatch, OwnChanges, Removed } from './own-batch.ts';
 import { PeersPatience } from './peers-patience.ts';
 import type { HistoryOptions } from './pending-conflicts.ts';
+import { isOfValue, withPossibleKeys } from './possible-keys.ts';
 import { PreparedStatements } from './prepared.ts';
 import { filledFrom, readValues } from './row-values.ts';
 import { sameKey, type Table } from './table.ts';
@@ -102,10 +103,11 @@ export class OwnWriter {
   /** Moves the position to `end`, where that is given: all before it must be in this batch or in earlier ones. */
   async write(batch: OwnBatch, end: Lsn | undefined): Promise<void> {
     let remembered = false;
-    await this.#untilDone(async () => {
+    await this.#untilDone(async (isSifted) => {
       const work = await this.#prepare(batch);
-      remembered ||= await this.#remember(work);
-      return remembered && (await this.#lookAndMove(work, end));
+      const possible = isSifted ? await this.#sifted(work) : work;
+      remembered ||= await this.#remember(possible);
+      return remembered && (await this.#lookAndMove(possible, end));
     });
   }
 
@@ -114,9 +116,9 @@ export class OwnWriter {
    * must be in what was written, and be seen: their watermark says so.
    */
   async lookBelow(upTo: PgTime): Promise<void> {
-    await this.#untilDone(async () => {
+    await this.#untilDone(async (isSifted) => {
       const gate = await this.#enterGate();
-      const count = await this.#deletedElsewhere.look(upTo, gate.definitions);
+      const count = await this.#deletedElsewhere.look(upTo, gate.definitions, isSifted);
       if (count === undefined) await rollBack(this.#session);
       // With each heartbeat, and mostly there is nothing: that leaves nothing in the log.
       else if (count === 0) await this.#session.script('COMMIT');
@@ -126,13 +128,19 @@ export class OwnWriter {
     this.#deletedElsewhere.looked(upTo);
   }
 
-  /** Tries again while locks are in the way, or tables have to be looked at again. */
-  async #untilDone(attempt: () => Promise<boolean>): Promise<void> {
+  /**
+   * Tries again while locks are in the way, or tables have to be looked at again; and once, with `isSifted`, where a key is none that its
+   * table can have any more.
+   */
+  async #untilDone(attempt: (isSifted: boolean) => Promise<boolean>): Promise<void> {
+    let isSifted = false;
     for (let failures = 1; ; failures++) {
       try {
-        if (await attempt()) return;
+        if (await attempt(isSifted)) return;
       } catch (error) {
-        await this.#rollback(error);
+        const isToSift: boolean = !isSifted && isOfValue(error);
+        await this.#rollback(error, isLockConflict(error) || isToSift);
+        isSifted ||= isToSift;
       }
       await pause(backoffMs(failures, LOCK_BACKOFF, this.#random), this.#signal);
       this.#signal.throwIfAborted();
@@ -252,8 +260,8 @@ export class OwnWriter {
     });
   }
 
-  /** Rolls back after an error, and throws it again unless doing the same again can help. */
-  async #rollback(error: unknown): Promise<void> {
+  /** Rolls back after an error, and throws it again unless another try can help. */
+  async #rollback(error: unknown, canHelp: boolean): Promise<void> {
     if (this.#session.lost.aborted) throw error;
     this.#tables.forget();
     try {
@@ -262,7 +270,21 @@ export class OwnWriter {
       // The server ended the session with its last answer: that is what there is to tell.
       throw error;
     }
-    if (!isLockConflict(error)) throw error;
+    if (!canHelp) throw error;
+  }
+
+  /** Without the keys that no row can have any more. */
+  async #sifted(work: readonly TableWork[]): Promise<TableWork[]> {
+    await this.#session.script('BEGIN');
+    const sifted: TableWork[] = [];
+    for (const one of work) {
+      const deleted = await withPossibleKeys(this.#session, one.table, one.deleted, ({ old }) =>
+        readValues(old),
+      );
+      sifted.push({ ...one, deleted });
+    }
+    await this.#session.script('ROLLBACK');
+    return sifted;
   }
 }
 

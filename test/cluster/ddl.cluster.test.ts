@@ -204,6 +204,22 @@ describe('a long value that its change leaves out, and then a command in the sam
   });
 });
 
+test('a row that is deleted before its key gets a type that has no such value stops no reading of logs', async () => {
+  await one.sql(`
+    CREATE TABLE retyped (id text PRIMARY KEY, v text);
+    INSERT INTO retyped VALUES ('1', 'one'), ('2', 'two'), ('x', 'ten')`);
+  await applied();
+  // That it is deleted there is remembered here, too.
+  await two.sql(`UPDATE retyped SET v = v || '!'`);
+  await applied();
+  await one.sql(`
+    BEGIN;
+    DELETE FROM retyped WHERE id IN ('x', '2'); ALTER TABLE retyped ALTER id TYPE integer USING id::integer;
+    COMMIT`);
+  await applied();
+  expect(await cluster.equal('retyped')).toEqual(['(1,one!)']);
+});
+
 test('rows that are deleted before their table and another one change names are not taken from the other', async () => {
   await one.sql(`
     CREATE TABLE front (id integer PRIMARY KEY, v text);
