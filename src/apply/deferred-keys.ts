@@ -1,3 +1,5 @@
+import { BdrError } from '../base/errors.ts';
+import { displayName } from '../base/names.ts';
 import type { Decision } from '../conflict/decide.ts';
 import type { ChangeContext } from './change-context.ts';
 import type { ConflictLog } from './conflict-log.ts';
@@ -83,8 +85,26 @@ export class DeferredKeys {
     return [...this.#taken.values()].map(({ table }) => table.local.oid);
   }
 
-  /** Ends the transaction's changes, or those of some tables: of two rows that have one key one goes. */
-  async settle(isMeant: (table: Table) => boolean = () => true): Promise<void> {
+  /**
+   * Looks at the keys of some tables before the transaction ends. Two rows of the provider that have one key by then are in the middle of a
+   * swap: throws BdrError, because neither has lost.
+   */
+  async settleEarly(isMeant: (table: Table) => boolean): Promise<void> {
+    await this.#settle(isMeant, (table) => {
+      throw inSwap(table);
+    });
+  }
+
+  /** Ends the transaction's changes: of two rows that have one key one goes. */
+  async settle(): Promise<void> {
+    await this.#settle(
+      () => true,
+      () => undefined,
+    );
+  }
+
+  /** `onSwap` is told of two rows of the provider under one key. */
+  async #settle(isMeant: (table: Table) => boolean, onSwap: (table: Table) => void): Promise<void> {
     for (const [name, { table, values, context, removal }] of this.#taken) {
       if (!isMeant(table)) continue;
       this.#taken.delete(name);
@@ -95,7 +115,9 @@ export class DeferredKeys {
         if (removal) await this.#removeOthers(table, values, rows, removal);
         continue;
       }
+      if (own.length > 1) onSwap(table);
       for (const other of rows.filter((found) => !own.includes(found))) {
+        if (this.#isProviders(other)) onSwap(table);
         await this.#collide(table, values, own, other, context);
       }
     }
@@ -133,4 +155,14 @@ export class DeferredKeys {
       return loses ? 'skip' : 'update';
     });
   }
+}
+
+function inSwap({ local }: Table): BdrError {
+  const name = displayName(local.name);
+  return new BdrError('apply_failed', {
+    message: `two rows of table ${name} have one key while a command of their transaction changes the table`,
+    detail:
+      'Its deferrable key is in the middle of a swap, and what follows would find the rows by other names.',
+    hint: 'In the transaction, change the table before or behind the swap.',
+  });
 }

@@ -190,7 +190,7 @@ export class ChangeWriter {
     this.#commands = new CommandRunner(session, this.#tables, options.tellOfCommand, {
       tables: () => [...this.#deferred.tables(), ...this.#losers.tables()],
       settle: async (isMeant) => {
-        await this.#deferred.settle(isMeant);
+        await this.#deferred.settleEarly(isMeant);
         await this.#losers.settle(isMeant);
       },
     });

@@ -204,6 +204,29 @@ describe('a long value that its change leaves out, and then a command in the sam
   });
 });
 
+test('a command on a table whose deferrable key is in the middle of a swap stops the link: neither row has lost', async () => {
+  await one.sql(`
+    CREATE TABLE swapped (id integer PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, a integer);
+    ALTER TABLE swapped REPLICA IDENTITY FULL;
+    INSERT INTO swapped VALUES (1, 10), (2, 20)`);
+  await applied();
+  await one.sql(`
+    BEGIN;
+    UPDATE swapped SET id = 2 WHERE id = 1; ALTER TABLE swapped RENAME a TO aa; UPDATE swapped SET id = 1 WHERE aa = 20;
+    COMMIT`);
+  await expect(applied()).rejects.toThrow(/have one key while a command/);
+  expect(await two.sql('SELECT id, a FROM swapped ORDER BY id')).toEqual([
+    [1, 10],
+    [2, 20],
+  ]);
+  await two.sql(`
+    SET bdr.permit_unsafe_ddl_commands = on;
+    SELECT bdr.skip_changes_upto(provider_sysid, provider_timeline, provider_dboid, failed_commit_lsn) FROM bdr.bdr_links`);
+  await one.sql('SET bdr.skip_ddl_replication = on; DROP TABLE swapped');
+  await two.sql('SET bdr.skip_ddl_replication = on; DROP TABLE swapped');
+  await applied();
+});
+
 test('a row that is deleted before its key gets a type that has no such value stops no reading of logs', async () => {
   await one.sql(`
     CREATE TABLE retyped (id text PRIMARY KEY, v text);

@@ -123,7 +123,7 @@ describe('a join while every member is written', () => {
       bytes: expect.any(Number) as number,
       percent: expect.any(Number) as number,
       text: expect.stringMatching(
-        /^\d+ of 3 tables, \d+ rows, [\d.]+ MB, \d+ %, (time left unknown|\d+ s left)$/,
+        /^\d+ of 4 tables, \d+ rows, [\d.]+ MB, \d+ %, (time left unknown|\d+ s left)$/,
       ) as string,
     });
     expect(seen).toHaveProperty('secondsLeft');
@@ -177,6 +177,7 @@ describe('a join while every member is written', () => {
   test('then all nodes hold the same, and nothing is missing or there twice', async () => {
     await Promise.all(writers.map((writer) => writer.stop()));
     await cluster.equal('shared');
+    expect(await cluster.same('parted')).toHaveLength(100);
     const journal = await cluster.equal('journal');
     expect(new Set(journal).size, 'an entry is there twice').toBe(journal.length);
     const entries = new Set(journal.map((row) => row.slice(1, -1)));
