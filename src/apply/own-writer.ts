@@ -274,17 +274,17 @@ export class OwnWriter {
   }
 
   /** Without the keys that no row can have any more. */
-  async #sifted(work: readonly TableWork[]): Promise<TableWork[]> {
-    await this.#session.script('BEGIN');
-    const sifted: TableWork[] = [];
-    for (const one of work) {
-      const deleted = await withPossibleKeys(this.#session, one.table, one.deleted, ({ old }) =>
-        readValues(old),
-      );
-      sifted.push({ ...one, deleted });
-    }
-    await this.#session.script('ROLLBACK');
-    return sifted;
+  #sifted(work: readonly TableWork[]): Promise<TableWork[]> {
+    const session = this.#session;
+    return session.transaction(async () => {
+      const sifted: TableWork[] = [];
+      for (const one of work) {
+        const keyOf = ({ old }: Removed) => readValues(old);
+        const deleted = await withPossibleKeys(session, one.table, one.deleted, keyOf);
+        sifted.push({ ...one, deleted });
+      }
+      return sifted;
+    });
   }
 }
 

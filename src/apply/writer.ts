@@ -403,10 +403,10 @@ export class ChangeWriter {
     context: ChangeContext,
   ): Promise<RowValues> {
     if (isComplete(values)) return values;
-    if (this.#hasCommands && Tombstones.byKey(table)) {
+    if (this.#readsLater(table)) {
       const there = await this.#rows.find(table, old, context.commitTime);
       if (!there) return values;
-      await this.#readLater(table, values);
+      await this.#noteUnread(table, values);
       return this.#rows.filled(table, there, values);
     }
     if (await this.#untilSeen(context.xid, MOST_UNSEEN_MS)) return values;
@@ -592,9 +592,8 @@ export class ChangeWriter {
   ): Promise<ConflictAction> {
     // What was not sent may be kept only in a row that this provider wrote.
     const isTheirs = this.#isProviders(found);
-    const isLater =
-      !isTheirs && this.#hasCommands && Tombstones.byKey(table) && !isComplete(values);
-    if (isLater) await this.#readLater(table, values);
+    const isLater = !isTheirs && !isComplete(values) && this.#readsLater(table);
+    if (isLater) await this.#noteUnread(table, values);
     const keeps = isTheirs || isLater;
     const row = keeps ? values : await completed(table, values, this.#readFromProvider);
     if (!row) return this.#deleteUnread(table, values, found, context);
@@ -657,8 +656,13 @@ export class ChangeWriter {
     return found ? 'delete' : 'skip';
   }
 
-  /** The row's long values are read from the provider once its transaction is committed here. */
-  #readLater(table: Table, values: RowValues): Promise<void> {
+  /** Whether long values that were not sent are read from the provider only when the transaction is committed here, if rows have keys to note them by. */
+  #readsLater(table: Table): boolean {
+    return this.#hasCommands && Tombstones.byKey(table);
+  }
+
+  /** Notes that the row's long values are to be read. */
+  #noteUnread(table: Table, values: RowValues): Promise<void> {
     return noteLostValue(this.statements, table, values, this.#provider.id, this.#origins());
   }
 

@@ -51,7 +51,7 @@ function checkEncoding(encoding: string, say: Say): void {
   say(
     'warning',
     'encoding',
-    'the database has encoding SQL_ASCII, which takes any bytes: a value that is not valid in UTF-8 stops links for good',
+    'the database has encoding SQL_ASCII, which takes any bytes: a value that is not valid in UTF-8 stops links until its transaction is skipped',
     'move the data into a database of encoding UTF8, before it joins a group',
   );
 }

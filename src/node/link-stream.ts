@@ -147,7 +147,7 @@ export class LinkStream {
     const signal = AbortSignal.any([this.#connections.signal, ended.signal]);
     const receiving = this.#receive(signal).then(
       () => this.#arrivals.close(new Error('the stream has ended')),
-      (error: unknown) => this.#arrivals.close(this.#passedOver(error) ?? error),
+      (error: unknown) => this.#arrivals.close(this.#endOf(error)),
     );
     try {
       await this.#apply(signal);
@@ -213,8 +213,8 @@ export class LinkStream {
   }
 
   /** What ends the stream where the provider cannot go on with a transaction; that is passed over first if it is to be skipped. */
-  #passedOver(error: unknown): Error | undefined {
-    if (!(error instanceof StreamError) || !isFaultOfTransaction(error)) return undefined;
+  #endOf(error: unknown): unknown {
+    if (!(error instanceof StreamError) || !isFaultOfTransaction(error)) return error;
     const { open } = this.#receiver;
     const skipped = open && this.#skips.passUnsent(open);
     if (skipped) {
